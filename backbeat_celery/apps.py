@@ -1,0 +1,16 @@
+"""Wiring: connect hooks and checks, nothing else."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class BackbeatConfig(AppConfig):
+    name = "backbeat_celery"
+    verbose_name = _("Workflows")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from backbeat_celery import checks  # noqa: F401  (registers itself)
+        from backbeat_celery.celery import hooks
+
+        hooks.connect()

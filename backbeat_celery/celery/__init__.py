@@ -1,0 +1,1 @@
+"""The Celery side: tasks that run as nodes, signal hooks, and what lives in each worker."""

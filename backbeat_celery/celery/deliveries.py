@@ -1,0 +1,41 @@
+"""What the worker's main process knows of the messages it has taken and not finished."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from backbeat_celery.engine.claim import NodeMessage
+
+
+class Deliveries:
+    """Messages about nodes, for as long as Celery holds their requests."""
+
+    def __init__(self) -> None:
+        self._messages: WeakKeyDictionary[Any, NodeMessage] = WeakKeyDictionary()
+        self._by_task_id: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self.hints: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def add(self, request: Any, message: NodeMessage | None) -> None:
+        """Remember a request that the worker has received."""
+        if message is not None:
+            self._messages[request] = message
+            self._by_task_id[request.id] = request
+
+    def named(self, task_id: str) -> NodeMessage | None:
+        """The message that came with a Celery task id."""
+        request = self._by_task_id.get(task_id)
+        return None if request is None else self._messages.get(request)
+
+    def of(self, requests: list[Any]) -> list[NodeMessage]:
+        """The messages of those requests that are about nodes."""
+        return [self._messages[request] for request in requests if request in self._messages]
+
+    def tell(self, hint: Callable[[], None]) -> None:
+        """Hand work to the worker's thread; the event loop must not wait for a database."""
+        self.hints.put(hint)
+
+
+deliveries = Deliveries()

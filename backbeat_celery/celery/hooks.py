@@ -1,0 +1,89 @@
+"""Receivers of Celery's signals. They hold no rules: each reads what happened and calls one step.
+
+None of them is trusted with an outcome, since Celery swallows what they raise and skips them
+when a process dies. Those in the worker's main process run in its event loop, so they only
+hand work to a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import uuid4
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals
+
+from backbeat_celery.celery.deliveries import deliveries
+from backbeat_celery.celery.message import CLAIM_HEADER, has_header, parse
+from backbeat_celery.celery.runner import run_of
+from backbeat_celery.engine import hints
+from backbeat_celery.engine.advance import advance
+
+logger = logging.getLogger(__name__)
+
+
+def connect() -> None:
+    """Connect every receiver, once."""
+    for signal, receiver in (
+        (signals.task_success, on_outcome),
+        (signals.task_failure, on_outcome),
+        (signals.task_retry, on_outcome),
+        (signals.task_postrun, on_outcome),
+        (signals.task_received, on_received),
+        (signals.task_failure, on_death),
+        (signals.task_revoked, on_revoked),
+        (signals.task_unknown, on_unknown),
+        (signals.celeryd_init, on_worker_init),
+    ):
+        signal.connect(receiver, dispatch_uid=f"backbeat_celery.{receiver.__name__}")
+
+
+def on_outcome(sender: Any = None, **_: Any) -> None:
+    """In the process that ran the handler: advance the tree, once for each recorded outcome."""
+    run = run_of(sender.request)
+    wake = run.take_wake() if run is not None else None
+    if run is not None and wake:
+        advance(wake, run.claim.using)
+
+
+def on_received(request: Any = None, **_: Any) -> None:
+    """In the main process: give each delivery the claim id by which its lease is renewed."""
+    headers = request.request_dict
+    if has_header(headers):
+        headers[CLAIM_HEADER] = str(uuid4())
+        deliveries.add(request, parse(headers, request.name))
+
+
+def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
+    """In the main process: a child died or was killed at its hard time limit."""
+    message = deliveries.named(task_id)
+    if message is None:
+        return
+    if isinstance(exception, TimeLimitExceeded):
+        deliveries.tell(lambda: hints.overdue(message))
+    elif isinstance(exception, WorkerLostError):
+        deliveries.tell(lambda: hints.died(message))
+
+
+def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
+    """In the main process: a revoked message is a lost message; the node is still wanted."""
+    message = deliveries.named(request.id)
+    if message is None:
+        return
+    hint = hints.died if terminated else hints.unpublished
+    deliveries.tell(lambda: hint(message))
+
+
+def on_unknown(sender: Any = None, name: str = "", message: Any = None, **_: Any) -> None:
+    """In the main process: this worker does not know the task of a node."""
+    headers = getattr(message, "headers", None) or {}
+    if has_header(headers) and (node := parse(headers, name)):
+        deliveries.tell(lambda: hints.unknown_task(node))
+
+
+def on_worker_init(instance: Any = None, **_: Any) -> None:
+    """When a worker starts, before its pool and its tasks' tracers are made."""
+    from backbeat_celery.celery.worker import prepare
+
+    prepare(instance)

@@ -1,0 +1,39 @@
+"""Read the header of a message that names a node. Nothing in it is trusted but as a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import connections
+
+from backbeat_celery.engine.claim import NodeMessage
+from backbeat_celery.engine.publish import HEADER
+
+CLAIM_HEADER = "backbeat_claim"
+"""Where the worker's main process notes the claim id of a delivery for its child."""
+
+_TYPES = {"node": str, "attempt": int, "db": str}
+
+
+def has_header(headers: Mapping[str, Any]) -> bool:
+    """Tell whether a message claims to be about a node."""
+    return headers.get(HEADER) is not None
+
+
+def parse(headers: Mapping[str, Any], task: str) -> NodeMessage | None:
+    """Read our header; None for one that we did not write."""
+    said = headers.get(HEADER)
+    if not isinstance(said, dict) or said.keys() != _TYPES.keys():
+        return None
+    if any(type(said[name]) is not kind for name, kind in _TYPES.items()):
+        return None
+    if said["db"] not in connections or not 0 < said["attempt"] < 2**31:
+        return None
+    try:
+        node_id = UUID(said["node"])
+        claim_id = UUID(headers[CLAIM_HEADER]) if headers.get(CLAIM_HEADER) else uuid4()
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return NodeMessage(node_id, task, said["attempt"], said["db"], claim_id)

@@ -1,0 +1,155 @@
+"""What lives in each worker: lease renewal, the sweeper, and connections that last.
+
+Threads rather than timers of the event loop, because the loops of the solo and gevent pools
+stand still while a handler runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from celery import bootsteps
+from celery.worker import state
+from django.db import connections
+
+from backbeat_celery.celery.connections import keep_connections
+from backbeat_celery.celery.deliveries import deliveries
+from backbeat_celery.celery.task import make_node_capable
+from backbeat_celery.conf import settings
+from backbeat_celery.engine import hints, leader
+from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.models import node_alias
+
+logger = logging.getLogger(__name__)
+
+PAUSE = 0.2
+"""Seconds between two looks at whether there is something to do."""
+
+
+def prepare(worker: Any) -> None:
+    """Fit a worker that is about to start: its tasks, its connections, its threads."""
+    keep_connections(worker.app)
+    make_node_capable(worker.app)
+    worker.app.steps["worker"].add(BackbeatStep)
+
+
+class BackbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts the threads once the pool is there, so that no child is forked with them."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self._threads: list[Repeater] = []
+
+    def start(self, worker: Any) -> None:
+        make_node_capable(worker.app)
+        name = f"{worker.hostname}:{uuid4().hex[:8]}"
+        self._threads = [LeaseKeeper(), Sweeper(name)]
+        for thread in self._threads:
+            thread.start_in(worker)
+
+    def stop(self, worker: Any) -> None:
+        """Stop sweeping; leases are renewed until the process ends, since handlers still run."""
+        for thread in self._threads:
+            if isinstance(thread, Sweeper):
+                thread.is_stopped = True
+
+    terminate = stop
+
+
+class Repeater:
+    """Does its work again and again, whatever goes wrong, until it is stopped."""
+
+    is_stopped = False
+
+    def start_in(self, worker: Any) -> None:
+        """Run beside the worker in a thread that the pool's kind cannot block."""
+        module = getattr(worker.pool_cls, "__module__", str(worker.pool_cls))
+        if "gevent" in module:
+            from gevent import get_hub
+
+            get_hub().threadpool.spawn(self.run)
+        else:
+            threading.Thread(target=self.run, name=type(self).__name__, daemon=True).start()
+
+    def run(self) -> None:
+        while not self.is_stopped:
+            try:
+                self.work()
+            except Exception:
+                logger.exception("%s goes on after an error", type(self).__name__)
+            finally:
+                # No connection outlives a round: a child forked later must not inherit one.
+                with suppress(Exception):
+                    connections.close_all()
+            self.wait()
+        self.end()
+
+    def work(self) -> None:
+        raise NotImplementedError
+
+    def wait(self) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Clean up after the last round."""
+
+
+class LeaseKeeper(Repeater):
+    """Renews the leases of what this worker runs, and mends what its children left behind."""
+
+    def __init__(self) -> None:
+        self._next_renewal = 0.0
+
+    def work(self) -> None:
+        for hint in _drain(deliveries.hints):
+            hint()
+        if time.monotonic() >= self._next_renewal:
+            self._next_renewal = time.monotonic() + settings.lease / 3
+            if running := deliveries.of(list(state.active_requests)):
+                hints.renew(running)
+
+    def wait(self) -> None:
+        while deliveries.hints.empty() and time.monotonic() < self._next_renewal:
+            time.sleep(PAUSE)
+
+
+class Sweeper(Repeater):
+    """Sweeps while this worker holds the right to; otherwise tries to get it."""
+
+    def __init__(self, holder: str) -> None:
+        self._holder = holder
+        self._sweeps: dict[str, Sweep] = {}
+        self._next_pass = 0.0
+
+    def work(self) -> None:
+        self._next_pass = time.monotonic() + settings.sweep_interval
+        for using in settings.databases or [node_alias()]:
+            if leader.take(self._holder, settings.sweep_interval * 3, using):
+                self._sweeps.setdefault(using, Sweep(using)).run()
+                leader.note_sweep(self._holder, using)
+
+    def wait(self) -> None:
+        while not self.is_stopped and time.monotonic() < self._next_pass:
+            time.sleep(PAUSE)
+
+    def end(self) -> None:
+        for using in self._sweeps:
+            leader.release(self._holder, using)
+        connections.close_all()
+
+
+def _drain(waiting: queue.SimpleQueue[Callable[[], None]]) -> list[Callable[[], None]]:
+    found = []
+    with suppress(queue.Empty):
+        while True:
+            found.append(waiting.get_nowait())
+    return found

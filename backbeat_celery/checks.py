@@ -1,0 +1,106 @@
+"""System checks: what is wrong with the settings is told at start, not at 3 a.m."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from django.core import checks
+from django.db import connections
+
+from backbeat_celery.conf import OPTIONS, Option, settings
+
+
+@checks.register("backbeat_celery")
+def check_settings(**_: Any) -> list[checks.CheckMessage]:
+    """Check every key of BACKBEAT."""
+    values = settings.user_values
+    if not isinstance(values, Mapping):
+        return [_error("E001", "BACKBEAT is not a dictionary.", "BACKBEAT = {'LEASE': 30}")]
+    messages = []
+    for key, value in values.items():
+        if key not in OPTIONS:
+            near = get_close_matches(str(key), OPTIONS, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(OPTIONS)}."
+            messages.append(_error("E002", f"BACKBEAT has an unknown key {key!r}.", hint))
+        elif problem := _problem(OPTIONS[key], value):
+            messages.append(_error("E003", f"BACKBEAT[{key!r}] {problem}.", OPTIONS[key].help))
+    return messages or _check_together()
+
+
+def _problem(option: Option, value: Any) -> str:
+    if value is None and option.nullable:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, option.kinds):
+        names = " or ".join(kind.__name__ for kind in option.kinds)
+        return f"is {value!r}, but must be {names}{' or None' if option.nullable else ''}"
+    if option.minimum is not None and not value >= option.minimum:
+        return f"is {value!r}, but must be at least {option.minimum}"
+    return ""
+
+
+def _check_together() -> list[checks.CheckMessage]:
+    messages = []
+    if settings.sweep_interval > settings.lease:
+        messages.append(
+            checks.Warning(
+                "BACKBEAT['SWEEP_INTERVAL'] is longer than BACKBEAT['LEASE'].",
+                hint="A dead worker's nodes wait for the sweep; make it a fraction of the lease.",
+                id="backbeat_celery.W001",
+            )
+        )
+    for alias in settings.databases:
+        if alias not in connections:
+            message = f"BACKBEAT['DATABASES'] names {alias!r}, which DATABASES does not have."
+            messages.append(_error("E004", message, "List aliases of DATABASES."))
+    return messages
+
+
+@checks.register("backbeat_celery")
+def check_celery(**_: Any) -> list[checks.CheckMessage]:
+    """Check what the engine needs of the Celery app."""
+    from celery import current_app
+
+    conf = current_app.conf
+    messages: list[checks.CheckMessage] = []
+    if conf.task_always_eager:
+        messages.append(
+            checks.Warning(
+                "task_always_eager is on, but nodes are never run eagerly.",
+                hint="Use backbeat_celery.testing.Simulation in tests, and a worker elsewhere.",
+                id="backbeat_celery.W002",
+            )
+        )
+    if "json" not in _names(conf.accept_content) and "application/json" not in conf.accept_content:
+        message = "Celery's accept_content leaves out json, so workers refuse nodes' messages."
+        messages.append(_error("E005", message, "Add 'json' to accept_content."))
+    return messages
+
+
+@checks.register(checks.Tags.database)
+def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+    """Check that SQLite is set up for several writers."""
+    messages: list[checks.CheckMessage] = []
+    for alias in databases or ():
+        connection = connections[alias]
+        options = connection.settings_dict.get("OPTIONS", {})
+        mode = str(options.get("transaction_mode") or "").upper()
+        if connection.vendor == "sqlite" and mode != "IMMEDIATE":
+            messages.append(
+                checks.Warning(
+                    f"The SQLite database {alias!r} begins its transactions in deferred mode.",
+                    hint="Set OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20}; without "
+                    "it several workers fail with 'database is locked'.",
+                    id="backbeat_celery.W003",
+                )
+            )
+    return messages
+
+
+def _names(accepted: Sequence[str]) -> set[str]:
+    return {str(name).rpartition("/")[2] for name in accepted}
+
+
+def _error(number: str, message: str, hint: str) -> checks.CheckMessage:
+    return checks.Error(message, hint=hint, id=f"backbeat_celery.{number}")

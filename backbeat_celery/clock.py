@@ -1,0 +1,54 @@
+"""The engine's clock: the database's in production, the Simulation's in tests.
+
+Times that decide anything are compared inside the database by the expressions below,
+so that machines whose clocks differ agree. They give the time of the statement:
+PostgreSQL's own `now()` stands still inside a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from django.db.models import DateTimeField, ExpressionWrapper, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
+
+_simulated: Callable[[], datetime] | None = None
+
+
+def now() -> Combinable:
+    """Give the current time as an expression for a query."""
+    if _simulated is not None:
+        return Value(_simulated(), output_field=DateTimeField())
+    return Now()
+
+
+def after(seconds: float) -> Combinable:
+    """Give the time that many seconds from now as an expression for a query."""
+    if _simulated is not None:
+        return Value(_simulated() + timedelta(seconds=seconds), output_field=DateTimeField())
+    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
+
+
+def is_simulated() -> bool:
+    """Whether a Simulation keeps the time."""
+    return _simulated is not None
+
+
+def simulated_now() -> datetime:
+    """The Simulation's time."""
+    assert _simulated is not None
+    return _simulated()
+
+
+@contextmanager
+def simulated(source: Callable[[], datetime]) -> Iterator[None]:
+    """Read the time from `source` instead of the database."""
+    global _simulated
+    previous, _simulated = _simulated, source
+    try:
+        yield
+    finally:
+        _simulated = previous

@@ -1,0 +1,130 @@
+"""The settings: one dictionary `BACKBEAT` in the Django settings.
+
+Each property reads its key on each access, so that overriding settings works in tests.
+`checks.py` tells at start what is wrong with a value; here values are taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings as django_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One key of `BACKBEAT`: its default, what it accepts and what it means."""
+
+    default: Any
+    kinds: tuple[type, ...]
+    help: str
+    minimum: float | None = None
+    nullable: bool = False
+
+
+OPTIONS: Mapping[str, Option] = {
+    "LEASE": Option(
+        30, (int, float), "Seconds a running attempt is believed alive without news.", 1
+    ),
+    "SWEEP_INTERVAL": Option(5, (int, float), "Seconds between two repair passes.", 0.1),
+    "PUBLISH_HORIZON": Option(
+        60, (int, float), "A message is published at most this many seconds before it is due.", 0
+    ),
+    "MAX_RETRIES": Option(
+        6, (int,), "Failed attempts that are retried; None retries for ever.", 0, nullable=True
+    ),
+    "RETRY_DELAY": Option(30, (int, float), "Seconds before the first retry.", 0),
+    "RETRY_BACKOFF_MAX": Option(3600, (int, float), "Longest delay between retries, seconds.", 0),
+    "MAX_LOST_ATTEMPTS": Option(
+        3, (int,), "Attempts lost in a row after which a node is failed.", 1
+    ),
+    "DEFAULT_TIMEOUT": Option(
+        3600,
+        (int, float),
+        "Seconds until an attempt counts as failed; None: never.",
+        0.001,
+        nullable=True,
+    ),
+    "UNKNOWN_TASK_GRACE": Option(
+        3600, (int, float), "Seconds a node may wait for a worker that knows its task.", 0
+    ),
+    "MAX_PAYLOAD": Option(
+        256 * 1024, (int,), "Largest arguments, result or metadata as JSON, in bytes.", 64
+    ),
+    "RETENTION": Option(90, (int, float), "Days that finished workflows are kept.", 0),
+    "KEY_RETENTION": Option(90, (int, float), "Days that idempotency keys are kept.", 0),
+    "REDACT": Option((), (list, tuple, set, frozenset), "Keyword arguments that are not shown."),
+    "DATABASES": Option(
+        (), (list, tuple), "Aliases to sweep; empty: the one that the router names for nodes."
+    ),
+}
+"""Every key of `BACKBEAT` with its default."""
+
+
+class Settings:
+    """Typed access to `BACKBEAT`."""
+
+    @property
+    def user_values(self) -> Mapping[str, Any]:
+        """What the project has set, as it stands in its settings module."""
+        values: Mapping[str, Any] = getattr(django_settings, "BACKBEAT", {})
+        return values
+
+    def _get(self, key: str) -> Any:
+        return self.user_values.get(key, OPTIONS[key].default)
+
+    @property
+    def lease(self) -> float:
+        return float(self._get("LEASE"))
+
+    @property
+    def sweep_interval(self) -> float:
+        return float(self._get("SWEEP_INTERVAL"))
+
+    @property
+    def publish_horizon(self) -> float:
+        return float(self._get("PUBLISH_HORIZON"))
+
+    @property
+    def max_retries(self) -> int | None:
+        value: int | None = self._get("MAX_RETRIES")
+        return value
+
+    @property
+    def retry_delay(self) -> float:
+        return float(self._get("RETRY_DELAY"))
+
+    @property
+    def retry_backoff_max(self) -> float:
+        return float(self._get("RETRY_BACKOFF_MAX"))
+
+    @property
+    def max_lost_attempts(self) -> int:
+        return int(self._get("MAX_LOST_ATTEMPTS"))
+
+    @property
+    def default_timeout(self) -> float | None:
+        value = self._get("DEFAULT_TIMEOUT")
+        return None if value is None else float(value)
+
+    @property
+    def unknown_task_grace(self) -> float:
+        return float(self._get("UNKNOWN_TASK_GRACE"))
+
+    @property
+    def max_payload(self) -> int:
+        return int(self._get("MAX_PAYLOAD"))
+
+    @property
+    def redact(self) -> frozenset[str]:
+        return frozenset(self._get("REDACT"))
+
+    @property
+    def databases(self) -> Sequence[str]:
+        value: Sequence[str] = self._get("DATABASES")
+        return value
+
+
+settings = Settings()

@@ -1,0 +1,84 @@
+"""The node that is running here: what `current_node()` gives to a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+from backbeat_celery.exceptions import NotInNode
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backbeat_celery.states import Mode
+
+
+class SpawnedChild:
+    """A child that the running handler has registered; it starts once the attempt succeeded."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: UUID) -> None:
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<SpawnedChild {self.id}>"
+
+
+class CurrentNode(Protocol):
+    """The running node, as its handler sees it."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def workflow_id(self) -> UUID: ...
+    @property
+    def parent_id(self) -> UUID: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def idempotency_key(self) -> str: ...
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
+    def is_wanted(self) -> bool:
+        """Tell whether this attempt's outcome would still be accepted: one query."""
+
+    def spawn(
+        self,
+        signature: Any,
+        *,
+        mode: Mode | str | None = None,
+        barrier: bool = False,
+        fires_at: datetime | None = None,
+        delay: float | None = None,
+        key: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> SpawnedChild:
+        """Register a child, recorded and started when this attempt succeeds."""
+
+    def spawn_many(self, signatures: Iterable[Any], **options: Any) -> list[SpawnedChild]:
+        """Register a child for each signature, all with the same options."""
+
+    def flag(self, name: str, **options: Any) -> SpawnedChild:
+        """Register a child that calls no handler: it is done when its turn and time come."""
+
+
+running: ContextVar[CurrentNode | None] = ContextVar("backbeat_running_node", default=None)
+
+
+def current_node() -> CurrentNode:
+    """Give the node whose handler calls this; raise NotInNode anywhere else."""
+    node = running.get()
+    if node is None:
+        raise NotInNode(
+            "No node is running here. current_node() works inside a handler that was started "
+            "by signal() or spawn(), not in a task called directly or by apply_async()."
+        )
+    return node

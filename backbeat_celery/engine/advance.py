@@ -1,0 +1,99 @@
+"""Advance the tree after a commit: publish what became due, complete the parents.
+
+Every step is idempotent and guarded, so that hooks, sweepers and other workers may all
+run it for the same nodes at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import DateTimeField, ExpressionWrapper, Q
+
+from backbeat_celery import clock, points
+from backbeat_celery.database import repeat
+from backbeat_celery.engine.children import is_barrier_clear, move_barrier, open_ready
+from backbeat_celery.engine.finish import finish, lock_node
+from backbeat_celery.engine.publish import outbox
+from backbeat_celery.engine.wake import Wake
+from backbeat_celery.models import Link, Node, Workflow
+from backbeat_celery.states import Outcome, Status
+from backbeat_celery.transitions import StaleNode
+
+
+def advance(wake: Wake, using: str) -> None:
+    """Do what `wake` says, and what follows from that, up to the root if need be."""
+    points.reached("before_advance")
+    pending = deque([wake])
+    while pending:
+        wake = pending.popleft()
+        if wake.publications:
+            outbox().send(wake.publications, using)
+        if wake.ended_signals:
+            links = Link.objects.using(using).filter(target__in=wake.ended_signals)
+            wake.look_at += links.values_list("source_id", flat=True)
+        for node_id in dict.fromkeys(wake.look_at):
+            if following := look(node_id, using):
+                pending.append(following)
+
+
+def advance_after_commit(wake: Wake, using: str) -> None:
+    """Advance once the surrounding transaction is committed; never, if it is rolled back."""
+    if wake:
+        outbox().after_commit(lambda: advance(wake, using), using)
+
+
+def look(node_id: UUID, using: str) -> Wake:
+    """Complete a waiting node if nothing it waits for is open; open its barrier if that is clear.
+
+    The look comes after the commit of the child's end. So whoever commits last sees all the
+    others finished, and no write on the parent is needed to count them.
+    """
+
+    def once() -> Wake:
+        while True:
+            node = (
+                Node.objects.using(using)
+                .filter(pk=node_id)
+                .with_open_edges()
+                .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
+                .first()
+            )
+            points.reached("looked")
+            if node is None or node.status != Status.WAITING:
+                return Wake()
+            wake = _open_barrier(node)
+            if node.has_open_child or node.has_open_link or not _may_complete(node):
+                return wake
+            try:
+                # A child or a link added since the look has raised next_seq.
+                wake += finish(node, outcome=Outcome.SUCCEEDED, guard=Q(next_seq=node.next_seq))
+            except StaleNode:
+                continue
+            return wake
+
+    return repeat(once, using=using)
+
+
+def _may_complete(node: Node) -> bool:
+    """A root waits for its workflow to be closed, any other node only for its edges."""
+    if not node.is_root:
+        return True
+    workflows = Workflow.objects.using(node._state.db).filter(pk=node.workflow_id)
+    return workflows.filter(closed_at__isnull=False).exists()
+
+
+def _open_barrier(node: Node) -> Wake:
+    if node.next_barrier is None or not is_barrier_clear(node):
+        return Wake()
+    using = node._state.db
+    with transaction.atomic(using=using):
+        parent, now = lock_node(node.pk, using)
+        if parent.next_barrier != node.next_barrier:
+            return Wake()
+        wake = open_ready(parent, node.next_barrier - 1, now)
+        if parent.next_barrier == node.next_barrier:
+            move_barrier(parent, node.next_barrier)
+    return wake

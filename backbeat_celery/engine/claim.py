@@ -1,0 +1,150 @@
+"""Claim a node: the only way into `running`, and the fence around what follows.
+
+A message says which attempt it would claim. One guarded UPDATE decides; whoever comes
+second, late or with a forged message changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, OuterRef, Q
+
+from backbeat_celery import clock
+from backbeat_celery.conf import settings
+from backbeat_celery.database import repeat
+from backbeat_celery.engine.publish import outbox
+from backbeat_celery.engine.wake import Publication, is_due
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.policy import Policy
+from backbeat_celery.specs import NodeSpec
+from backbeat_celery.states import CLAIMABLE, Status
+from backbeat_celery.transitions import StaleNode, transition
+
+logger = logging.getLogger(__name__)
+
+TRIES = 5
+"""How often a claim that lost a race looks again for the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMessage:
+    """What a message says: look at this node, for this attempt."""
+
+    node_id: UUID
+    task: str
+    attempt: int
+    using: str
+    claim_id: UUID
+
+
+@dataclass(slots=True)
+class Claim:
+    """A running attempt, as the worker that runs it holds it."""
+
+    node: Node
+    claim_id: UUID
+    claimed_from: str
+    policy: Policy
+    claimed_at: datetime
+    monotonic: float = field(default_factory=time.monotonic)
+    specs: list[NodeSpec] = field(default_factory=list)
+    max_retries: int | None = None
+
+    @property
+    def using(self) -> str:
+        return str(self.node._state.db)
+
+    @property
+    def is_current(self) -> Q:
+        """Match the node's row while this attempt is the current one."""
+        return Q(attempt=self.node.attempt, claim_id=self.claim_id)
+
+    def now(self) -> datetime:
+        """The database's time, carried on by this process's own monotonic clock."""
+        if clock.is_simulated():
+            return clock.simulated_now()
+        return self.claimed_at + timedelta(seconds=time.monotonic() - self.monotonic)
+
+
+def claim(message: NodeMessage, *, worker: str, policy: Policy) -> Claim | None:
+    """Take the attempt that the message names; None if it is not to be had."""
+    return repeat(lambda: _claim(message, worker, policy), using=message.using, outage=True)
+
+
+def _claim(message: NodeMessage, worker: str, policy: Policy) -> Claim | None:
+    for _ in range(TRIES):
+        node = _read(message)
+        if node is None:
+            return _refuse(message, "there is no such node")
+        if node.task != message.task:
+            return _refuse(message, f"it calls {node.task or 'nothing'}, not {message.task}")
+        now: datetime = node.db_now  # type: ignore[attr-defined]
+        if node.claim_id == message.claim_id and node.status == Status.RUNNING:
+            # The answer to an earlier try of this very claim was lost.
+            return Claim(node, message.claim_id, "", policy, now)
+        if node.status not in CLAIMABLE or node.attempt != message.attempt - 1:
+            return _refuse(message, f"it is {node.status} with attempt {node.attempt}")
+        if not is_due(node.fires_at, now):
+            outbox().send([Publication.of(node, now)], message.using)
+            return _refuse(message, "it is not due yet")
+        try:
+            if node.workflow.paused_at is not None:
+                pause_due(node)
+                return _refuse(message, "its workflow is paused")
+            return _take(node, message, worker, policy, now)
+        except StaleNode:
+            continue
+    return _refuse(message, "others keep changing it")
+
+
+def _read(message: NodeMessage) -> Node | None:
+    return (
+        Node.objects.using(message.using)
+        .filter(pk=message.node_id)
+        .select_related("workflow")
+        .defer("result", "error")
+        .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
+        .first()
+    )
+
+
+def _take(node: Node, message: NodeMessage, worker: str, policy: Policy, now: datetime) -> Claim:
+    claimed_from = node.status
+    transition(
+        node,
+        Status.RUNNING,
+        guard=Q(attempt=node.attempt) & (Q(fires_at=None) | Q(fires_at__lte=clock.now())) & _RUNS,
+        attempt=message.attempt,
+        claim_id=message.claim_id,
+        worker=worker[:255],
+        started_at=now,
+        lease_expires_at=clock.after(settings.lease),
+        times_out_at=None if policy.timeout is None else clock.after(policy.timeout),
+    )
+    return Claim(node, message.claim_id, claimed_from, policy, now)
+
+
+_RUNS = Exists(Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None))
+"""Match nodes whose workflow is not paused, in the very statement that claims."""
+
+
+def pause_due(node: Node) -> None:
+    """Write `paused` on a due node of a paused workflow."""
+    with transaction.atomic(using=node._state.db):
+        transition(node, Status.PAUSED, reason="due while the workflow is paused")
+
+
+def _refuse(message: NodeMessage, why: str) -> None:
+    logger.debug(
+        "Not claiming attempt %d of node %s: %s.",
+        message.attempt,
+        message.node_id,
+        why,
+        extra={"node_id": message.node_id, "attempt": message.attempt},
+    )

@@ -1,0 +1,73 @@
+"""Finish a node: the one place where `complete` is written and the next stage opens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import DateTimeField, ExpressionWrapper, Q
+
+from backbeat_celery import clock
+from backbeat_celery.engine.children import open_ready
+from backbeat_celery.engine.wake import Wake
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.states import Outcome, Status
+from backbeat_celery.transitions import transition
+
+
+def lock_node(pk: UUID, using: str) -> tuple[Node, datetime]:
+    """Lock a node's row until the transaction ends; give it with the database's time."""
+    row = (
+        Node.objects.using(using)
+        .filter(pk=pk)
+        .locked()
+        .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
+        .get()
+    )
+    return row, row.db_now  # type: ignore[attr-defined]
+
+
+def finish(
+    node: Node,
+    *,
+    outcome: Outcome,
+    reason: str = "",
+    actor: str = "",
+    guard: Q | None = None,
+    claimed_from: str = "",
+    **values: Any,
+) -> Wake:
+    """Complete a node and queue the siblings that it held back, in one transaction.
+
+    Raises StaleNode, with nothing written, when the row is no longer as it was read.
+    """
+    using = node._state.db
+    wake = Wake()
+    with transaction.atomic(using=using):
+        parent = None
+        if node.is_blocking and node.parent_id is not None:
+            # Ancestors are locked before descendants, here as everywhere.
+            parent, now = lock_node(node.parent_id, using)
+        transition(
+            node,
+            Status.COMPLETE,
+            reason=reason,
+            actor=actor,
+            guard=guard,
+            claimed_from=claimed_from,
+            outcome=outcome,
+            **values,
+        )
+        if node.is_root:
+            Workflow.objects.using(using).filter(pk=node.workflow_id).update(unfinished=None)
+        wake.ended(node)
+        if parent is not None:
+            opened = open_ready(parent, node.seq, now)
+            if parent.pk not in opened.look_at:
+                # Something that counts was queued just now, so the parent goes on waiting.
+                wake.look_at.remove(parent.pk)
+            opened.look_at.clear()
+            wake += opened
+    return wake

@@ -1,0 +1,103 @@
+"""Decide what an attempt's end means for its node. Decides only; `record` writes."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from backbeat_celery.conf import settings
+from backbeat_celery.models import Node
+from backbeat_celery.policy import Policy
+from backbeat_celery.states import AttemptOutcome, Status
+
+LONGEST_ERROR = 16 * 1024
+"""Characters of an error or a traceback that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler is done."""
+
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler failed. `final` failures are not retried; `wait` overrides the backoff."""
+
+    error: str
+    traceback: str = ""
+    final: bool = False
+    wait: float | None = None
+    fires_at: datetime | None = None
+    max_retries: int | None = None
+    kind: AttemptOutcome = AttemptOutcome.FAILED
+
+    @classmethod
+    def from_exception(cls, exc: BaseException, **fields: Any) -> Failed:
+        """Describe an exception as text; it is never rebuilt from that."""
+        text = "".join(traceback.format_exception(exc))
+        return cls(error=clean(repr(exc)), traceback=clean(text, tail=True), **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The attempt ended without a report, or gave itself back."""
+
+    error: str
+    kind: AttemptOutcome = AttemptOutcome.LOST
+    counted: bool = True
+
+
+Ending = Succeeded | Failed | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where a node goes after an attempt that did not succeed."""
+
+    status: Status
+    retries: int
+    lost_attempts: int
+    reason: str
+    wait: float | None = None
+    fires_at: datetime | None = None
+
+
+def decide(node: Node, ending: Failed | Lost, policy: Policy) -> Verdict:
+    """Tell whether a node is retried, queued again or failed."""
+    if isinstance(ending, Lost):
+        return _decide_lost(node, ending)
+    failures = node.retries + 1
+    if ending.final:
+        return Verdict(Status.FAILED, failures, 0, "failed for good")
+    if policy.is_exhausted(failures, ending.max_retries):
+        return Verdict(Status.FAILED, failures, 0, f"retries exhausted after {failures} failures")
+    reason = f"{ending.kind.label}; retry {failures}"
+    if ending.fires_at is not None:
+        return Verdict(Status.RETRYING, failures, 0, reason, fires_at=ending.fires_at)
+    wait = policy.delay(failures) if ending.wait is None else ending.wait
+    return Verdict(Status.RETRYING, failures, 0, reason, wait=wait)
+
+
+def _decide_lost(node: Node, ending: Lost) -> Verdict:
+    lost = node.lost_attempts + ending.counted
+    if lost >= settings.max_lost_attempts:
+        reason = f"lost {lost} attempts in a row"
+        return Verdict(Status.FAILED, node.retries, lost, reason)
+    return Verdict(Status.QUEUED, node.retries, lost, f"attempt {ending.kind.label}")
+
+
+def clean(text: str, tail: bool = False) -> str:
+    """Cut text to what is kept, without characters that a database refuses."""
+    text = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    if len(text) <= LONGEST_ERROR:
+        return text
+    return "…" + text[-LONGEST_ERROR:] if tail else text[:LONGEST_ERROR] + "…"
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Read a naive time, as Celery may hand one in, as UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -1,0 +1,208 @@
+"""Record how an attempt ended: result or error, children and next status in one transaction.
+
+Every write is guarded by attempt and claim id. An attempt that was fenced off changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+
+from backbeat_celery import clock, points
+from backbeat_celery.conf import settings
+from backbeat_celery.database import repeat
+from backbeat_celery.engine.children import Line, open_ready
+from backbeat_celery.engine.claim import Claim
+from backbeat_celery.engine.finish import finish
+from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, decide
+from backbeat_celery.engine.wake import Publication, Wake
+from backbeat_celery.exceptions import StaleAttempt
+from backbeat_celery.models import Attempt, Node
+from backbeat_celery.policy import Policy
+from backbeat_celery.specs import NodeSpec
+from backbeat_celery.states import AttemptOutcome, Outcome, Status
+from backbeat_celery.transitions import StaleNode, transition, transition_all
+
+
+def record(claim: Claim, ending: Ending) -> Wake:
+    """Write the ending of a claimed attempt; give what is left to do after the commit.
+
+    Raises StaleAttempt when the attempt is no longer the node's current one.
+    """
+    points.reached("before_record")
+    wake = repeat(lambda: _record(claim, ending), using=claim.using, outage=True)
+    points.reached("recorded")
+    return wake
+
+
+def _record(claim: Claim, ending: Ending) -> Wake:
+    as_claimed = dict(vars(claim.node))
+    while True:
+        # A try that was rolled back has left its values in the instance.
+        vars(claim.node).update(as_claimed)
+        try:
+            with transaction.atomic(using=claim.using):
+                if isinstance(ending, Succeeded):
+                    return _record_success(claim, ending)
+                return write_setback(
+                    claim.node, ending, claim.policy, claim.now(), claimed_from=claim.claimed_from
+                )
+        except StaleNode:
+            if _is_recorded(claim):
+                return Wake(look_at=[claim.node.pk])
+            as_claimed |= _counters_now(claim)
+
+
+def _is_recorded(claim: Claim) -> bool:
+    """Whether the transaction was done already and only the answer to its commit was lost."""
+    rows = Attempt.objects.using(claim.using).filter(
+        node_id=claim.node.pk, number=claim.node.attempt, claim_id=claim.claim_id
+    )
+    return rows.exclude(outcome=AttemptOutcome.LOST).exists()
+
+
+def _counters_now(claim: Claim) -> dict[str, int | None]:
+    """Read the counters again: a child or a link was added, or the attempt is not ours."""
+    row = Node.objects.using(claim.using).filter(pk=claim.node.pk).first()
+    if row is None or row.status != Status.RUNNING or row.claim_id != claim.claim_id:
+        status = row.status if row else "deleted"
+        raise StaleAttempt(status, f"report of attempt {claim.node.attempt}", claim.node.pk)
+    return {name: getattr(row, name) for name in ("next_seq", "next_stage", "next_barrier")}
+
+
+def _record_success(claim: Claim, ending: Succeeded) -> Wake:
+    node = claim.node
+    unchanged = claim.is_current & Q(next_seq=node.next_seq)
+    values: dict[str, Any] = {"result": ending.result, "error": None, "lost_attempts": 0}
+    if not claim.specs and node.next_seq == 0:
+        wake = finish(
+            node,
+            outcome=Outcome.SUCCEEDED,
+            guard=unchanged,
+            claimed_from=claim.claimed_from,
+            **values,
+        )
+    else:
+        wake = _record_parent(claim, unchanged, values)
+    _write_attempt(node, claim.claim_id, AttemptOutcome.SUCCEEDED)
+    return wake
+
+
+def _record_parent(claim: Claim, unchanged: Q, values: dict[str, Any]) -> Wake:
+    node, now = claim.node, claim.now()
+    is_first = node.next_seq == 0
+    line = Line(node, now)
+    line.add(_without_known_keys(node, claim.specs), spawned_by=node.attempt)
+    if is_first:
+        line.take_turns()
+    else:
+        line.hold(Status.READY)
+    transition(
+        node,
+        Status.WAITING,
+        reason=f"spawned {len(line.children)}",
+        guard=unchanged,
+        claimed_from=claim.claimed_from,
+        **values,
+        **line.counters(),
+    )
+    wake = line.insert()
+    return wake if is_first else release_children(node, now)
+
+
+def release_children(node: Node, now: datetime) -> Wake:
+    """Let children that waited for the node's handler take their turns."""
+    pending = Node.objects.using(node._state.db).children_of(node.pk)
+    transition_all(
+        list(pending.filter(status=Status.PENDING).order_by("seq").locked()), Status.READY
+    )
+    return open_ready(node, -1, now)
+
+
+def _without_known_keys(node: Node, specs: list[NodeSpec]) -> list[NodeSpec]:
+    """Leave out children whose key was given to a child from outside meanwhile."""
+    keys = [spec.key for spec in specs if spec.key is not None]
+    if not keys or node.next_seq == 0:
+        return specs
+    children = Node.objects.using(node._state.db).children_of(node.pk)
+    known = set(children.filter(key__in=keys).values_list("key", flat=True))
+    return [spec for spec in specs if spec.key not in known]
+
+
+def write_setback(
+    node: Node,
+    ending: Failed | Lost,
+    policy: Policy,
+    now: datetime,
+    *,
+    claimed_from: str = "",
+    guard: Q | None = None,
+) -> Wake:
+    """Write the end of a running attempt that did not succeed, in the caller's transaction."""
+    verdict = decide(node, ending, policy)
+    current = Q(attempt=node.attempt, claim_id=node.claim_id)
+    claim_id = node.claim_id
+    fires_at, publish_at, wake = _next_try(
+        node, verdict.status, verdict.wait, verdict.fires_at, now
+    )
+    transition(
+        node,
+        verdict.status,
+        reason=verdict.reason,
+        guard=current if guard is None else current & guard,
+        claimed_from=claimed_from,
+        retries=verdict.retries,
+        lost_attempts=verdict.lost_attempts,
+        error=ending.error,
+        fires_at=fires_at,
+        publish_at=publish_at,
+        publications=0,
+    )
+    trace = ending.traceback if isinstance(ending, Failed) else ""
+    _write_attempt(node, claim_id, ending.kind, error=ending.error, trace=trace)
+    return wake
+
+
+def _next_try(
+    node: Node, status: Status, wait: float | None, fires_at: datetime | None, now: datetime
+) -> tuple[datetime | None, datetime | None, Wake]:
+    """When the next attempt is due, when it is published, and the message if that is now."""
+    if status == Status.FAILED:
+        return node.fires_at, None, Wake()
+    if wait is not None:
+        fires_at = now + timedelta(seconds=wait)
+    elif fires_at is None:
+        fires_at = node.fires_at
+    due = max(fires_at or now, now)
+    if (due - now).total_seconds() > settings.publish_horizon:
+        return fires_at, due - timedelta(seconds=settings.publish_horizon), Wake()
+    again = Node(
+        pk=node.pk,
+        attempt=node.attempt,
+        task=node.task,
+        options=node.options,
+        args=node.args,
+        kwargs=node.kwargs,
+        fires_at=fires_at,
+    )
+    publish_at = due + timedelta(seconds=settings.lease)
+    return fires_at, publish_at, Wake(publications=[Publication.of(again, now)])
+
+
+def _write_attempt(
+    node: Node, claim_id: Any, outcome: AttemptOutcome, *, error: str = "", trace: str = ""
+) -> None:
+    Attempt.objects.using(node._state.db).create(
+        node_id=node.pk,
+        number=node.attempt,
+        claim_id=claim_id,
+        worker=node.worker,
+        started_at=node.started_at,
+        finished_at=clock.now(),
+        outcome=outcome,
+        error=error or None,
+        traceback=trace or None,
+    )

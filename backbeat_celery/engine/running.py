@@ -1,0 +1,142 @@
+"""The running node as its handler sees it: collects children, answers questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from backbeat_celery import points
+from backbeat_celery.context import SpawnedChild, running
+from backbeat_celery.models import Node
+from backbeat_celery.specs import NodeSpec, flag_spec, task_spec
+from backbeat_celery.states import Mode, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backbeat_celery.engine.claim import Claim
+
+
+class RunningNode:
+    """What `current_node()` gives."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+        self._signals: Counter[tuple[str, UUID]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<running node {self.name} {self.id}, attempt {self.attempt}>"
+
+    @property
+    def id(self) -> UUID:
+        return self._claim.node.pk
+
+    @property
+    def workflow_id(self) -> UUID:
+        return self._claim.node.workflow_id
+
+    @property
+    def parent_id(self) -> UUID:
+        parent_id = self._claim.node.parent_id
+        assert parent_id is not None  # only a root has none, and a root is never claimed
+        return parent_id
+
+    @property
+    def subject(self) -> str:
+        return self._claim.node.workflow.subject
+
+    @property
+    def name(self) -> str:
+        return self._claim.node.name
+
+    @property
+    def attempt(self) -> int:
+        return self._claim.node.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this node: hand it to services you call."""
+        return str(self.id)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = self._claim.node.metadata
+        return metadata
+
+    def is_wanted(self) -> bool:
+        """Tell whether this attempt's outcome would still be accepted: one query."""
+        points.reached("in_handler")
+        rows = Node.objects.using(self._claim.using).filter(pk=self.id, status=Status.RUNNING)
+        return rows.filter(self._claim.is_current).exists()
+
+    def spawn(
+        self,
+        signature: Any,
+        *,
+        mode: Mode | str | None = None,
+        barrier: bool = False,
+        fires_at: datetime | None = None,
+        delay: float | None = None,
+        key: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> SpawnedChild:
+        """Register a child, recorded and started when this attempt succeeds."""
+        return self._register(
+            task_spec(
+                signature,
+                mode=mode,
+                barrier=barrier,
+                fires_at=fires_at,
+                delay=delay,
+                key=key,
+                metadata=metadata,
+            )
+        )
+
+    def spawn_many(self, signatures: Iterable[Any], **options: Any) -> list[SpawnedChild]:
+        """Register a child for each signature, all with the same options."""
+        specs = [task_spec(signature, **options) for signature in signatures]
+        return [self._register(spec) for spec in specs]
+
+    def flag(self, name: str, **options: Any) -> SpawnedChild:
+        """Register a child that calls no handler: it is done when its turn and time come."""
+        return self._register(flag_spec(name, **options))
+
+    def _register(self, spec: NodeSpec) -> SpawnedChild:
+        points.reached("in_handler")
+        if spec.key is not None and (known := self._known(spec.key)):
+            return SpawnedChild(known)
+        self._claim.specs.append(spec)
+        return SpawnedChild(spec.id)
+
+    def _known(self, key: str) -> UUID | None:
+        for spec in self._claim.specs:
+            if spec.key == key:
+                return spec.id
+        if not self._claim.node.next_seq:
+            return None
+        children = Node.objects.using(self._claim.using).children_of(self.id)
+        return children.filter(key=key).values_list("pk", flat=True).first()
+
+    def next_signal_key(self, task: str, workflow_id: UUID) -> str:
+        """Make the key of a signal that this handler sends without one.
+
+        A retry sends the same signals in the same order, so it finds those sent before.
+        """
+        ordinal = self._signals[task, workflow_id]
+        self._signals[task, workflow_id] += 1
+        return f"{self.id}:{ordinal}:{task}"[:255]
+
+
+@contextmanager
+def entered(node: RunningNode) -> Iterator[None]:
+    """Make `node` the current node."""
+    token = running.set(node)
+    try:
+        yield
+    finally:
+        running.reset(token)

@@ -1,0 +1,195 @@
+"""The repair pass: find what is due, lost, overdue or forgotten, and call the step that mends it.
+
+It tests conditions, never time windows; each is a query on an index. Any number of sweeps may
+run at once, and each node is mended in a transaction of its own, so that one bad row stops
+nothing. docs/recovery.md tells which condition repairs which crash.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, OuterRef, Q
+
+from backbeat_celery import clock, points
+from backbeat_celery.database import repeat
+from backbeat_celery.engine.advance import advance, look
+from backbeat_celery.engine.cancel import cancel_row
+from backbeat_celery.engine.children import is_barrier_clear, open_ready
+from backbeat_celery.engine.finish import lock_node
+from backbeat_celery.engine.outcomes import Failed, Lost
+from backbeat_celery.engine.record import write_setback
+from backbeat_celery.engine.republish import publish_due, requeue
+from backbeat_celery.engine.wake import Wake
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.policy import policy_by_name
+from backbeat_celery.querysets import NodeQuerySet
+from backbeat_celery.states import AttemptOutcome, Status
+from backbeat_celery.transitions import StaleNode, transition
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500
+"""Rows mended in one pass of one condition; the rest follows in the next pass."""
+
+WALK = 2000
+"""Rows looked at in one pass of a condition that cannot be read off an index alone."""
+
+FIRST = UUID(int=0)
+
+
+class Sweep:
+    """Repairs one database. Keeps between passes how far its walks have come."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self._reached: dict[str, UUID] = {}
+
+    def run(self) -> Counter[str]:
+        """Make one pass; give how many nodes each condition has mended."""
+        counts: Counter[str] = Counter()
+        for name, step in self._steps().items():
+            points.reached(f"sweep_{name}")
+            counts[name] = step()
+        mended = +counts
+        if mended:
+            logger.info("Swept %s: %s", self.using, dict(mended))
+        return counts
+
+    def _steps(self) -> dict[str, Callable[[], int]]:
+        return {
+            "published": lambda: publish_due(self.using, BATCH),
+            "lost": lambda: self._each(self._expired(), lose),
+            "timed_out": lambda: self._each(self._overdue(), time_out),
+            "unknown_task": lambda: self._each(self._unknown(), fail_unknown),
+            "completed": self._complete_waiting,
+            "barriers": self._open_barriers,
+            "resumed": lambda: self._each(self._paused_in_vain(), requeue),
+            "opened": self._open_stages,
+            "canceled": lambda: self._each(self._below_canceled(), cancel_row),
+        }
+
+    def _nodes(self) -> NodeQuerySet:
+        return Node.objects.using(self.using).annotate(
+            db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField())
+        )
+
+    def _each(self, rows: Iterable[Node], mend: Callable[[Node], Wake]) -> int:
+        """Mend rows one transaction each; one that fails is logged and does not stop the rest."""
+        mended = 0
+        for row in rows:
+            try:
+                wake = repeat(lambda row=row: mend(row), using=self.using)  # type: ignore[misc]
+                advance(wake, self.using)
+                mended += 1
+            except StaleNode:
+                continue  # somebody else was faster
+            except Exception:
+                logger.exception("Cannot mend node %s", row.pk, extra={"node_id": row.pk})
+        return mended
+
+    def _expired(self) -> NodeQuerySet:
+        running = self._nodes().filter(status=Status.RUNNING, lease_expires_at__lte=clock.now())
+        return running.order_by("lease_expires_at")[:BATCH]
+
+    def _overdue(self) -> NodeQuerySet:
+        running = self._nodes().filter(status=Status.RUNNING, times_out_at__lte=clock.now())
+        return running.order_by("times_out_at")[:BATCH]
+
+    def _unknown(self) -> NodeQuerySet:
+        queued = self._nodes().filter(status=Status.QUEUED, times_out_at__lte=clock.now())
+        return queued.order_by("times_out_at")[:BATCH]
+
+    def _paused_in_vain(self) -> NodeQuerySet:
+        going_on = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None)
+        return self._nodes().filter(Exists(going_on), status=Status.PAUSED)[:BATCH]
+
+    def _below_canceled(self) -> list[Node]:
+        rows = self._walk("below_canceled", self._nodes().unfinished().select_related("parent"))
+        return [row for row in rows if row.parent and row.parent.status == Status.CANCELED]
+
+    def _walk(self, name: str, rows: NodeQuerySet) -> list[Node]:
+        """Give the next rows in order of their ids, from the start again after the last."""
+        found = list(rows.filter(pk__gt=self._reached.get(name, FIRST)).order_by("pk")[:WALK])
+        self._reached[name] = found[-1].pk if len(found) == WALK else FIRST
+        return found
+
+    def _complete_waiting(self) -> int:
+        waiting = self._nodes().filter(status=Status.WAITING, parent__isnull=False)
+        rows = self._walk("waiting", waiting.with_open_edges().only("pk"))
+        done = [r.pk for r in rows if not (r.has_open_child or r.has_open_link)]  # type: ignore[attr-defined]
+        closed = Workflow.objects.using(self.using).filter(
+            unfinished=True, closed_at__isnull=False
+        )
+        done += closed.values_list("pk", flat=True)[:BATCH]
+        return self._look_at(done)
+
+    def _open_barriers(self) -> int:
+        parents = self._nodes().filter(status=Status.WAITING, next_barrier__isnull=False)
+        rows = self._walk("barriers", parents)
+        return self._look_at([row.pk for row in rows if is_barrier_clear(row)])
+
+    def _look_at(self, node_ids: Iterable[UUID]) -> int:
+        mended = 0
+        for node_id in node_ids:
+            if wake := look(node_id, self.using):
+                advance(wake, self.using)
+                mended += 1
+        return mended
+
+    def _open_stages(self) -> int:
+        """A net: stages open in the transaction that ends their blocking child."""
+        ahead = Node.objects.children_of(OuterRef("parent_id")).unfinished().blocking()
+        held = Exists(ahead.filter(stage__lt=OuterRef("stage")))
+        ready = self._nodes().filter(status=Status.READY, barrier=False).annotate(is_held=held)
+        rows = self._walk("stages", ready.select_related("parent"))
+        floors: dict[UUID, int] = {}
+        for row in rows:
+            if not row.is_held and row.parent and row.parent.status == Status.WAITING:  # type: ignore[attr-defined]
+                floors.setdefault(row.parent.pk, row.seq - 1)
+        for parent_id, floor in floors.items():
+            advance(_open_from(parent_id, floor, self.using), self.using)
+        return len(floors)
+
+
+def lose(node: Node) -> Wake:
+    """Declare a running attempt lost: queue the next one, or fail a node that kills its workers."""
+    ending = Lost(f"The worker {node.worker} was not heard of any more.")
+    return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
+
+
+def time_out(node: Node) -> Wake:
+    """End a running attempt that is over its time as a failed one."""
+    ending = Failed(
+        f"The attempt was not done by {node.times_out_at:%Y-%m-%d %H:%M:%S %Z}.",
+        kind=AttemptOutcome.TIMED_OUT,
+    )
+    return _end(node, ending, Q(times_out_at__lte=clock.now()))
+
+
+def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
+    with transaction.atomic(using=node._state.db):
+        now = node.db_now  # type: ignore[attr-defined]
+        return write_setback(node, ending, policy_by_name(node.task), now, guard=guard)
+
+
+def fail_unknown(node: Node) -> Wake:
+    """Fail a queued node that workers have refused for too long, not knowing its task."""
+    with transaction.atomic(using=node._state.db):
+        transition(
+            node,
+            Status.FAILED,
+            reason="no worker knows the task",
+            guard=Q(times_out_at__lte=clock.now()),
+        )
+    return Wake()
+
+
+def _open_from(parent_id: UUID, floor: int, using: str) -> Wake:
+    with transaction.atomic(using=using):
+        parent, now = lock_node(parent_id, using)
+        return open_ready(parent, floor, now)

@@ -1,0 +1,94 @@
+"""The error family.
+
+BackbeatError
+├── InvalidTransition      a verb or a step that the node's status does not allow
+│   ├── StaleAttempt       a report of an attempt that is no longer the current one
+│   └── NodeFinished       a child added to a node that is finished
+├── WorkflowClosed         a signal to a workflow that takes no more
+├── NotInNode              `current_node()` outside a handler
+├── LinkCycle              a link that would make two nodes wait for each other
+└── BadInput (ValueError)  what was handed in cannot be used, and nothing was written
+    ├── BadSubject         unsaved, empty or too long
+    ├── BadPayload         JSON cannot carry it, or it is too large
+    ├── BadTime            not a time, without time zone, or given twice
+    ├── BadMode            a mode that does not exist or does not fit
+    ├── UnknownTask        no task of that name is registered
+    └── UnsupportedOption  a signature option that a node cannot honour
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+
+class BackbeatError(Exception):
+    """Something in backbeat_celery went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class InvalidTransition(BackbeatError):
+    """The node's status does not allow this.
+
+    `current` is the status found, `attempted` the status or verb asked for, `node_id` the node.
+    """
+
+    def __init__(self, current: str, attempted: str, node_id: UUID, hint: str = "") -> None:
+        self.current = current
+        self.attempted = attempted
+        self.node_id = node_id
+        message = f"Node {node_id} is {current}; {attempted!r} is not possible from there."
+        super().__init__(f"{message} {hint}".rstrip())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.current, self.attempted, self.node_id)
+
+
+class StaleAttempt(InvalidTransition):
+    """The attempt that reports is not the node's current one, so its report is discarded."""
+
+
+class NodeFinished(InvalidTransition):
+    """The node is finished and takes no more children."""
+
+
+class WorkflowClosed(BackbeatError):
+    """This workflow is closed and takes no more signals; once it is finished a new run opens."""
+
+
+class NotInNode(BackbeatError):
+    """No node is running here: call this inside a handler that runs as a node."""
+
+
+class LinkCycle(BackbeatError):
+    """The link would close a circle of nodes that wait for each other."""
+
+
+class BadInput(BackbeatError, ValueError):
+    """The input cannot be used."""
+
+
+class BadSubject(BadInput):
+    """A subject is a saved model instance or a string of 1 to 255 characters."""
+
+
+class BadPayload(BadInput):
+    """The value cannot be stored as JSON."""
+
+
+class BadTime(BadInput):
+    """A time is given as an aware datetime or as a delay in seconds, not both."""
+
+
+class BadMode(BadInput):
+    """A mode is one of blocking, non_blocking and fire_and_forget."""
+
+
+class UnknownTask(BadInput):
+    """No task of that name is registered with the Celery app."""
+
+
+class UnsupportedOption(BadInput):
+    """A node cannot honour this option of the signature."""

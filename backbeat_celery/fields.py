@@ -1,0 +1,53 @@
+"""Model fields and indexes that behave the same on every supported database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+
+from backbeat_celery import payload
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    _TextField = models.TextField[Any, Any]
+    _CharField = models.CharField[str, str]
+else:
+    _TextField = models.TextField
+    _CharField = models.CharField
+
+
+class PayloadField(_TextField):
+    """A value kept as the JSON text that Celery would have sent, and given back decoded."""
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
+        return None if value is None else payload.decode(value)
+
+    def get_prep_value(self, value: Any) -> str | None:
+        return None if value is None else payload.encode(value, self.name)
+
+
+class ExactCharField(_CharField):
+    """Text that compares byte for byte, also where the database would fold case by default."""
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            is_mariadb = connection.mysql_is_mariadb  # type: ignore[attr-defined]
+            parameters["collation"] = "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
+        return parameters
+
+
+class PostgresPartialIndex(models.Index):
+    """An index that leaves out rows on PostgreSQL and covers all of them elsewhere.
+
+    MySQL has no partial indexes, and SQLite's planner uses one only for literal values,
+    not for the parameters that Django sends.
+    """
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        if schema_editor.connection.vendor == "postgresql":
+            return super().create_sql(model, schema_editor, using, **kwargs)
+        full = models.Index(fields=self.fields, name=self.name)
+        return full.create_sql(model, schema_editor, using, **kwargs)

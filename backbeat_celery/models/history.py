@@ -1,0 +1,63 @@
+"""What became of a node: every change of status, and every attempt."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from backbeat_celery.models.node import Node
+from backbeat_celery.states import AttemptOutcome, Status
+
+
+class Transition(models.Model):
+    """One change of a node's status, written in the same transaction as the change."""
+
+    # No foreign key in the database for the two history tables: checking it would lock and
+    # touch the node's row once more for each step of each node. Nodes are deleted through
+    # the ORM alone, which takes these rows along.
+    node = models.ForeignKey(
+        Node, on_delete=models.CASCADE, related_name="transitions", db_constraint=False
+    )
+    from_status = models.CharField(max_length=10, choices=Status.choices, blank=True)
+    to_status = models.CharField(max_length=10, choices=Status.choices)
+    at = models.DateTimeField()
+    attempt = models.PositiveIntegerField()
+    actor = models.CharField(max_length=150, blank=True)
+    reason = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        verbose_name = _("transition")
+        verbose_name_plural = _("transitions")
+
+    def __str__(self) -> str:
+        return f"{self.from_status or 'new'} → {self.to_status}"
+
+
+class Attempt(models.Model):
+    """One claim of a node that has ended; at most one row per node and number."""
+
+    node = models.ForeignKey(
+        Node,
+        on_delete=models.CASCADE,
+        related_name="ended_attempts",
+        db_constraint=False,
+        db_index=False,
+    )
+    number = models.PositiveIntegerField()
+    claim_id = models.UUIDField(null=True)
+    worker = models.CharField(max_length=255, blank=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=10, choices=AttemptOutcome.choices, blank=True)
+    error = models.TextField(null=True, blank=True)
+    traceback = models.TextField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        constraints = [
+            models.UniqueConstraint(fields=["node", "number"], name="backbeat_attempt_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}: {self.outcome or 'running'}"

@@ -1,0 +1,176 @@
+"""A node: one step of a workflow, and everything the engine must know about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.checks import CheckMessage
+from django.db import models, router
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from backbeat_celery.fields import ExactCharField, PayloadField, PostgresPartialIndex
+from backbeat_celery.ids import uuid7
+from backbeat_celery.querysets import NodeQuerySet
+from backbeat_celery.states import COUNTING, FINISHED, UNFINISHED, Mode, Outcome, Status
+
+if TYPE_CHECKING:
+    from backbeat_celery.models.history import Attempt, Transition
+
+IS_UNFINISHED = Q(status__in=sorted(UNFINISHED))
+
+
+class Node(models.Model):
+    """One step: a signal, a child, a flag, or the root of a workflow.
+
+    Only `backbeat_celery.transitions` writes `status`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # No foreign key in the database: checking it would lock the workflow's row at each
+    # insert, and that row would become the bottleneck of every tree.
+    workflow = models.ForeignKey(
+        "backbeat_celery.Workflow",
+        on_delete=models.CASCADE,
+        related_name="nodes",
+        db_constraint=False,
+    )
+    parent = models.ForeignKey(
+        "self", on_delete=models.CASCADE, related_name="children", null=True, db_index=False
+    )
+    seq = models.PositiveIntegerField()
+    stage = models.PositiveIntegerField()
+    barrier = models.BooleanField(default=False)
+    task = models.CharField(max_length=255, blank=True)
+    name = models.CharField(max_length=255)
+    mode = models.CharField(max_length=15, choices=Mode.choices)
+    status = models.CharField(max_length=10, choices=Status.choices)
+    outcome = models.CharField(
+        max_length=10, choices=Outcome.choices, blank=True, default="", db_default=""
+    )
+    attempt = models.PositiveIntegerField(default=0, db_default=0)
+    retries = models.PositiveIntegerField(default=0, db_default=0)
+    lost_attempts = models.PositiveIntegerField(default=0, db_default=0)
+    claim_id = models.UUIDField(null=True, editable=False)
+    args = PayloadField(default=list)
+    kwargs = PayloadField(default=dict)
+    options = models.JSONField(default=dict)
+    metadata = models.JSONField(default=dict)
+    result = PayloadField(null=True)
+    error = models.TextField(null=True)
+    key = ExactCharField(max_length=255, null=True)
+    spawned_by = models.PositiveIntegerField(null=True)
+    fires_at = models.DateTimeField(null=True)
+    publish_at = models.DateTimeField(null=True)
+    publications = models.PositiveIntegerField(default=0, db_default=0)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    times_out_at = models.DateTimeField(null=True)
+    worker = models.CharField(max_length=255, blank=True, default="", db_default="")
+    next_seq = models.PositiveIntegerField(default=0, db_default=0)
+    next_stage = models.PositiveIntegerField(default=0, db_default=0)
+    next_barrier = models.PositiveIntegerField(null=True)
+
+    objects = NodeQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("node")
+        verbose_name_plural = _("nodes")
+        constraints = [
+            models.UniqueConstraint(fields=["parent", "seq"], name="backbeat_node_seq"),
+            models.UniqueConstraint(fields=["parent", "key"], name="backbeat_node_key"),
+        ]
+        indexes = [
+            # The open children of a parent: what a join looks at, whatever its width.
+            PostgresPartialIndex(
+                fields=["parent", "status", "mode"], condition=IS_UNFINISHED, name="backbeat_open"
+            ),
+            PostgresPartialIndex(
+                fields=["status", "id"], condition=IS_UNFINISHED, name="backbeat_status"
+            ),
+            PostgresPartialIndex(
+                fields=["publish_at"], condition=Q(publish_at__isnull=False), name="backbeat_due"
+            ),
+            PostgresPartialIndex(
+                fields=["lease_expires_at"],
+                condition=Q(lease_expires_at__isnull=False),
+                name="backbeat_lease",
+            ),
+            PostgresPartialIndex(
+                fields=["times_out_at"],
+                condition=Q(times_out_at__isnull=False),
+                name="backbeat_timeout",
+            ),
+            PostgresPartialIndex(
+                fields=["next_barrier"],
+                condition=Q(next_barrier__isnull=False),
+                name="backbeat_barrier",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.status})"
+
+    @classmethod
+    def check(cls, **kwargs: Any) -> list[CheckMessage]:
+        """Check the model; MySQL ignoring the conditions of indexes is known and harmless."""
+        return [message for message in super().check(**kwargs) if message.id != "models.W037"]
+
+    @property
+    def is_root(self) -> bool:
+        return self.parent_id is None
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether this node calls no handler and is done when its turn comes."""
+        return not self.task and not self.is_root
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def is_blocking(self) -> bool:
+        return self.mode == Mode.BLOCKING
+
+    @property
+    def counts(self) -> bool:
+        """Whether the parent waits for this node."""
+        return self.mode in COUNTING
+
+    @property
+    def history(self) -> list[Transition]:
+        """Every change of status in order, beginning with the node's creation."""
+        from backbeat_celery.tree import history
+
+        return history(self)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Every attempt in order, the running one included."""
+        from backbeat_celery.tree import attempts
+
+        return attempts(self)
+
+
+class Link(models.Model):
+    """`source` waits until `target`, a signal of another workflow, is finished."""
+
+    source = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="outgoing_links")
+    target = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="incoming_links")
+
+    class Meta:
+        verbose_name = _("link")
+        verbose_name_plural = _("links")
+        constraints = [models.UniqueConstraint(fields=["source", "target"], name="backbeat_link")]
+
+    def __str__(self) -> str:
+        return f"{self.source_id} waits for {self.target_id}"
+
+
+def node_alias() -> str:
+    """Name the database that new workflows are written to."""
+    alias: str = router.db_for_write(Node)
+    return alias

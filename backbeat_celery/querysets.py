@@ -1,0 +1,118 @@
+"""Named reads: a filter that the engine, the doctor or the admin needs is spelled here, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import IntegrityError, connections, models, router, transaction
+from django.db.models import Exists, Model, OuterRef
+
+from backbeat_celery.exceptions import BackbeatError, BadInput
+from backbeat_celery.states import CLAIMABLE, COUNTING, UNFINISHED, Mode
+from backbeat_celery.subjects import subject_key
+
+if TYPE_CHECKING:
+    from backbeat_celery.models import Node, Workflow
+
+    _NodeQuerySet = models.QuerySet[Node]
+    _WorkflowManager = models.Manager[Workflow]
+else:
+    _NodeQuerySet = models.QuerySet
+    _WorkflowManager = models.Manager
+
+
+RACES = 10
+"""How often a lost race to create a run is run again."""
+
+
+class NodeQuerySet(_NodeQuerySet):
+    """Nodes by where they stand."""
+
+    def unfinished(self) -> NodeQuerySet:
+        """Nodes that are neither complete nor canceled."""
+        return self.filter(status__in=UNFINISHED)
+
+    def counting(self) -> NodeQuerySet:
+        """Nodes that their parents wait for."""
+        return self.filter(mode__in=COUNTING)
+
+    def blocking(self) -> NodeQuerySet:
+        """Nodes that hold back their later siblings."""
+        return self.filter(mode=Mode.BLOCKING)
+
+    def claimable(self) -> NodeQuerySet:
+        """Nodes whose turn has come."""
+        return self.filter(status__in=CLAIMABLE)
+
+    def children_of(self, parent: UUID | OuterRef) -> NodeQuerySet:
+        """Children of a node, given as an id or an outer reference."""
+        return self.filter(parent_id=parent)
+
+    def locked(self) -> NodeQuerySet:
+        """The same rows, locked until the transaction ends.
+
+        The lock leaves out the key, so that rows which refer to this one can still be inserted.
+        """
+        features = connections[self.db].features
+        return self.select_for_update(no_key=features.has_select_for_no_key_update)
+
+    def with_open_edges(self) -> NodeQuerySet:
+        """Annotate `has_open_child` and `has_open_link`: what a waiting node still waits for."""
+        open_children = self.model.objects.children_of(OuterRef("pk")).unfinished().counting()
+        open_links = self.model.objects.filter(
+            incoming_links__source=OuterRef("pk"), status__in=UNFINISHED
+        )
+        return self.annotate(
+            has_open_child=Exists(open_children), has_open_link=Exists(open_links)
+        )
+
+
+class WorkflowManager(_WorkflowManager):
+    """Finds workflows by what they are about."""
+
+    use_in_migrations = False
+
+    def for_subject(self, subject: Model | str, name: str) -> Workflow:
+        """Get the unfinished run for `(name, subject)`, or open the next one.
+
+        Raises WorkflowClosed while the run is closed and not finished yet.
+        """
+        if not isinstance(name, str) or not name or len(name) > 255 or "\x00" in name:
+            raise BadInput("A workflow's name has 1 to 255 characters and no NUL.")
+        workflow = self.open_run(subject_key(subject), name)
+        workflow.refuse_if_closed()
+        return workflow
+
+    def open_run(self, subject: str, name: str) -> Workflow:
+        """Get or create the one unfinished run, also when two callers create it at once."""
+        unfinished = self.using(self.write_alias).filter(
+            name=name, subject=subject, unfinished=True
+        )
+        for _ in range(RACES):
+            if workflow := unfinished.first():
+                return workflow
+            try:
+                with transaction.atomic(using=self.write_alias):
+                    return self._create_run(subject, name)
+            except IntegrityError:
+                continue  # someone else created it between the look and the insert
+        raise BackbeatError(
+            f"The open run of {name!r} for {subject!r} exists but cannot be seen from this "
+            "transaction. Signal from a transaction with the isolation level READ COMMITTED."
+        )
+
+    @property
+    def write_alias(self) -> str:
+        """The database that this manager writes to."""
+        alias: str = self._db or router.db_for_write(self.model)
+        return alias
+
+    def _create_run(self, subject: str, name: str) -> Workflow:
+        runs = self.using(self.write_alias).filter(name=name, subject=subject)
+        latest: dict[str, Any] = runs.aggregate(latest=models.Max("run"))
+        workflow = self.using(self.write_alias).create(
+            name=name, subject=subject, run=(latest["latest"] or 0) + 1
+        )
+        workflow.create_root()
+        return workflow

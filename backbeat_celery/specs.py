@@ -1,0 +1,219 @@
+"""Checked descriptions of nodes that are about to be created.
+
+All input to `signal`, `spawn` and `add_child` passes here, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from celery import Signature, Task, current_app
+
+from backbeat_celery import payload
+from backbeat_celery.exceptions import (
+    BadInput,
+    BadMode,
+    BadPayload,
+    BadTime,
+    UnknownTask,
+    UnsupportedOption,
+)
+from backbeat_celery.ids import uuid7
+from backbeat_celery.states import Mode
+
+MESSAGE_OPTIONS = frozenset(
+    {"queue", "exchange", "routing_key", "priority", "time_limit", "soft_time_limit"}
+)
+"""Options of a signature that shape the message of each attempt."""
+
+IGNORED_OPTIONS = frozenset({"ignore_result", "add_to_parent"})
+TIME_OPTIONS = frozenset({"countdown", "eta"})
+MAX_NAME = 255
+LONGEST_DELAY = timedelta(days=365 * 100).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """What a new node will be. `task` is empty for a flag."""
+
+    task: str
+    name: str
+    mode: Mode
+    barrier: bool = False
+    args: list[Any] = field(default_factory=list)
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    fires_at: datetime | None = None
+    delay: float | None = None
+    id: UUID = field(default_factory=uuid7)
+
+    def due_at(self, now: datetime) -> datetime | None:
+        """When the node may run, given the database's time; None: at once."""
+        return now + timedelta(seconds=self.delay) if self.delay is not None else self.fires_at
+
+
+def task_spec(
+    signature: Signature[Any] | Task[Any, Any],
+    *,
+    mode: Mode | str | None = None,
+    barrier: bool = False,
+    fires_at: datetime | None = None,
+    delay: float | None = None,
+    key: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    default_mode: Mode = Mode.BLOCKING,
+) -> NodeSpec:
+    """Describe a node that calls a task.
+
+    Raises a BadInput for whatever of it cannot be used.
+    """
+    task, args, kwargs, options = _unpack(signature)
+    options = dict(options)
+    times = {name: options.pop(name) for name in TIME_OPTIONS & options.keys()}
+    fires_at, delay = _check_times(task.name, fires_at, delay, times)
+    _check_call(task, args, kwargs)
+    mode = check_mode(mode or getattr(task, "mode", None) or default_mode, barrier)
+    return NodeSpec(
+        task=task.name,
+        name=task.name,
+        mode=mode,
+        barrier=barrier,
+        args=args,
+        kwargs=kwargs,
+        options=_check_options(task.name, options),
+        metadata=payload.check_metadata(metadata),
+        key=check_key(key),
+        fires_at=fires_at,
+        delay=delay,
+    )
+
+
+def flag_spec(
+    name: str,
+    *,
+    mode: Mode | str | None = None,
+    barrier: bool = False,
+    fires_at: datetime | None = None,
+    delay: float | None = None,
+    key: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> NodeSpec:
+    """Describe a node that calls no handler."""
+    if not isinstance(name, str) or not name or len(name) > MAX_NAME or "\x00" in name:
+        raise BadInput(f"A flag's name has 1 to {MAX_NAME} characters and no NUL.")
+    fires_at, delay = _check_times(name, fires_at, delay, {})
+    return NodeSpec(
+        task="",
+        name=name,
+        mode=check_mode(mode or Mode.BLOCKING, barrier),
+        barrier=barrier,
+        metadata=payload.check_metadata(metadata),
+        key=check_key(key),
+        fires_at=fires_at,
+        delay=delay,
+    )
+
+
+def check_mode(mode: Mode | str, barrier: bool) -> Mode:
+    """Give the mode, or raise BadMode."""
+    try:
+        mode = Mode(mode)
+    except ValueError:
+        choices = ", ".join(Mode.values)
+        raise BadMode(f"There is no mode {mode!r}; choose one of {choices}.") from None
+    if barrier and mode != Mode.BLOCKING:
+        raise BadMode(f"A barrier is blocking by nature; {mode.value!r} does not fit.")
+    return mode
+
+
+def check_key(key: str | None) -> str | None:
+    """Give the idempotency key, or raise BadInput."""
+    if key is None:
+        return None
+    if not isinstance(key, str) or not 1 <= len(key) <= 255 or "\x00" in key:
+        raise BadInput("A key is a string of 1 to 255 characters without NUL.")
+    return key
+
+
+def _unpack(
+    signature: Any,
+) -> tuple[Task[Any, Any], list[Any], dict[str, Any], Mapping[str, Any]]:
+    if isinstance(signature, Task):
+        return signature, [], {}, {}
+    if not isinstance(signature, Signature):
+        raise BadInput(
+            f"Pass a task or its signature, such as task.s(...), not {type(signature).__name__}."
+        )
+    if signature.subtask_type:
+        raise UnsupportedOption(
+            f"A {signature.subtask_type} cannot be a node yet; spawn its tasks as children."
+        )
+    task = registered_task(signature.task)
+    return task, list(signature.args or ()), dict(signature.kwargs or {}), signature.options or {}
+
+
+def registered_task(name: str) -> Task[Any, Any]:
+    """Find a task by name, importing the project's task modules if need be."""
+    if not isinstance(name, str) or not name or len(name) > MAX_NAME:
+        raise UnknownTask(f"A task's name has 1 to {MAX_NAME} characters.")
+    tasks = current_app.tasks
+    if name not in tasks:
+        current_app.loader.import_default_modules()
+    if name not in tasks:
+        raise UnknownTask(
+            f"No task {name!r} is registered with the Celery app {current_app.main!r}. Check the "
+            "name, and that the module which defines it is imported (autodiscover_tasks)."
+        )
+    return tasks[name]
+
+
+def _check_call(task: Task[Any, Any], args: list[Any], kwargs: dict[str, Any]) -> None:
+    payload.encode([args, kwargs], f"The arguments of {task.name}")
+    check_arguments = getattr(task, "__header__", None)
+    if task.typing and check_arguments is not None:
+        try:
+            check_arguments(*args, **kwargs)
+        except TypeError as exc:
+            raise BadInput(f"{task.name} cannot be called like this: {exc}.") from exc
+
+
+def _check_times(
+    name: str, fires_at: datetime | None, delay: float | None, times: Mapping[str, Any]
+) -> tuple[datetime | None, float | None]:
+    given = [
+        (fires_at if fires_at is not None else times.get("eta")),
+        (delay if delay is not None else times.get("countdown")),
+    ]
+    if len([1 for value in (fires_at, delay, *times.values()) if value is not None]) > 1:
+        raise BadTime(f"{name}: give one of fires_at (eta) and delay (countdown), not both.")
+    fires_at, delay = given
+    if fires_at is not None and (not isinstance(fires_at, datetime) or fires_at.tzinfo is None):
+        raise BadTime(f"{name}: fires_at is a datetime with time zone, not {fires_at!r}.")
+    if delay is not None:
+        if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+            raise BadTime(f"{name}: delay is a number of seconds, not {delay!r}.")
+        if not 0 <= delay <= LONGEST_DELAY:
+            raise BadTime(f"{name}: delay is between 0 seconds and 100 years, not {delay!r}.")
+    return fires_at, delay
+
+
+def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    unsupported = options.keys() - MESSAGE_OPTIONS - IGNORED_OPTIONS
+    if unsupported := {key for key in unsupported if options[key] is not None}:
+        listed = ", ".join(sorted(unsupported))
+        raise UnsupportedOption(
+            f"{name}: a node cannot honour {listed}. Allowed are {', '.join(MESSAGE_OPTIONS)}; "
+            "spawn children instead of link, and give a key instead of task_id."
+        )
+    kept = {k: v for k, v in options.items() if k in MESSAGE_OPTIONS and v is not None}
+    try:
+        payload.encode(kept, f"The options of {name}")
+    except BadPayload as exc:
+        raise UnsupportedOption(f"{exc} Name the queue by a string.") from exc
+    return kept

@@ -1,0 +1,108 @@
+"""The words of the state machine: statuses, modes, outcomes and the table of transitions.
+
+Everything else reads these: model choices, the writer of statuses, the sweeper,
+the tree and the docs. Nothing here touches a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+
+class Status(TextChoices):
+    """Where a node stands."""
+
+    PENDING = "pending", _("pending")
+    READY = "ready", _("ready")
+    QUEUED = "queued", _("queued")
+    RUNNING = "running", _("running")
+    RETRYING = "retrying", _("retrying")
+    WAITING = "waiting", _("waiting")
+    PAUSED = "paused", _("paused")
+    FAILED = "failed", _("failed")
+    COMPLETE = "complete", _("complete")
+    CANCELED = "canceled", _("canceled")
+
+
+class Mode(TextChoices):
+    """How a node stands to its siblings and its parent."""
+
+    BLOCKING = "blocking", _("blocking")
+    NON_BLOCKING = "non_blocking", _("non-blocking")
+    FIRE_AND_FORGET = "fire_and_forget", _("fire and forget")
+
+
+class Outcome(TextChoices):
+    """How a complete node came to be complete."""
+
+    SUCCEEDED = "succeeded", _("succeeded")
+    RESOLVED = "resolved", _("resolved")
+    SHUTDOWN = "shutdown", _("shutdown")
+
+
+class AttemptOutcome(TextChoices):
+    """How one attempt of a node ended."""
+
+    SUCCEEDED = "succeeded", _("succeeded")
+    FAILED = "failed", _("failed")
+    TIMED_OUT = "timed_out", _("timed out")
+    LOST = "lost", _("lost")
+    GIVEN_BACK = "given_back", _("given back")
+    CANCELED = "canceled", _("canceled")
+
+
+TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
+    {
+        Status.PENDING: frozenset(
+            {Status.READY, Status.QUEUED, Status.PAUSED, Status.COMPLETE, Status.CANCELED}
+        ),
+        Status.READY: frozenset({Status.QUEUED, Status.PAUSED, Status.COMPLETE, Status.CANCELED}),
+        Status.QUEUED: frozenset(
+            {Status.RUNNING, Status.PAUSED, Status.COMPLETE, Status.FAILED, Status.CANCELED}
+        ),
+        Status.RUNNING: frozenset(
+            {
+                Status.WAITING,
+                Status.COMPLETE,
+                Status.RETRYING,
+                Status.FAILED,
+                Status.QUEUED,
+                Status.CANCELED,
+            }
+        ),
+        Status.RETRYING: frozenset(
+            {Status.RUNNING, Status.QUEUED, Status.PAUSED, Status.CANCELED}
+        ),
+        Status.PAUSED: frozenset({Status.QUEUED, Status.CANCELED}),
+        Status.WAITING: frozenset({Status.COMPLETE, Status.CANCELED}),
+        Status.FAILED: frozenset(
+            {Status.QUEUED, Status.PAUSED, Status.WAITING, Status.COMPLETE, Status.CANCELED}
+        ),
+        Status.COMPLETE: frozenset(),
+        Status.CANCELED: frozenset(),
+    }
+)
+"""For each status, the statuses that may follow it; every other pair is refused."""
+
+INITIAL = frozenset({Status.PENDING, Status.READY, Status.QUEUED, Status.PAUSED, Status.COMPLETE})
+"""Statuses in which a node may be created; the root alone starts as `waiting`."""
+
+FINISHED = frozenset({Status.COMPLETE, Status.CANCELED})
+UNFINISHED = frozenset(Status) - FINISHED
+CLAIMABLE = frozenset({Status.QUEUED, Status.RETRYING})
+"""Statuses whose turn has come: a worker may take the node once it is due."""
+
+UNACCEPTED = UNFINISHED - {Status.WAITING}
+"""Statuses in which the node's handler has not been accepted yet: its children are `pending`."""
+
+COUNTING = frozenset({Mode.BLOCKING, Mode.NON_BLOCKING})
+"""Modes that a parent waits for."""
+
+
+def is_allowed(current: str, to: str) -> bool:
+    """Tell whether the table allows a node to go from one status to another."""
+    return Status(to) in TRANSITIONS[Status(current)]

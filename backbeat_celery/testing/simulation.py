@@ -1,0 +1,257 @@
+"""A Simulation replaces the broker and the clock, and nothing else.
+
+Rows, engine and task code are those of production: each delivery goes through Celery's own
+tracer, the claim, the record and the hooks.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+from celery import Celery, Task, current_app
+from celery.app.trace import build_tracer
+from django.db.models import Min
+from django.utils import timezone
+
+from backbeat_celery import clock, points
+from backbeat_celery.celery.message import CLAIM_HEADER
+from backbeat_celery.celery.runner import run_of
+from backbeat_celery.celery.task import make_node_capable
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.publish import HEADER, replaced_outbox
+from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.wake import Publication
+from backbeat_celery.models import Node, node_alias
+from backbeat_celery.points import WorkerDied
+
+DeathPoint = Literal["before_handler", "in_handler", "after_handler", "after_record"]
+WORKER = "simulation"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a handler."""
+
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    node_id: UUID
+    attempt: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message in flight."""
+
+    publication: Publication
+    using: str
+    due_at: datetime
+
+
+class Simulation:
+    """Run workflows inside a test: `with Simulation() as sim: signal(...); sim.run()`.
+
+    `seed` draws the order in which messages are delivered; `start` is the first time the
+    engine's clock shows, by default now. Works inside a Django `TestCase`.
+    """
+
+    def __init__(self, seed: int = 0, start: datetime | None = None) -> None:
+        self._random = random.Random(seed)
+        self._now = start or timezone.now()
+        if self._now.tzinfo is None:
+            raise ValueError("start is a datetime with time zone.")
+        self._in_flight: list[Message] = []
+        self._after_commit: list[Callable[[], None]] = []
+        self._death: str | None = None
+        self._sweeps: dict[str, Sweep] = {}
+        self._next_sweep = self._now
+        self._is_quiet = False
+        self._tracers: dict[str, Any] = {}
+        self._stack = ExitStack()
+        self.calls: list[Call] = []
+
+    def __enter__(self) -> Simulation:
+        self._stack.enter_context(clock.simulated(lambda: self._now))
+        self._stack.enter_context(replaced_outbox(self))
+        self._stack.enter_context(points.watched(self._reached))
+        make_node_capable(self._app)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    @property
+    def now(self) -> datetime:
+        """The time that the engine reads."""
+        return self._now
+
+    @property
+    def in_flight(self) -> int:
+        """How many messages are under way, those that are due later included."""
+        self._commit()
+        return len(self._in_flight)
+
+    def run(self, max_steps: int = 100_000) -> None:
+        """Deliver what is due now, in an order drawn from the seed, until nothing is due."""
+        for _ in range(max_steps):
+            if not self.step():
+                return
+        raise AssertionError(f"Still not quiet after {max_steps} deliveries.")
+
+    def step(self) -> bool:
+        """Deliver one message that is due now; False if there is none."""
+        self._commit()
+        due = [index for index, m in enumerate(self._in_flight) if m.due_at <= self._now]
+        if not due:
+            return False
+        self._deliver(self._in_flight.pop(self._random.choice(due)))
+        return True
+
+    def advance(self, duration: timedelta | None = None, **units: float) -> None:
+        """Move the clock on, running on the way what falls due, in time order.
+
+        Takes a timedelta or its arguments: `sim.advance(hours=2)`.
+        """
+        end = self._now + (duration or timedelta(**units))
+        self.run()
+        while self._now < end:
+            times = [m.due_at for m in self._in_flight if m.due_at > self._now]
+            self._now = min([self._useful_sweep(), end, *times])
+            if self._now >= self._next_sweep:
+                self.sweep()
+            self.run()
+
+    def _useful_sweep(self) -> datetime:
+        """The first sweep by the interval at which there may be something to find.
+
+        While nothing happens, those before a row's next time would find nothing.
+        """
+        if not self._is_quiet:
+            return self._next_sweep
+        rows = Node.objects.using(node_alias()).aggregate(
+            Min("publish_at"), Min("lease_expires_at"), Min("times_out_at")
+        )
+        due = min((time for time in rows.values() if time is not None), default=None)
+        if due is None:
+            return datetime.max.replace(tzinfo=UTC)
+        interval = settings.sweep_interval
+        skipped = max(0, math.ceil((due - self._next_sweep).total_seconds() / interval))
+        self._next_sweep += timedelta(seconds=skipped * interval)
+        return self._next_sweep
+
+    def sweep(self) -> None:
+        """Make one repair pass now; `advance` makes one at each interval."""
+        self._commit()
+        self._next_sweep = self._now + timedelta(seconds=settings.sweep_interval)
+        self._is_quiet = True
+        for using in settings.databases or [node_alias()]:
+            if +self._sweeps.setdefault(using, Sweep(using)).run():
+                self._is_quiet = False
+
+    def lose_messages(self) -> int:
+        """Lose everything in flight; give how many messages that were."""
+        self._commit()
+        count = len(self._in_flight)
+        self._in_flight.clear()
+        return count
+
+    def duplicate_messages(self) -> int:
+        """Deliver everything in flight twice; give how many messages were doubled."""
+        self._commit()
+        count = len(self._in_flight)
+        self._in_flight += self._in_flight
+        return count
+
+    def kill_next(self, point: DeathPoint) -> None:
+        """Let the worker of the next handler die at that point, once.
+
+        `in_handler` is the handler's first use of `current_node()`'s methods, or its end.
+        """
+        if point not in DeathPoint.__args__:  # type: ignore[attr-defined]
+            raise ValueError(f"There is no point {point!r}.")
+        self._death = point
+
+    # The outbox -----------------------------------------------------------------------
+
+    def send(self, publications: Sequence[Publication], using: str) -> None:
+        """Take messages instead of the broker."""
+        for publication in publications:
+            due_at = self._now + timedelta(seconds=publication.countdown)
+            self._in_flight.append(Message(replace(publication, countdown=0), using, due_at))
+
+    def after_commit(self, function: Callable[[], None], using: str) -> None:
+        """Remember what is to be done; a TestCase never commits, so `run` does it."""
+        del using
+        self._after_commit.append(function)
+
+    def _commit(self) -> None:
+        while self._after_commit:
+            self._is_quiet = False
+            self._after_commit.pop(0)()
+
+    # The worker -----------------------------------------------------------------------
+
+    @property
+    def _app(self) -> Celery:
+        app: Celery = current_app._get_current_object()
+        return app
+
+    def _deliver(self, message: Message) -> None:
+        self._is_quiet = False
+        publication = message.publication
+        task = self._app.tasks.get(publication.task)
+        if task is None:
+            return  # as a worker that does not know the task: the message is dropped
+        header = {
+            "node": str(publication.node_id),
+            "attempt": publication.attempt,
+            "db": message.using,
+        }
+        task_id = str(uuid4())
+        request = {
+            "id": task_id,
+            "hostname": WORKER,
+            "delivery_info": {},
+            "ignore_result": True,
+            "is_eager": False,
+            HEADER: header,
+            CLAIM_HEADER: str(UUID(int=self._random.getrandbits(128))),
+        }
+        try:
+            self._tracer(task)(task_id, (), {}, request)
+        except WorkerDied:
+            self._after_commit.clear()
+
+    def _tracer(self, task: Task[Any, Any]) -> Any:
+        if task.name not in self._tracers:
+            self._tracers[task.name] = build_tracer(task.name, task, app=self._app)
+        return self._tracers[task.name]
+
+    def _reached(self, name: str) -> None:
+        if name == "before_handler":
+            self._note_call()
+        if self._death is None:
+            return
+        is_end = self._death == "in_handler" and name == "after_handler"
+        if name == self._death or is_end:
+            self._death = None
+            raise WorkerDied(name)
+
+    def _note_call(self) -> None:
+        task = self._app.current_task
+        run = run_of(task.request)
+        assert run is not None
+        node = run.claim.node
+        if self._death == "before_handler":
+            return
+        self.calls.append(
+            Call(task.name, list(node.args), dict(node.kwargs), node.pk, node.attempt, self._now)
+        )
