@@ -10,26 +10,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import DateTimeField, ExpressionWrapper, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models.sql.compiler import SQLCompiler
+
 _simulated: Callable[[], datetime] | None = None
+
+
+class DatabaseTime(Now):
+    """The time of the statement, in UTC whatever the server's time zone."""
+
+    def as_mysql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> tuple[str, Any]:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
 
 
 def now() -> Combinable:
     """Give the current time as an expression for a query."""
     if _simulated is not None:
         return Value(_simulated(), output_field=DateTimeField())
-    return Now()
+    return DatabaseTime()
 
 
 def after(seconds: float) -> Combinable:
     """Give the time that many seconds from now as an expression for a query."""
     if _simulated is not None:
         return Value(_simulated() + timedelta(seconds=seconds), output_field=DateTimeField())
-    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
+    return ExpressionWrapper(DatabaseTime() + timedelta(seconds=seconds), output_field=DateTimeField())
 
 
 def is_simulated() -> bool:

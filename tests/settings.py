@@ -1,5 +1,8 @@
 """Settings of the test suite; `BACKBEAT_TEST_DATABASE_URL` chooses the database."""
 
+import json
+import os
+
 from tests.services import database_settings
 
 SECRET_KEY = "tests"
@@ -13,3 +16,4 @@ INSTALLED_APPS = [
     "tests",
 ]
 DATABASES = {"default": database_settings()}
+BACKBEAT = json.loads(os.environ.get("BACKBEAT_TEST_SETTINGS", "{}"))

@@ -22,13 +22,11 @@ from backbeat_celery.specs import NodeSpec
 from backbeat_celery.states import Mode, Outcome, Status
 from backbeat_celery.transitions import transition_all
 
-INSERTED_FIELDS = [
-    Node._meta.get_field(name)
-    for name in (
-        "id workflow parent seq stage barrier task name mode status args kwargs options metadata "
-        "key spawned_by fires_at publish_at created_at"
-    ).split()
-]
+INSERTED = """
+    id workflow parent seq stage barrier task name mode status args kwargs options metadata key
+    spawned_by fires_at publish_at created_at
+"""
+INSERTED_FIELDS = [Node._meta.get_field(name) for name in INSERTED.split()]
 LARGEST_INSERT = 10_000
 END_OF_LINE = 2**62
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from backbeat_celery.conf import settings
@@ -100,4 +100,4 @@ def clean(text: str, tail: bool = False) -> str:
 
 def as_utc(moment: datetime) -> datetime:
     """Read a naive time, as Celery may hand one in, as UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

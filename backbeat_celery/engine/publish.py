@@ -17,7 +17,6 @@ from django.db import transaction
 from kombu import Connection, Producer, pools
 
 from backbeat_celery import clock, points
-from backbeat_celery.conf import settings
 from backbeat_celery.engine.wake import Publication
 from backbeat_celery.models import Node
 

@@ -157,7 +157,7 @@ class Sweep:
 
 
 def lose(node: Node) -> Wake:
-    """Declare a running attempt lost: queue the next one, or fail a node that kills its workers."""
+    """Declare a running attempt lost: queue the next one, or fail a node that kills workers."""
     ending = Lost(f"The worker {node.worker} was not heard of any more.")
     return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
 
