@@ -1,0 +1,1 @@
+"""The guided tour: what `manage.py backbeat_demo` is made of."""

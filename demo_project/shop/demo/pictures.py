@@ -1,0 +1,98 @@
+"""Draw the trees: what the screen shows of a workflow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from backbeat_celery.models import Node
+from backbeat_celery.states import Status
+from backbeat_celery.tree import SIGNS, Branch, tree
+from demo_project.shop.demo.story import Order, Plot
+from demo_project.shop.demo.verdict import LIMIT, short
+
+FOLD = 8
+"""So many siblings of one kind are shown as one line."""
+
+STYLES = {
+    Status.RUNNING: "bold cyan",
+    Status.RETRYING: "yellow",
+    Status.WAITING: "blue",
+    Status.FAILED: "bold red",
+    Status.COMPLETE: "green",
+    Status.CANCELED: "dim",
+}
+
+
+def draw(plot: Plot, width: int) -> RenderableType:
+    """All trees of the demo, side by side where there is room."""
+    pictures = [_order(order) for order in plot.orders]
+    pictures.append(_picture("newsletter", [tree(plot.newsletter, LIMIT)]))
+    if width < 100:
+        return Group(*pictures)
+    grid = Table.grid(expand=True, padding=(0, 2))
+    grid.add_column(ratio=1)
+    grid.add_column(ratio=1)
+    for left in range(0, len(pictures), 2):
+        grid.add_row(*pictures[left : left + 2])
+    return grid
+
+
+def _order(order: Order) -> Tree:
+    nodes = [node for node in (order.purchase, order.shipping) if node is not None]
+    return _picture(str(order.camera), [tree(node) for node in nodes])
+
+
+def _picture(title: str, branches: list[Branch]) -> Tree:
+    picture = Tree(Text(title, style="bold"), guide_style="dim")
+    _grow(picture, branches)
+    return picture
+
+
+def _grow(picture: Tree, branches: list[Branch]) -> None:
+    for name, siblings in groupby(branches, key=lambda branch: branch.node.name):
+        alike = list(siblings)
+        if len(alike) >= FOLD:
+            picture.add(_summary(name, alike))
+            continue
+        for branch in alike:
+            _grow(picture.add(line(branch.node)), branch.children)
+
+
+def line(node: Node) -> Text:
+    """One node: its sign, name and status, and which attempt it took."""
+    status = Status(node.status)
+    text = Text.assemble(
+        (f"{SIGNS[status]} ", STYLES.get(status, "")),
+        short(node.name),
+        (f"  {status.label}", STYLES.get(status, "dim")),
+    )
+    for words in _attempts(node, status):
+        text.append(f" · {words}", style="yellow")
+    return text
+
+
+def _attempts(node: Node, status: Status) -> Iterator[str]:
+    is_counted = status in {Status.RUNNING, Status.WAITING, Status.COMPLETE}
+    lost = node.attempt - node.retries - is_counted
+    if node.attempt > 1:
+        yield f"attempt {node.attempt}"
+    if node.retries:
+        yield f"{node.retries} failed"
+    if lost > 0 and status != Status.FAILED:
+        yield f"{lost} lost"
+
+
+def _summary(name: str, branches: list[Branch]) -> Text:
+    counts = Counter(Status(branch.node.status) for branch in branches)
+    text = Text(f"{short(name)} × {len(branches)}:")
+    for status in Status:
+        if counts[status]:
+            text.append(f"  {SIGNS[status]} {counts[status]} {status.label}", STYLES.get(status))
+    return text

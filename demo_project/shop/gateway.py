@@ -1,0 +1,57 @@
+"""A payment gateway that is not there: it declines, times out and hangs on its test cards.
+
+Like a real one it remembers idempotency keys, so a request that is sent again after its
+answer was lost finds the money reserved already. Its books are in the shop's database only
+because the demo has no other place for them.
+"""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+from django.db import transaction
+from django.utils import timezone
+
+from demo_project.shop.models import Charge
+
+GOOD_CARD = "card-good"
+DECLINED_ONCE = "card-declined-once"
+TIMES_OUT_ONCE = "card-times-out-once"
+HANGS_ONCE = "card-hangs-once"
+
+HANG_SECONDS = 6.0
+"""Longer than the lease: a worker that is alive must keep its attempt all the same."""
+
+
+class CardDeclined(Exception):
+    """The bank said no; it may say yes later."""
+
+
+class GatewayTimeout(Exception):
+    """No answer came in time; nobody knows whether the money was reserved."""
+
+
+def reserve(amount: Decimal, *, card: str, key: str) -> str:
+    """Reserve money on a card and give the receipt's number; once for each `key`."""
+    with transaction.atomic():
+        charge, _ = Charge.objects.select_for_update().get_or_create(
+            key=key, defaults={"card": card, "amount": amount}
+        )
+        charge.requests += 1
+        is_first = charge.requests == 1
+        if charge.reserved_at is None and not (is_first and card == DECLINED_ONCE):
+            charge.reserved_at = timezone.now()
+        charge.save(update_fields=["requests", "reserved_at"])
+    if is_first:
+        _misbehave(card)
+    return f"R-{charge.pk:04d}"
+
+
+def _misbehave(card: str) -> None:
+    if card == DECLINED_ONCE:
+        raise CardDeclined("insufficient funds")
+    if card == TIMES_OUT_ONCE:
+        raise GatewayTimeout("no answer, although the money is reserved")
+    if card == HANGS_ONCE:
+        time.sleep(HANG_SECONDS)

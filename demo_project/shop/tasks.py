@@ -1,0 +1,87 @@
+"""The shop's handlers: ordinary Celery tasks that spawn what comes next."""
+
+from __future__ import annotations
+
+from backbeat_celery import Mode, current_node, node_task
+from demo_project.shop import gateway
+from demo_project.shop.models import Camera, Notification
+
+
+class NotPurchased(Exception):
+    """A camera is shipped only once it is paid."""
+
+
+@node_task(
+    max_retries=5,
+    default_retry_delay=1,
+    throws=(gateway.CardDeclined, gateway.GatewayTimeout),
+)
+def make_purchase(number: int) -> str:
+    """Take the customer's money for a camera. Whatever the gateway raises is retried."""
+    camera = Camera.objects.get(number=number)
+    # Every attempt of this node hands in the same key: the money is reserved once.
+    receipt = gateway.reserve(camera.price, card=camera.card, key=current_node().idempotency_key)
+    camera.mark_purchased(receipt)
+    current_node().spawn(successful_purchase.s(number))
+    return receipt
+
+
+@node_task
+def successful_purchase(number: int) -> None:
+    """Tell everybody, all at once."""
+    node = current_node()
+    node.spawn(notify_customer.s(number), mode=Mode.NON_BLOCKING)
+    node.spawn(notify_fulfillment_center.s(number), mode=Mode.NON_BLOCKING)
+
+
+@node_task
+def notify_customer(number: int) -> None:
+    _send(f"the customer of camera {number}", "Thank you, the camera is yours.")
+
+
+@node_task
+def notify_fulfillment_center(number: int) -> None:
+    _send("the fulfillment center", f"Please pack camera {number}.")
+
+
+@node_task
+def ship_camera(number: int) -> None:
+    """Send a camera off. It is signalled after the purchase, and so it runs after it."""
+    camera = Camera.objects.get(number=number)
+    if camera.purchased_at is None:
+        raise NotPurchased(f"Camera {number} is not paid.")
+    camera.mark_shipped()
+
+
+@node_task
+def send_newsletter(issue: int, readers: int) -> int:
+    """A fan-out, then one node that starts after all of it."""
+    node = current_node()
+    node.spawn_many(
+        [notify_reader.s(issue, reader) for reader in range(1, readers + 1)],
+        mode=Mode.NON_BLOCKING,
+    )
+    node.spawn(close_newsletter.s(issue), barrier=True)
+    return readers
+
+
+@node_task(atomic=True)
+def notify_reader(issue: int, reader: int) -> None:
+    """Write to one reader. `atomic`: this row and the node's outcome commit together."""
+    Notification.objects.create(
+        key=current_node().idempotency_key, recipient=f"reader {reader}", text=f"issue {issue}"
+    )
+
+
+@node_task
+def close_newsletter(issue: int) -> int:
+    """Count the readers who were written to: all of them, because this is a barrier."""
+    return Notification.objects.filter(
+        recipient__startswith="reader ", text=f"issue {issue}"
+    ).count()
+
+
+def _send(recipient: str, text: str) -> None:
+    Notification.objects.get_or_create(
+        key=current_node().idempotency_key, defaults={"recipient": recipient, "text": text}
+    )
