@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import shared_task
@@ -125,3 +126,33 @@ def atomic_effect(name: str, fail_until: int = 0) -> None:
 @node_task(timeout=60, default_retry_delay=1)
 def slow() -> None:
     """Told to be slow by the test that kills it."""
+
+
+scripts: dict[str, Callable[[Any], Any]] = {}
+"""What the scripted handlers do, by name; the `script` fixture writes it."""
+
+
+@node_task(bind=True, max_retries=2, default_retry_delay=10, retry_jitter=False)
+def scripted(self: Any, name: str = "main") -> Any:
+    """Do what the test says."""
+    return scripts[name](self)
+
+
+@node_task(bind=True, atomic=True, max_retries=2, default_retry_delay=10, retry_jitter=False)
+def scripted_atomic(self: Any, name: str = "main") -> Any:
+    return scripts[name](self)
+
+
+@shared_task(bind=True)
+def scripted_plain(self: Any, name: str = "main") -> Any:
+    return scripts[name](self)
+
+
+@node_task(bind=True, throws=(LookupError,), dont_autoretry_for=(ValueError,), timeout=60)
+def scripted_with_limits(self: Any, name: str = "main") -> Any:
+    return scripts[name](self)
+
+
+@node_task(mode="non_blocking")
+def non_blocking_by_default() -> None:
+    """Say so on the task; the place that spawns it need not."""

@@ -1,0 +1,118 @@
+"""Arguments and results as JSON: what survives the way to the database and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from backbeat_celery import payload, signal
+from backbeat_celery.exceptions import BadPayload
+from backbeat_celery.models import Node
+from tests import workflows
+
+VALUES = [
+    None,
+    True,
+    0,
+    -1.5,
+    2**80,  # larger than any column
+    "",
+    "ä€📷",
+    "a\x00b",
+    "\ud800",
+    [],
+    {},
+    [[1, [2, {"3": [None]}]]],
+    datetime(2030, 2, 28, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2030, 2, 28, 23, 59),
+    date(2030, 2, 28),
+    time(12, 30),
+    UUID("01890000-0000-7000-8000-000000000000"),
+    Decimal("0.10"),
+    Decimal("12345678901234567890.123456789"),
+    b"bytes\xff",
+    {"nested": [date(2030, 2, 28), Decimal("1.50")]},
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_the_value_survives(value):
+    back = payload.decode(payload.encode(value))
+    assert back == value
+    assert type(back) is type(value)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_the_value_survives_the_database(sim, value):
+    node = signal(workflows.done.s(value), subject="camera")
+    sim.run()
+    node = Node.objects.get(pk=node.pk)
+    assert node.args == [value]
+    assert node.result == value
+    assert sim.calls[0].args == [value]
+
+
+def test_a_tuple_comes_back_as_a_list():
+    assert payload.decode(payload.encode((1, 2))) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        {1},
+        float("nan"),
+        float("-inf"),
+        lambda: 1,
+        {(1, 2): 3},
+        Exception("x"),
+        1j,
+    ],
+    ids=repr,
+)
+def test_what_json_cannot_carry_is_named(value):
+    with pytest.raises(BadPayload, match="the parcel cannot be stored"):
+        payload.encode(value, "the parcel")
+
+
+def test_a_circle_is_refused():
+    circle: list = []
+    circle.append(circle)
+    with pytest.raises(BadPayload):
+        payload.encode(circle)
+
+
+def test_depth_without_end_is_refused():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(BadPayload):
+        payload.encode(deep)
+
+
+@pytest.mark.parametrize(("length", "fits"), [(98, True), (99, False)])
+def test_the_limit_is_counted_in_bytes_of_json(settings, length, fits):
+    settings.BACKBEAT = {"MAX_PAYLOAD": 100}
+    if fits:
+        assert len(payload.encode("x" * length)) == 100
+    else:
+        with pytest.raises(BadPayload, match="101 bytes"):
+            payload.encode("x" * length)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"a": {"b": [1, None, True, 1.5, "ä"]}},
+        {"path": "C:\\u0000"},  # a backslash and five letters, no NUL
+        {"deep": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]},
+        {"long": 2**70},
+    ],
+    ids=["plain", "backslash", "deep", "long"],
+)
+def test_metadata_survives_the_database(sim, metadata):
+    node = signal(workflows.done.s(), subject="camera", metadata=metadata)
+    assert Node.objects.get(pk=node.pk).metadata == metadata
