@@ -94,11 +94,13 @@ def server_settings(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(host),
         "PORT": str(parts.port or ""),
-        "CONN_MAX_AGE": 60,
+        "CONN_MAX_AGE": int(os.environ.get("BACKBEAT_TEST_CONN_MAX_AGE", "60")),
         "TEST": {"NAME": f"test_backbeat_{run_id()}"},
     }
     if engine == "mysql":
         settings["OPTIONS"] = {"charset": "utf8mb4"}
+    elif os.environ.get("BACKBEAT_TEST_POOL"):
+        settings |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": {"min_size": 1, "max_size": 4}}}
     return settings
 
 

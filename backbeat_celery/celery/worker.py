@@ -7,6 +7,7 @@ stand still while a handler runs.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -114,7 +115,11 @@ class LeaseKeeper(Repeater):
             hint()
         if time.monotonic() >= self._next_renewal:
             self._next_renewal = time.monotonic() + settings.lease / 3
-            if running := deliveries.of(list(state.active_requests)):
+            requests = list(state.active_requests)
+            dead = [request for request in requests if _is_dead(request.worker_pid)]
+            for message in deliveries.of(dead):
+                hints.died(message)
+            if running := deliveries.of([r for r in requests if r not in dead]):
                 hints.renew(running)
 
     def wait(self) -> None:
@@ -145,6 +150,19 @@ class Sweeper(Repeater):
         for using in self._sweeps:
             leader.release(self._holder, using)
         connections.close_all()
+
+
+def _is_dead(pid: int | None) -> bool:
+    """Whether a pool process is gone: some transports let the pool notice that only late."""
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _drain(waiting: queue.SimpleQueue[Callable[[], None]]) -> list[Callable[[], None]]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import ExitStack
 
 from backbeat_celery import points
+
+_stack = ExitStack()
 
 
 def install() -> None:
     """Watch for the point, if the environment names one."""
     if os.environ.get("BACKBEAT_TEST_DIE_AT"):
-        points.watched(_die_at).__enter__()
+        _stack.enter_context(points.watched(_die_at))
 
 
 def _die_at(name: str) -> None:
