@@ -1,0 +1,335 @@
+"""A machine that runs random trees through random accidents and checks them against the model."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.stateful import handlers, invariants
+from tests.stateful.model import Model, counting_subtree
+
+from backbeat_celery import points, signal
+from backbeat_celery.exceptions import InvalidTransition, LinkCycle, NodeFinished
+from backbeat_celery.models import Node
+from backbeat_celery.points import WorkerDied
+from backbeat_celery.testing import Simulation
+from backbeat_celery.verbs import add_child, signal_many
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+MODES = st.sampled_from(["blocking", "non_blocking", "fire_and_forget"])
+DEATHS = st.sampled_from(["before_handler", "in_handler", "after_handler", "after_record"])
+POINTS = st.sampled_from(
+    "before_claim before_handler in_handler after_handler before_record recorded after_record "
+    "before_advance looked looked before_publish sweep_completed sweep_opened".split()
+)
+ACCIDENTS = [
+    "add",
+    "add to all",
+    "add to all",
+    "add above",
+    "sweep",
+    "deliver",
+    "expire",
+    "die",
+    "double",
+]
+IN_ATTEMPT = st.sampled_from(["before_handler", "in_handler", "after_handler", "before_record"])
+SECONDS = st.sampled_from([1, 10, 31, 61, 600, 3700])
+PAIRS = st.tuples(st.sampled_from(["order", "return"]), st.sampled_from(["camera", "lens"]))
+LEAST = {"mode": "blocking", "barrier": False, "delay": None, "key": None, "failures": 0}
+
+
+@st.composite
+def shapes(draw: Any, depth: int = 2, is_signal: bool = False) -> dict[str, Any]:
+    """A tree; labels are given when it is used."""
+    kinds = ["patient", "patient", "brittle"] + ([] if is_signal else ["flag"])
+    shape = {**LEAST, "kind": draw(st.sampled_from(kinds)), "mode": draw(MODES), "children": []}
+    if shape["mode"] == "blocking" and not is_signal:
+        shape["barrier"] = draw(st.sampled_from([False, False, True]))
+    shape["delay"] = draw(st.sampled_from([None, None, None, 5, 61, 3600]))
+    shape["key"] = draw(st.sampled_from([None, None, None, "k1", "k2"]))
+    if shape["kind"] != "flag":
+        shape["failures"] = draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3]))
+        if depth:
+            shape["children"] = draw(st.lists(shapes(depth=depth - 1), max_size=4 - depth % 2))
+    return shape
+
+
+SIGNALS = shapes(is_signal=True)
+CHILDREN = shapes(depth=1)
+
+
+class Machine(RuleBasedStateMachine):
+    """Every rule is something that happens to a system; none of them may break an invariant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model(handlers.MAX_RETRIES)
+        self.labels: list[str] = []
+        self.plan: tuple[str, int, Callable[[], None]] | None = None
+        self.stack = ExitStack()
+        self.stack.enter_context(_rolled_back())
+        random.seed(0)
+        self.sim = self.stack.enter_context(Simulation(seed=1, start=START))
+        self._noticed = points._observer
+        self.stack.enter_context(points.watched(self._reached))
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:
+                self._come_to_rest()
+                self._compare_with_model()
+        finally:
+            self.stack.close()
+
+    # What users do -----------------------------------------------------------------------
+
+    @initialize(shape=SIGNALS, pair=PAIRS)
+    def begin(self, shape: dict[str, Any], pair: tuple[str, str]) -> None:
+        self.signal(shape, pair)
+
+    @rule(shape=SIGNALS, pair=PAIRS)
+    def signal(self, shape: dict[str, Any], pair: tuple[str, str]) -> None:
+        self._label(shape)
+        node = signal(handlers.signature_of(shape), **self._signal_options(shape, pair))
+        self._expect(node, self.model.signal(*pair, shape))
+
+    @rule(batch=st.lists(st.tuples(SIGNALS, PAIRS), min_size=2, max_size=3))
+    def signal_many(self, batch: list[tuple[dict[str, Any], tuple[str, str]]]) -> None:
+        for shape, _ in batch:
+            self._label(shape)
+        # Signals take their places in the order in which workflows are locked.
+        batch = sorted(batch, key=lambda item: item[1])
+        nodes = signal_many(
+            (handlers.signature_of(shape), self._signal_options(shape, pair))
+            for shape, pair in batch
+        )
+        for node, (shape, pair) in zip(nodes, batch, strict=True):
+            self._expect(node, self.model.signal(*pair, shape))
+
+    @precondition(lambda self: self.labels)
+    @rule(shape=SIGNALS, pair=PAIRS, index=st.integers(0, 99))
+    def link(self, shape: dict[str, Any], pair: tuple[str, str], index: int) -> None:
+        source = self._pick(index)
+        if source is None or shape["key"] is not None:
+            return
+        self._label(shape)
+        try:
+            with transaction.atomic():
+                signal(
+                    handlers.signature_of(shape), link=source, **self._signal_options(shape, pair)
+                )
+        except LinkCycle:
+            return
+        except InvalidTransition:
+            assert source.is_finished
+            return
+        assert not source.is_finished
+        self.model.link(source.metadata["label"], self.model.signal(*pair, shape))
+
+    @precondition(lambda self: self.labels)
+    @rule(shape=CHILDREN, index=st.integers(0, 99))
+    def add_child(self, shape: dict[str, Any], index: int) -> None:
+        self._add(self._pick(index), shape)
+
+    # What happens to messages, workers and time -------------------------------------------
+
+    @rule(count=st.integers(1, 5))
+    def deliver(self, count: int) -> None:
+        with self._mortal():
+            for _ in range(count):
+                self.sim.step()
+
+    @rule()
+    def run(self) -> None:
+        with self._mortal():
+            self.sim.run()
+
+    @rule()
+    def duplicate(self) -> None:
+        with self._mortal():
+            if self.sim.in_flight < 50:
+                self.sim.duplicate_messages()
+
+    @rule()
+    def lose(self) -> None:
+        with self._mortal():
+            self.sim.lose_messages()
+
+    @rule(point=DEATHS)
+    def die(self, point: Any) -> None:
+        self.sim.kill_next(point)
+        with self._mortal():
+            self.sim.step()
+            self.sim.step()
+
+    @rule(seconds=SECONDS)
+    def advance(self, seconds: int) -> None:
+        with self._mortal():
+            self.sim.advance(seconds=seconds)
+
+    @rule()
+    def sweep(self) -> None:
+        with self._mortal():
+            self.sim.sweep()
+
+    @rule(
+        point=POINTS,
+        passes=st.integers(0, 4),
+        accident=st.sampled_from(ACCIDENTS),
+        shape=CHILDREN,
+        index=st.integers(0, 99),
+    )
+    def meddle(self, point: str, passes: int, accident: str, shape: Any, index: int) -> None:
+        """Let something happen in the middle of a step, when it passes a point once more."""
+        self.plan = (point, passes, lambda: self._happen(accident, shape, index))
+        with self._mortal():
+            self.sim.run()
+
+    @rule(point=IN_ATTEMPT, passes=st.integers(0, 2))
+    def take_over(self, point: str, passes: int) -> None:
+        """Let a lease run out while a handler runs, and its successor die while running."""
+        self.plan = (point, passes, self._take_over)
+        with self._mortal():
+            self.sim.run()
+
+    @invariant()
+    def nothing_is_broken(self) -> None:
+        faults = invariants.broken_now()
+        assert not faults, faults
+
+    # How it is done ------------------------------------------------------------------------
+
+    def _reached(self, name: str) -> None:
+        self._noticed(name)
+        point, passes, happen = self.plan or ("", 0, None)
+        if name != point:
+            return
+        if passes:
+            self.plan = (point, passes - 1, happen)
+        else:
+            self.plan = None
+            happen()
+
+    def _take_over(self) -> None:
+        self.sim.run()
+        self.sim.kill_next("in_handler")
+        self.sim.advance(seconds=40)
+
+    def _happen(self, accident: str, shape: dict[str, Any], index: int) -> None:
+        if accident == "add":
+            self._add(self._pick(index), shape)
+        elif accident == "add to all":
+            for node in Node.objects.filter(status="waiting").exclude(parent=None):
+                self._add(node, deepcopy(shape))
+        elif accident == "add above" and (below := self._pick(index)):
+            self._add(below.parent, shape)
+        elif accident == "sweep":
+            self.sim.sweep()
+        elif accident == "deliver":
+            self.sim.step()
+        elif accident == "double":
+            self.sim.duplicate_messages()
+        elif accident == "expire":
+            self.sim.advance(seconds=40)
+        elif accident == "die":
+            raise WorkerDied
+
+    @contextmanager
+    def _mortal(self) -> Iterator[None]:
+        """Let a process die without the test."""
+        try:
+            yield
+        except WorkerDied:
+            pass
+
+    def _label(self, shape: dict[str, Any]) -> None:
+        shape["label"] = f"{shape['kind']}{len(self.labels)}"
+        self.labels.append(shape["label"])
+        for child in shape["children"]:
+            self._label(child)
+
+    def _signal_options(self, shape: dict[str, Any], pair: tuple[str, str]) -> dict[str, Any]:
+        options = handlers.options_of(shape)
+        return {**options, "name": pair[0], "subject": pair[1]}
+
+    def _pick(self, index: int) -> Node | None:
+        nodes = list(Node.objects.exclude(parent=None).exclude(task="").order_by("pk"))
+        return nodes[index % len(nodes)] if nodes else None
+
+    def _add(self, parent: Node | None, shape: dict[str, Any]) -> None:
+        if parent is None or parent.is_root or shape["kind"] == "flag" or "label" in shape:
+            return
+        parent.refresh_from_db()
+        self._label(shape)
+        try:
+            node = add_child(parent, handlers.signature_of(shape), **handlers.options_of(shape))
+        except NodeFinished:
+            assert parent.is_finished
+            return
+        assert not parent.is_finished
+        is_accepted = parent.status == "waiting"
+        label = parent.metadata["label"]
+        self._expect(node, self.model.add_child(label, shape, is_accepted=is_accepted))
+
+    def _expect(self, node: Node, label: str) -> None:
+        assert node.metadata["label"] == label
+
+    def _come_to_rest(self) -> None:
+        """Let everything happen that happens by itself."""
+        self.plan = None
+        self.sim._death = None
+        before = -1
+        while before != (before := invariants.last_change()):
+            self.sim.sweep()
+            self.sim.advance(timedelta(hours=3))
+        assert self.sim.in_flight == 0
+        faults = invariants.broken_at_rest()
+        assert not faults, faults
+
+    def _compare_with_model(self) -> None:
+        fates = self.model.fates()
+        nodes = {n.metadata["label"]: n for n in Node.objects.exclude(parent=None)}
+        found = {label: (node.status, node.retries) for label, node in nodes.items()}
+        assert found == {label: (fate.status, fate.retries) for label, fate in fates.items()}
+        called = {label for label, fate in fates.items() if fate.is_called}
+        assert {self._label_of(call) for call in self.sim.calls} == called
+        self._check_order()
+        for call in self.sim.calls:
+            node = nodes[self._label_of(call)]
+            delay = self.model.items[self._label_of(call)].delay or 0
+            assert call.at >= node.created_at + timedelta(seconds=delay)
+
+    def _check_order(self) -> None:
+        """Handlers of a subtree are called before those of what waits for it."""
+        times: dict[str, list[int]] = {}
+        for index, call in enumerate(self.sim.calls):
+            times.setdefault(self._label_of(call), []).append(index)
+        lines = [root.line for root in self.model.roots.values()]
+        lines += [item.line for item in self.model.items.values()]
+        for line in lines:
+            for position, item in enumerate(line):
+                begin = min(times.get(item.label, [sys.maxsize]))
+                for other in line[:position]:
+                    if other.mode == "blocking" or (item.barrier and other.counts):
+                        below = [times.get(i.label, [-1]) for i in counting_subtree(other)]
+                        assert begin > max(max(indexes) for indexes in below)
+
+    @staticmethod
+    def _label_of(call: Any) -> str:
+        return str(call.args[0]["label"])
+
+
+@contextmanager
+def _rolled_back() -> Iterator[None]:
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)

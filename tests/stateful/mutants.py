@@ -1,0 +1,105 @@
+"""Faults to put into the engine, each of which the machine must find."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from pytest import MonkeyPatch
+
+from backbeat_celery.engine import advance, children, record, sweep
+from backbeat_celery.engine.claim import Claim
+from backbeat_celery.engine.outcomes import Succeeded
+from backbeat_celery.engine.wake import Wake
+from backbeat_celery.policy import Policy
+from backbeat_celery.querysets import NodeQuerySet
+from backbeat_celery.states import Status
+
+
+def joins_without_guard(patch: MonkeyPatch) -> None:
+    """A child added between the look and the join is forgotten."""
+    finish = advance.finish
+    patch.setattr(advance, "finish", lambda node, **kw: finish(node, **{**kw, "guard": None}))
+
+
+def believes_stale_attempts(patch: MonkeyPatch) -> None:
+    """An attempt that was fenced off reports while its successor runs."""
+    patch.setattr(Claim, "is_current", property(lambda claim: Q()))
+
+
+def opens_barriers_at_once(patch: MonkeyPatch) -> None:
+    patch.setattr(children, "_is_clear_before", lambda barrier: True)
+
+
+def adds_behind_nothing(patch: MonkeyPatch) -> None:
+    """A child added from outside does not see the blocking sibling before it."""
+    for module in (children, __import__("backbeat_celery.verbs", fromlist=["verbs"])):
+        patch.setattr(module, "has_blocking_before", lambda parent: False)
+
+
+def keeps_children_of_failed_attempts(patch: MonkeyPatch) -> None:
+    original = record._record
+
+    def _record(claim: Claim, ending: Any) -> Wake:
+        if not isinstance(ending, Succeeded) and claim.specs:
+            with transaction.atomic():
+                line = children.Line(claim.node, claim.now())
+                line.add(claim.specs, spawned_by=claim.node.attempt)
+                line.hold(Status.PENDING)
+                line.insert()
+                rows = type(claim.node).objects.filter(pk=claim.node.pk)
+                rows.update(**line.counters())
+                vars(claim.node).update(line.counters())
+        return original(claim, ending)
+
+    patch.setattr(record, "_record", _record)
+
+
+def retries_without_end(patch: MonkeyPatch) -> None:
+    patch.setattr(Policy, "is_exhausted", lambda *args: False)
+
+
+def counts_fire_and_forget(patch: MonkeyPatch) -> None:
+    patch.setattr(NodeQuerySet, "counting", lambda rows: rows)
+
+
+def counts_lost_attempts_as_failures(patch: MonkeyPatch) -> None:
+    lose = sweep.lose
+    patch.setattr(sweep, "lose", lambda node: lose(node) if node.attempt > 1 else _fail(node))
+
+
+def _fail(node: Any) -> Wake:
+    node.times_out_at = node.lease_expires_at
+    return sweep._end(node, sweep.Failed("the worker died"), Q())
+
+
+def forgets_parents(patch: MonkeyPatch) -> None:
+    """Nobody completes a parent whose last child's worker died before it could look."""
+    patch.setattr(sweep.Sweep, "_complete_waiting", lambda self: 0)
+
+
+def forgets_messages(patch: MonkeyPatch) -> None:
+    patch.setattr(sweep, "publish_due", lambda using, batch: 0)
+
+
+def forgets_the_rest_of_the_line(patch: MonkeyPatch) -> None:
+    """Neither whoever ends a blocking child opens the next stage, nor does the sweeper."""
+    finish_module = __import__("backbeat_celery.engine.finish", fromlist=["finish"])
+    patch.setattr(finish_module, "open_ready", lambda *args: Wake())
+    patch.setattr(sweep.Sweep, "_open_stages", lambda self: 0)
+
+
+MUTANTS = [
+    joins_without_guard,
+    believes_stale_attempts,
+    opens_barriers_at_once,
+    adds_behind_nothing,
+    keeps_children_of_failed_attempts,
+    retries_without_end,
+    counts_fire_and_forget,
+    counts_lost_attempts_as_failures,
+    forgets_parents,
+    forgets_messages,
+    forgets_the_rest_of_the_line,
+]
