@@ -1,0 +1,112 @@
+"""How a handler may end: Ignore, Reject, exits, and results or errors that are hard to store."""
+
+from __future__ import annotations
+
+import pytest
+from celery.exceptions import Ignore, Reject
+
+from backbeat_celery import current_node, signal
+from tests import workflows
+
+
+@pytest.fixture
+def send(sim):
+    """Signal a task and run what is due."""
+
+    def signal_and_run(task, **options):
+        node = signal(task, subject="camera", **options)
+        sim.run()
+        node.refresh_from_db()
+        return node
+
+    return signal_and_run
+
+
+def test_ignore_completes_without_a_result(send):
+    node = send(workflows.ignoring)
+    assert (node.status, node.outcome, node.result) == ("complete", "succeeded", None)
+
+
+def test_ignore_keeps_the_children(script, send):
+    def work(task):
+        current_node().spawn(workflows.done.s())
+        raise Ignore
+
+    script(work)
+    assert send(workflows.scripted).children.get().status == "complete"
+
+
+def test_reject_fails_for_good(send):
+    node = send(workflows.rejecting.s(False))
+    assert (node.status, node.attempt) == ("failed", 1)
+
+
+def test_reject_with_requeue_gives_the_attempt_back_a_few_times(sim, send):
+    node = send(workflows.rejecting.s(True))
+    sim.advance(minutes=5)
+    node.refresh_from_db()
+    assert (node.status, node.retries, node.attempt) == ("failed", 0, 3)
+    assert [a.outcome for a in node.attempts] == ["given_back"] * 3
+
+
+def test_giving_back_counts_in_a_row_only(sim, script, send):
+    def work(task):
+        if current_node().attempt in {1, 2, 4, 5}:
+            raise Reject("later", requeue=True)
+        if current_node().attempt == 3:
+            raise RuntimeError
+
+    script(work)
+    node = send(workflows.scripted)
+    sim.advance(minutes=5)
+    node.refresh_from_db()
+    assert (node.status, node.attempt, node.retries) == ("complete", 6, 1)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), GeneratorExit(), BaseException()])
+def test_what_is_no_exception_is_a_failure_of_the_node(script, send, error):
+    def work(task):
+        raise error
+
+    script(work)
+    node = send(workflows.scripted)
+    assert (node.status, node.retries) == ("retrying", 1)
+    assert type(error).__name__ in node.error
+
+
+@pytest.mark.parametrize("what", ["set", "nan", "huge"])
+def test_a_result_that_cannot_be_stored_fails_the_node(sim, send, what):
+    node = send(workflows.returning.s(what))
+    sim.advance(days=1)
+    node.refresh_from_db()
+    assert (node.status, node.result) == ("failed", None)
+    assert "BadPayload" in node.error
+
+
+def test_a_result_with_a_nul_is_stored(send):
+    assert send(workflows.returning.s("nul")).result == "a\x00b"
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", "x" * 100_000])
+def test_an_error_that_no_database_stores_is_stored_nearly(script, send, text):
+    def work(task):
+        raise RuntimeError(text)
+
+    script(work)
+    node = send(workflows.scripted)
+    assert node.status == "retrying"
+    assert len(node.error) < 20_000
+
+
+def test_an_error_without_a_repr_is_recorded_all_the_same(script, send):
+    class Mute(Exception):
+        def __repr__(self):
+            raise RuntimeError("no words")
+
+        __str__ = __repr__
+
+    def work(task):
+        raise Mute
+
+    script(work)
+    assert send(workflows.scripted).status == "retrying"
