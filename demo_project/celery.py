@@ -20,23 +20,31 @@ app.autodiscover_tasks()
 def use_broker(url: str) -> None:
     """Send and take messages there, in this process and in those that it starts."""
     os.environ["BACKBEAT_DEMO_BROKER"] = url
+    # Two copies of the demo that share a server do not take each other's messages.
+    queue = f"backbeat-demo-{crc32(str(settings.DATA_DIR).encode()):08x}"
     app.conf.update(
         broker_url=url,
         broker_transport_options={},
         broker_connection_retry_on_startup=True,
-        # Two copies of the demo that share a server do not take each other's messages.
-        task_default_queue=f"backbeat-demo-{crc32(str(settings.DATA_DIR).encode()):08x}",
+        task_default_queue=queue,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
     )
     if is_embedded():
         tune_embedded_broker()
+    elif is_redis():
+        app.conf.broker_transport_options = {"global_keyprefix": f"{queue}:"}
 
 
 def is_embedded() -> bool:
     """Whether the broker is a SQLite file, which needs no server."""
     return str(app.conf.broker_url).startswith(("sqla+", "sqlalchemy+"))
+
+
+def is_redis() -> bool:
+    """Whether the broker is Redis, which keeps messages that are taken under shared keys."""
+    return str(app.conf.broker_url).startswith(("redis", "valkey"))
 
 
 def tune_embedded_broker() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connections
+from kombu.exceptions import OperationalError
 
 from demo_project import celery
 
@@ -29,6 +31,16 @@ def locked_folder() -> Iterator[Path]:
         yield folder
 
 
+def broker_name() -> str:
+    """Name the broker for the reader, without its password."""
+    if celery.is_embedded():
+        return "SQLite (no server)"
+    try:
+        return str(celery.app.connection_for_write().as_uri())
+    except (KeyError, ImportError) as exc:
+        raise CommandError(f"This broker cannot be used: {exc}") from exc
+
+
 def prepare(folder: Path, *, keep: bool) -> None:
     """Make the files that the demo needs: a database with its tables, and an empty broker."""
     connections.close_all()
@@ -38,12 +50,34 @@ def prepare(folder: Path, *, keep: bool) -> None:
         for path in folder.glob(pattern):
             path.unlink()
     celery.use_broker(celery.app.conf.broker_url)
+    _declare_queue()
     call_command("migrate", verbosity=0, interactive=False)
+
+
+def _declare_queue() -> None:
+    """Make the queue before the workers do: two at once get in each other's way in SQLite."""
+    with _broker() as channel:
+        celery.app.amqp.queues[celery.app.conf.task_default_queue](channel).declare()
 
 
 def delete_queue() -> None:
     """Leave nothing on a broker that is a server."""
     if celery.is_embedded():
         return
-    with celery.app.connection_for_write(connect_timeout=2) as connection:
-        connection.default_channel.queue_delete(celery.app.conf.task_default_queue)
+    queue = celery.app.conf.task_default_queue
+    with suppress(CommandError), _broker() as channel:
+        channel.queue_delete(queue)
+        if celery.is_redis():
+            # What a killed worker had fetched; the prefix in `use_broker` makes these keys ours.
+            bindings = [f"_kombu.{kind}.{queue}" for kind in ("binding", "binding_permanent")]
+            channel.client.delete(channel.unacked_key, channel.unacked_index_key, *bindings)
+
+
+@contextmanager
+def _broker() -> Iterator[Any]:
+    with celery.app.connection_for_write(connect_timeout=3) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+            yield connection.default_channel
+        except (OperationalError, OSError, *connection.connection_errors) as exc:
+            raise CommandError(f"No broker at {connection.as_uri()}: {exc}") from exc

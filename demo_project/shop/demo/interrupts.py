@@ -23,7 +23,7 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """Catches the signals that end a program, from `catch()` until the process is gone."""
+    """Catches the signals that end a program, from `catch()` to `ignore()`."""
 
     def __init__(self) -> None:
         self._caught = 0
@@ -31,6 +31,11 @@ class Interrupts:
     def catch(self) -> None:
         for number in STOPPING:
             signal.signal(number, self._note)
+
+    def ignore(self) -> None:
+        """From now on nothing stops this process, which is at its end."""
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._caught = self._caught or number

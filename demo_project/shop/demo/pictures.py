@@ -30,11 +30,16 @@ STYLES = {
 }
 
 
-def draw(plot: Plot, width: int) -> RenderableType:
-    """All trees of the demo, side by side where there is room."""
-    pictures = [_order(order) for order in plot.orders]
-    pictures.append(_picture("newsletter", [tree(plot.newsletter, LIMIT)]))
-    if width < 100:
+WIDE = 100
+"""Columns from which two trees fit side by side."""
+
+
+def draw(plot: Plot, width: int, height: int | None = None) -> RenderableType:
+    """All trees of the demo; on a screen that is too low, the finished ones as a line each."""
+    folds = height is not None and height < (24 if width >= WIDE else 36)
+    pictures = [_order(order, folds) for order in plot.orders]
+    pictures.append(_picture("newsletter", [tree(plot.newsletter, LIMIT)], folds))
+    if width < WIDE:
         return Group(*pictures)
     grid = Table.grid(expand=True, padding=(0, 2))
     grid.add_column(ratio=1)
@@ -44,12 +49,14 @@ def draw(plot: Plot, width: int) -> RenderableType:
     return grid
 
 
-def _order(order: Order) -> Tree:
+def _order(order: Order, folds: bool) -> Tree:
     nodes = [node for node in (order.purchase, order.shipping) if node is not None]
-    return _picture(str(order.camera), [tree(node) for node in nodes])
+    return _picture(str(order.camera), [tree(node) for node in nodes], folds)
 
 
-def _picture(title: str, branches: list[Branch]) -> Tree:
+def _picture(title: str, branches: list[Branch], folds: bool) -> Tree:
+    if folds and all(branch.node.is_finished for branch in branches):
+        return Tree(Text(f"{SIGNS[Status.COMPLETE]} {title}", style=STYLES[Status.COMPLETE]))
     picture = Tree(Text(title, style="bold"), guide_style="dim")
     _grow(picture, branches)
     return picture

@@ -87,7 +87,7 @@ class LiveScreen(Screen):
         if self.plot is None:
             return
         events = Text("\n".join(self._recent), style="dim", no_wrap=True, overflow="ellipsis")
-        trees = draw(self.plot, self.console.width)
+        trees = draw(self.plot, *self.console.size)
         self._live.update(Group(trees, "", events), refresh=True)
 
     def close(self) -> None:

@@ -40,6 +40,11 @@ class Order:
     def errors(self) -> tuple[str, ...]:
         return ERRORS.get(self.camera.card, ())
 
+    def is_refused(self) -> bool:
+        """Tell whether the gateway has made all the trouble it will make about this card."""
+        self.purchase.refresh_from_db()
+        return self.purchase.retries >= len(self.errors)
+
 
 @dataclass(slots=True)
 class Crash:
@@ -108,6 +113,8 @@ def crash(
 ) -> Crash | None:
     """Kill the worker whose handler hangs at the gateway, after it has reserved the money.
 
+    Not before the bad cards have been refused: what this worker runs beside the hanging handler
+    is lost with it, and then it would be another error that is retried.
     None if no handler was caught in the act within that time. `look` is called while waiting.
     """
     order = next(o for o in plot.orders if o.camera.card == gateway.HANGS_ONCE)
@@ -116,6 +123,8 @@ def crash(
     def is_in_the_middle() -> bool:
         look()
         node.refresh_from_db()
+        if not all(order.is_refused() for order in plot.orders):
+            return False
         return node.status == Status.RUNNING and Charge.objects.filter(key=node.pk).exists()
 
     if not interrupts.wait_until(is_in_the_middle, seconds):

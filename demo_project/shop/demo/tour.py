@@ -34,11 +34,12 @@ class Tour:
         """Run it all; give the exit status."""
         if self._options["broker"]:
             celery.use_broker(self._options["broker"])
+        broker = data.broker_name()
         with data.locked_folder() as folder:
             self._interrupts.catch()
             crew = Crew(folder)
             try:
-                return self._in_folder(folder, crew)
+                return self._in_folder(folder, crew, broker)
             except Interrupted as exc:
                 return exc.status
             finally:
@@ -47,9 +48,9 @@ class Tour:
                     self._screen.say("\nStopping the workers …")
                 crew.stop()
                 data.delete_queue()
+                self._interrupts.ignore()
 
-    def _in_folder(self, folder: Path, crew: Crew) -> int:
-        broker = "SQLite (no server)" if celery.is_embedded() else _broker_address()
+    def _in_folder(self, folder: Path, crew: Crew, broker: str) -> int:
         stay = "" if self._leaves else " · Ctrl-C stops everything"
         self._screen.say(f"backbeat demo · data in {_shown(folder)}/ · broker {broker}{stay}")
         data.prepare(folder, keep=self._options["keep"])
@@ -125,11 +126,6 @@ class Tour:
         self._screen.say("\nThe workers go on. Ctrl-C stops them.")
         while True:
             self._interrupts.wait_until(lambda: False, 3600)
-
-
-def _broker_address() -> str:
-    """The broker's address without its password."""
-    return str(celery.app.connection_for_write().as_uri())
 
 
 def _shown(path: Path) -> str:

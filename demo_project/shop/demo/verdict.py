@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import Any
 
 from backbeat_celery.models import Attempt, Node
@@ -144,13 +143,13 @@ def _history(node: Node) -> Iterator[Wrong]:
 
 
 def _after(node: Node, before: Iterable[Branch]) -> Iterator[Wrong]:
-    ends = [_end(branch.node) for branch in before]
-    if node.started_at is None or None in ends or node.started_at < max(filter(None, ends)):
+    ends = [branch.node.finished_at for branch in before]
+    if (
+        node.started_at is None
+        or None in ends
+        or node.started_at < max(filter(None, ends), default=node.started_at)
+    ):
         yield Wrong(f"{node} did not wait for all that came before it", node.worker)
-
-
-def _end(node: Node) -> datetime | None:
-    return node.finished_at
 
 
 def _effects(order: Order, plot: Plot) -> Iterator[Wrong]:
@@ -158,9 +157,11 @@ def _effects(order: Order, plot: Plot) -> Iterator[Wrong]:
     camera, node = order.camera, order.purchase
     node.refresh_from_db()
     camera.refresh_from_db()
-    charges = Charge.objects.filter(key=node.pk, reserved_at__isnull=False)
-    if len(charges) != 1 or charges[0].requests != node.attempt:
-        yield Wrong(f"{camera}: the gateway's books are wrong: {list(charges)}", node.worker)
+    charges = list(Charge.objects.filter(key=node.pk, reserved_at__isnull=False))
+    # A lost attempt may have been lost before it asked the gateway.
+    reported = node.ended_attempts.exclude(outcome=AttemptOutcome.LOST).count()
+    if len(charges) != 1 or not reported <= charges[0].requests <= node.attempt:
+        yield Wrong(f"{camera}: the gateway's books are wrong: {charges}", node.worker)
     if camera.purchased_at is None or camera.receipt != node.result:
         yield Wrong(f"{camera} is not marked as purchased", node.worker)
     if order.shipping is not None and camera.shipped_at is None:
