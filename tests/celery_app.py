@@ -15,7 +15,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    worker_enable_remote_control=False,
+    worker_enable_remote_control=services.broker_kind() != "embedded",
 )
 if services.broker_kind() == "embedded":
     from kombu.transport.sqlalchemy import Transport

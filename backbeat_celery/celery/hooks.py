@@ -17,6 +17,7 @@ from celery import signals
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.message import CLAIM_HEADER, has_header, parse
 from backbeat_celery.celery.runner import run_of
+from backbeat_celery.celery.shutdown import note_shutdown, note_start
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.advance import advance
 
@@ -35,6 +36,7 @@ def connect() -> None:
         (signals.task_revoked, on_revoked),
         (signals.task_unknown, on_unknown),
         (signals.celeryd_init, on_worker_init),
+        (signals.worker_shutting_down, note_shutdown),
     ):
         signal.connect(receiver, dispatch_uid=f"backbeat_celery.{receiver.__name__}")
 
@@ -86,4 +88,5 @@ def on_worker_init(instance: Any = None, **_: Any) -> None:
     """When a worker starts, before its pool and its tasks' tracers are made."""
     from backbeat_celery.celery.worker import prepare
 
+    note_start()
     prepare(instance)

@@ -18,7 +18,7 @@ from django.db import transaction
 
 from backbeat_celery import payload, points
 from backbeat_celery.celery.message import has_header, parse
-from backbeat_celery.celery.shutdown import is_shutdown
+from backbeat_celery.celery.shutdown import is_kill, is_shutdown
 from backbeat_celery.database import is_conflict
 from backbeat_celery.engine.claim import Claim, claim
 from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, as_utc
@@ -106,9 +106,9 @@ class Run:
     def _call(self) -> tuple[Ending, BaseException | None]:
         try:
             ending, cause = self._handler()
-        except WorkerDied:
-            raise
         except BaseException as exc:
+            if isinstance(exc, WorkerDied) or is_kill(exc):
+                raise
             ending, cause = self._ending_of(exc), exc
         self._wake = record(self.claim, ending)
         return ending, cause
@@ -120,9 +120,9 @@ class Run:
             with transaction.atomic(using=self.claim.using):
                 ending, cause = self._handler()
                 wake = record(self.claim, ending)
-        except (WorkerDied, StaleAttempt):
-            raise
         except BaseException as exc:
+            if isinstance(exc, (WorkerDied, StaleAttempt)) or is_kill(exc):
+                raise
             vars(self.claim.node).update(as_claimed)
             ending, cause = self._ending_of(exc), exc
             if isinstance(exc, DatabaseTrouble) and is_conflict(exc):
@@ -173,7 +173,8 @@ class Run:
         if self.claim.node.status == Status.RETRYING:
             self._log_retry(cause)
             raise Retry(exc=_as_exception(cause), when=self.claim.node.fires_at) from cause
-        raise _as_exception(cause) from (None if isinstance(cause, Exception) else cause)
+        error = _as_exception(cause)
+        raise error from (cause if error is not cause else cause.__cause__)
 
     def _log_retry(self, cause: BaseException) -> None:
         node = self.claim.node
@@ -215,4 +216,6 @@ def _asked_for(retry: Retry, max_retries: int | None) -> Failed:
 
 
 def _as_exception(exc: BaseException) -> Exception:
-    return exc if isinstance(exc, Exception) else HandlerCrashed(repr(exc))
+    # Celery lets a MemoryError end the whole worker, as it does what is not an Exception.
+    is_harmless = isinstance(exc, Exception) and not isinstance(exc, MemoryError)
+    return exc if is_harmless else HandlerCrashed(repr(exc))

@@ -1,21 +1,35 @@
-"""Tell a shutdown of the worker from a handler that exits."""
+"""Tell a shutdown of the worker, and a kill by it, from a handler that exits by itself."""
 
 from __future__ import annotations
 
+import mmap
+from typing import Any
+
 from billiard.common import terminate_handler_fired
 from celery.exceptions import WorkerShutdown, WorkerTerminate
-from celery.worker import state
+
+# One byte that the main process shares with the children it forks: they are ended by the
+# same SIGTERM at a shutdown, at a hard time limit and when a message is revoked.
+_going_down = mmap.mmap(-1, 1)
+
+
+def note_shutdown(**_: Any) -> None:
+    """In the main process, when it is told to stop: let the children know."""
+    _going_down[0] = 1
+
+
+def note_start() -> None:
+    """In the main process, when a worker starts."""
+    _going_down[0] = 0
 
 
 def is_shutdown(exc: BaseException) -> bool:
     """Tell whether `exc` ended a handler because its worker is going down."""
-    if isinstance(exc, (WorkerShutdown, WorkerTerminate)):
+    if isinstance(exc, (WorkerShutdown, WorkerTerminate, KeyboardInterrupt)):
         return True
-    if not isinstance(exc, (SystemExit, KeyboardInterrupt)):
-        return False
-    # False stands for "not shutting down"; an exit code of 0 is a shutdown, too.
-    is_going_down = state.should_stop not in (None, False) or state.should_terminate not in (
-        None,
-        False,
-    )
-    return is_going_down or terminate_handler_fired() or isinstance(exc, KeyboardInterrupt)
+    return isinstance(exc, SystemExit) and _going_down[0] == 1
+
+
+def is_kill(exc: BaseException) -> bool:
+    """Tell whether the main process is ending this child; it knows why and sees to the node."""
+    return isinstance(exc, SystemExit) and terminate_handler_fired() and _going_down[0] == 0

@@ -53,7 +53,7 @@ class BackbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, worker: Any) -> None:
         make_node_capable(worker.app)
         name = f"{worker.hostname}:{uuid4().hex[:8]}"
-        self._threads = [LeaseKeeper(), Sweeper(name)]
+        self._threads = [LeaseKeeper(has_children="prefork" in _pool(worker)), Sweeper(name)]
         for thread in self._threads:
             thread.start_in(worker)
 
@@ -73,8 +73,7 @@ class Repeater:
 
     def start_in(self, worker: Any) -> None:
         """Run beside the worker in a thread that the pool's kind cannot block."""
-        module = getattr(worker.pool_cls, "__module__", str(worker.pool_cls))
-        if "gevent" in module:
+        if "gevent" in _pool(worker):
             from gevent import get_hub
 
             get_hub().threadpool.spawn(self.run)
@@ -107,7 +106,8 @@ class Repeater:
 class LeaseKeeper(Repeater):
     """Renews the leases of what this worker runs, and mends what its children left behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_children: bool) -> None:
+        self._has_children = has_children
         self._next_renewal = 0.0
 
     def work(self) -> None:
@@ -116,11 +116,11 @@ class LeaseKeeper(Repeater):
         if time.monotonic() >= self._next_renewal:
             self._next_renewal = time.monotonic() + settings.lease / 3
             requests = list(state.active_requests)
-            dead = [request for request in requests if _is_dead(request.worker_pid)]
-            for message in deliveries.of(dead):
-                hints.died(message)
+            dead = [r for r in requests if self._has_children and _is_dead(r.worker_pid)]
             if running := deliveries.of([r for r in requests if r not in dead]):
                 hints.renew(running)
+            for message in deliveries.of(dead):
+                hints.died(message)
 
     def wait(self) -> None:
         while deliveries.hints.empty() and time.monotonic() < self._next_renewal:
@@ -150,6 +150,11 @@ class Sweeper(Repeater):
         for using in self._sweeps:
             leader.release(self._holder, using)
         connections.close_all()
+
+
+def _pool(worker: Any) -> str:
+    """The module of the worker's pool, whose name tells the pool's kind."""
+    return str(getattr(worker.pool_cls, "__module__", worker.pool_cls))
 
 
 def _is_dead(pid: int | None) -> bool:

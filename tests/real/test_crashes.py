@@ -80,8 +80,9 @@ def test_purged_with_five_hundred_in_flight(worker: Worker, log, finished):
     assert Attempt.objects.filter(node__parent=node, outcome="succeeded").count() == 501
 
 
-def test_a_handler_that_kills_its_worker_again_and_again_is_failed(worker, log, finished):
-    node = signal(handlers.killer.s(signals.SIGKILL), subject="camera")
+@pytest.mark.parametrize("number", [signals.SIGKILL, signals.SIGTERM])
+def test_a_handler_that_kills_its_worker_again_and_again_is_failed(worker, log, finished, number):
+    node = signal(handlers.killer.s(number), subject="camera")
     finished(node, 60, status="failed")
     assert [a.outcome for a in node.attempts] == ["lost"] * 3
     assert len(log.lines(event="start")) == 3
@@ -124,11 +125,16 @@ def test_cold_shutdown_gives_the_attempt_back_uncounted(start_worker, log, finis
     until(lambda: len(log.lines(event="start")) == 2, RECOVERY)
 
 
-def test_revoked_message_is_a_lost_message(worker, log, finished):
+def test_a_revoked_message_is_a_lost_message(worker, log, finished):
     if current_app.conf.broker_url.startswith("sqla"):
         pytest.skip("the embedded broker has no broadcast, so no remote control")
-    node = signal(handlers.step.s("revoked"), subject="camera", delay=3)
+    node = signal(handlers.step.s("revoked"), subject="camera", delay=4)
+    inspect = current_app.control.inspect(timeout=1)
+    (scheduled,) = until(lambda: [s for s in (inspect.scheduled() or {}).values() if s])
+    current_app.control.revoke(scheduled[0]["request"]["id"])
     finished(node, RECOVERY)
+    assert log.labels() == ["revoked"]
+    assert "Discarding revoked task" in worker.tail()
 
 
 def test_another_worker_takes_over_the_sweep(start_worker, finished):
