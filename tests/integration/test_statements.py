@@ -1,0 +1,176 @@
+"""What a node costs: statements that do not depend on the number of its siblings."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from backbeat_celery import current_node, signal
+from backbeat_celery.models import Node
+from tests import workflows
+
+FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+WIDTHS = [10, 1000, pytest.param(10_000, marks=pytest.mark.slow)]
+SMALL = 10
+
+
+class Statements(CaptureQueriesContext):
+    """The statements of a block, without those that only frame transactions."""
+
+    def __init__(self) -> None:
+        super().__init__(connection)
+
+    @property
+    def texts(self) -> list[str]:
+        texts = [query["sql"] for query in self.captured_queries]
+        return [text for text in texts if not text.startswith(FRAME)]
+
+    def __str__(self) -> str:
+        return "\n".join(text[:150] for text in self.texts)
+
+
+@pytest.fixture
+def fan_out(sim, script):
+    """A node with that many children, which have not run yet."""
+
+    def spawn(width, *, last=None, **options):
+        def work(task):
+            current_node().spawn_many([workflows.done.s(n) for n in range(width)], **options)
+            if last is not None:
+                current_node().spawn(workflows.done.s("last"), **last)
+
+        script(work)
+        node = signal(workflows.scripted.s(), subject="camera")
+        sim.step()
+        node.refresh_from_db()
+        assert node.children.count() == width + (last is not None)
+        return node
+
+    return spawn
+
+
+def cost_of_a_step(sim):
+    """Statements from a delivery to the end of the advance after it."""
+    with Statements() as statements:
+        assert sim.step()
+    assert len(sim.calls) > 1
+    return statements
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_non_blocking_leaf_takes_at_most_seven(sim, fan_out, width):
+    fan_out(width, mode="non_blocking")
+    statements = cost_of_a_step(sim)
+    assert len(statements.texts) <= 7, str(statements)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_leaf_before_a_barrier_takes_no_more_for_more_siblings(sim, fan_out, width):
+    fan_out(width, mode="non_blocking", last={"barrier": True})
+    statements = cost_of_a_step(sim)
+    assert len(statements.texts) <= 8, str(statements)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_blocking_leaf_takes_at_most_ten(sim, fan_out, width):
+    fan_out(width, mode="blocking")
+    statements = cost_of_a_step(sim)
+    assert len(statements.texts) <= 10, str(statements)
+
+
+@pytest.mark.parametrize("mode", ["non_blocking", "blocking", "fire_and_forget"])
+def test_a_leaf_costs_the_same_at_each_width(sim, fan_out, mode):
+    costs = set()
+    for width in (10, 100, 1000):
+        node = fan_out(width, mode=mode)
+        costs.add(len(cost_of_a_step(sim).texts))
+        sim.lose_messages()
+        node.workflow.delete()
+    assert len(costs) == 1
+
+
+def test_the_last_leaf_costs_the_same_at_each_width(sim, fan_out):
+    costs = set()
+    for width in (10, 300):
+        node = fan_out(width, mode="non_blocking")
+        for _ in range(width - 1):
+            sim.step()
+        costs.add(len(cost_of_a_step(sim).texts))
+        node.refresh_from_db()
+        assert node.status == "complete"
+    assert len(costs) == 1
+
+
+def insert_limit(width):
+    """INSERTs that a fan-out of that width may take."""
+    return 1 if connection.vendor == "postgresql" else -(-width // 30)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_fan_out_is_recorded_in_few_statements(sim, script, width):
+    def work(task):
+        current_node().spawn_many([workflows.done.s(n) for n in range(width)], mode="non_blocking")
+
+    script(work)
+    signal(workflows.scripted.s(), subject="camera")
+    sim.in_flight  # noqa: B018  (what the signal left to do is done before)
+    with Statements() as statements:
+        sim.step()
+    nodes = [t for t in statements.texts if t.startswith("INSERT INTO") and "_node" in t[:40]]
+    assert Node.objects.filter(task=workflows.done.name).count() == width
+    assert len(nodes) <= insert_limit(width)
+    assert len(statements.texts) - len(nodes) <= 7, str(statements)
+
+
+@pytest.mark.parametrize("width", [10, 1000])
+def test_a_retried_fan_out_costs_the_same(sim, script, width):
+    """Children that a failed attempt has spawned were never written."""
+
+    def work(task):
+        current_node().spawn_many([workflows.done.s(n) for n in range(width)])
+        raise RuntimeError
+
+    script(work)
+    signal(workflows.scripted.s(), subject="camera")
+    with Statements() as statements:
+        sim.step()
+    assert len(statements.texts) <= 7, str(statements)
+
+
+def test_a_signal_costs_the_same_however_long_the_line(sim):
+    costs = set()
+    for _ in range(3):
+        with Statements() as statements:
+            signal(workflows.done.s(), subject="camera")
+        costs.add(len(statements.texts))
+        for n in range(100):
+            signal(workflows.done.s(n), subject="camera")
+    # The first one opens the workflow, and the next ones find it.
+    assert max(costs) <= 14
+    with Statements() as statements:
+        signal(workflows.done.s(), subject="camera")
+    assert len(statements.texts) == min(costs) <= 8, str(statements)
+
+
+def test_the_end_of_a_signal_costs_the_same_however_long_the_line(sim):
+    costs = set()
+    for subject, length in (("a", 3), ("b", 300)):
+        for n in range(length):
+            signal(workflows.done.s(n), subject=subject)
+        assert sim.in_flight
+        with Statements() as statements:
+            sim.step()
+        costs.add(len(statements.texts))
+        sim.lose_messages()
+    assert len(costs) == 1
+
+
+@pytest.mark.parametrize("width", [10, 1000])
+def test_a_join_after_a_fan_out_opens_in_few_statements(sim, fan_out, width):
+    fan_out(width, mode="non_blocking", last={"barrier": True})
+    for _ in range(width - 1):
+        sim.step()
+    statements = cost_of_a_step(sim)
+    assert sim.in_flight == 1
+    assert len(statements.texts) <= 16, str(statements)
