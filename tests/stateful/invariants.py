@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,6 +61,11 @@ class Rows:
         edges = [c for c in self.children[node.id] if c.mode != "fire_and_forget"]
         edges += [self.nodes[link.target_id] for link in self.links[node.id]]
         return [edge for edge in edges if edge.status not in FINISHED]
+
+    def is_later(self, node: Row, other: Row) -> bool:
+        """Whether `node` changed after the last change of `other`: rows are numbered in order."""
+        mine, theirs = self.history[node.id], self.history[other.id]
+        return bool(mine and theirs and mine[-1].id > theirs[-1].id)
 
 
 def broken_now(using: str = "default") -> list[str]:
@@ -151,6 +157,9 @@ def complete_nodes_wait_for_nothing(rows: Rows) -> Faults:
     for node in rows.nodes.values():
         if node.status == "complete" and (edges := rows.open_edges(node)):
             yield f"{_name(node)} is complete, but not {_name(edges[0])}"
+        for child in rows.children[node.id]:
+            if node.status == "complete" and child.mode != _FORGET and rows.is_later(child, node):
+                yield f"{_name(node)} was complete before {_name(child)}"
         if (node.finished_at is not None) != (node.status in FINISHED):
             yield f"{_name(node)} is {node.status} with finished_at {node.finished_at}"
         if (node.outcome != "") != (node.status == "complete"):
@@ -206,19 +215,23 @@ def one_run_is_unfinished(rows: Rows) -> Faults:
 def nothing_is_stuck(rows: Rows) -> Faults:
     """Invariants 4, second half, and 5."""
     for node in rows.nodes.values():
-        workflow = rows.workflows[node.workflow_id]
-        excuses = {
-            "pending": lambda n: rows.nodes[n.parent_id].status not in ACCEPTED,
-            "ready": lambda n: _is_held(n, rows.children[n.parent_id]),
-            "waiting": lambda n: (
-                rows.open_edges(n) or (not n.parent_id and not workflow.closed_at)
-            ),
-            "paused": lambda n: workflow.paused_at,
-            "failed": lambda n: True,
-        }
-        excuse = excuses.get(node.status, lambda n: n.status in FINISHED)
-        if not excuse(node):
+        if not _has_excuse(node, rows):
             yield f"{_name(node)} is stuck"
+
+
+def _has_excuse(node: Row, rows: Rows) -> bool:
+    workflow = rows.workflows[node.workflow_id]
+    match node.status:
+        case "pending":
+            return rows.nodes[node.parent_id].status not in ACCEPTED
+        case "ready":
+            return _is_held(node, rows.children[node.parent_id])
+        case "waiting":
+            is_open_root = node.parent_id is None and workflow.closed_at is None
+            return is_open_root or bool(rows.open_edges(node))
+        case "paused":
+            return workflow.paused_at is not None
+    return node.status in {"failed", *FINISHED}
 
 
 def nothing_is_open_below_canceled(rows: Rows) -> Faults:
@@ -262,7 +275,7 @@ def _grouped(rows: Any, by: str) -> defaultdict[Any, list[Row]]:
 
 
 def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(items, items[1:], strict=False)
+    return pairwise(items)
 
 
 def _name(node: Row) -> str:

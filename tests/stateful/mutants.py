@@ -4,41 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from django.db import transaction
 from django.db.models import Q
-from pytest import MonkeyPatch
 
 from backbeat_celery.engine import advance, children, record, sweep
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.engine.wake import Wake
+from backbeat_celery.models import Attempt
 from backbeat_celery.policy import Policy
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import Status
 
 
-def joins_without_guard(patch: MonkeyPatch) -> None:
+def joins_without_guard(patch: pytest.MonkeyPatch) -> None:
     """A child added between the look and the join is forgotten."""
     finish = advance.finish
     patch.setattr(advance, "finish", lambda node, **kw: finish(node, **{**kw, "guard": None}))
 
 
-def believes_stale_attempts(patch: MonkeyPatch) -> None:
+def believes_stale_attempts(patch: pytest.MonkeyPatch) -> None:
     """An attempt that was fenced off reports while its successor runs."""
     patch.setattr(Claim, "is_current", property(lambda claim: Q()))
+    write = record._write_attempt
+
+    def _write_attempt(node: Any, *args: Any, **kwargs: Any) -> None:
+        # The unique number of an attempt would stop the liar as well.
+        Attempt.objects.filter(node_id=node.pk, number=node.attempt).delete()
+        write(node, *args, **kwargs)
+
+    patch.setattr(record, "_write_attempt", _write_attempt)
 
 
-def opens_barriers_at_once(patch: MonkeyPatch) -> None:
+def opens_barriers_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(children, "_is_clear_before", lambda barrier: True)
 
 
-def adds_behind_nothing(patch: MonkeyPatch) -> None:
+def adds_behind_nothing(patch: pytest.MonkeyPatch) -> None:
     """A child added from outside does not see the blocking sibling before it."""
     for module in (children, __import__("backbeat_celery.verbs", fromlist=["verbs"])):
         patch.setattr(module, "has_blocking_before", lambda parent: False)
 
 
-def keeps_children_of_failed_attempts(patch: MonkeyPatch) -> None:
+def keeps_children_of_failed_attempts(patch: pytest.MonkeyPatch) -> None:
     original = record._record
 
     def _record(claim: Claim, ending: Any) -> Wake:
@@ -56,15 +65,15 @@ def keeps_children_of_failed_attempts(patch: MonkeyPatch) -> None:
     patch.setattr(record, "_record", _record)
 
 
-def retries_without_end(patch: MonkeyPatch) -> None:
+def retries_without_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Policy, "is_exhausted", lambda *args: False)
 
 
-def counts_fire_and_forget(patch: MonkeyPatch) -> None:
+def counts_fire_and_forget(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(NodeQuerySet, "counting", lambda rows: rows)
 
 
-def counts_lost_attempts_as_failures(patch: MonkeyPatch) -> None:
+def counts_lost_attempts_as_failures(patch: pytest.MonkeyPatch) -> None:
     lose = sweep.lose
     patch.setattr(sweep, "lose", lambda node: lose(node) if node.attempt > 1 else _fail(node))
 
@@ -74,16 +83,16 @@ def _fail(node: Any) -> Wake:
     return sweep._end(node, sweep.Failed("the worker died"), Q())
 
 
-def forgets_parents(patch: MonkeyPatch) -> None:
+def forgets_parents(patch: pytest.MonkeyPatch) -> None:
     """Nobody completes a parent whose last child's worker died before it could look."""
     patch.setattr(sweep.Sweep, "_complete_waiting", lambda self: 0)
 
 
-def forgets_messages(patch: MonkeyPatch) -> None:
+def forgets_messages(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sweep, "publish_due", lambda using, batch: 0)
 
 
-def forgets_the_rest_of_the_line(patch: MonkeyPatch) -> None:
+def forgets_the_rest_of_the_line(patch: pytest.MonkeyPatch) -> None:
     """Neither whoever ends a blocking child opens the next stage, nor does the sweeper."""
     finish_module = __import__("backbeat_celery.engine.finish", fromlist=["finish"])
     patch.setattr(finish_module, "open_ready", lambda *args: Wake())

@@ -8,6 +8,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+
 from tests.stateful.machine import Machine
 from tests.stateful.mutants import MUTANTS
 
@@ -46,6 +47,6 @@ def test_whatever_happens_every_tree_ends_as_the_model_says():
 def test_an_engine_with_a_fault_is_found_out(mutant, monkeypatch):
     mutant(monkeypatch)
     hunt = settings(COMMON, max_examples=HUNT, phases=[Phase.generate])
-    with pytest.raises(Exception) as found:  # noqa: PT011  whatever the fault leads to
+    with pytest.raises(Exception) as found:  # noqa: PT011
         run_state_machine_as_test(Machine, settings=hunt)
     print(f"{type(found.value).__name__}: {found.value}"[:500])
