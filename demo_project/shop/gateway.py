@@ -20,7 +20,7 @@ DECLINED_ONCE = "card-declined-once"
 TIMES_OUT_ONCE = "card-times-out-once"
 HANGS_ONCE = "card-hangs-once"
 
-HANG_SECONDS = 6.0
+HANG_SECONDS = 8.0
 """Longer than the lease: a worker that is alive must keep its attempt all the same."""
 
 
