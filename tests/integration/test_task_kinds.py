@@ -15,6 +15,8 @@ from backbeat_celery.exceptions import NotInNode
 from backbeat_celery.models import Node
 from tests import workflows
 
+current_app.loader.import_default_modules()
+
 
 @pytest.fixture
 def register(monkeypatch):

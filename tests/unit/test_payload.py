@@ -108,7 +108,7 @@ def test_the_limit_is_counted_in_bytes_of_json(settings, length, fits):
     [
         {"a": {"b": [1, None, True, 1.5, "ä"]}},
         {"path": "C:\\u0000"},  # a backslash and five letters, no NUL
-        {"deep": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]},
+        {"deep": [[[[[[[[1]]]]]]]]},
         {"long": 2**70},
     ],
     ids=["plain", "backslash", "deep", "long"],
@@ -116,3 +116,17 @@ def test_the_limit_is_counted_in_bytes_of_json(settings, length, fits):
 def test_metadata_survives_the_database(sim, metadata):
     node = signal(workflows.done.s(), subject="camera", metadata=metadata)
     assert Node.objects.get(pk=node.pk).metadata == metadata
+
+
+@pytest.mark.parametrize("depth", [31, 40, 500])
+def test_metadata_too_deep_for_a_database_is_refused_clearly(sim, depth):
+    """MariaDB holds 32 levels of JSON."""
+    deep: dict = {}
+    for _ in range(depth):
+        deep = {"a": deep}
+    try:
+        node = signal(workflows.done.s(), subject="camera", metadata=deep)
+    except BadPayload:
+        assert not Node.objects.exists()
+    else:
+        assert Node.objects.get(pk=node.pk).metadata == deep
