@@ -42,8 +42,8 @@ class ExactCharField(_CharField):
 class PostgresPartialIndex(models.Index):
     """An index that leaves out rows on PostgreSQL and covers all of them elsewhere.
 
-    MySQL has no partial indexes, and SQLite's planner uses one only for literal values,
-    not for the parameters that Django sends.
+    MySQL has no partial indexes, and SQLite's planner uses one only if it can prove the
+    condition from the query without knowing its parameters.
     """
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:

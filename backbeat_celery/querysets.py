@@ -9,7 +9,7 @@ from django.db import IntegrityError, connections, models, router, transaction
 from django.db.models import Exists, Model, OuterRef
 
 from backbeat_celery.exceptions import BackbeatError, BadInput
-from backbeat_celery.states import CLAIMABLE, COUNTING, UNFINISHED, Mode
+from backbeat_celery.states import CLAIMABLE, COUNTING, Mode
 from backbeat_celery.subjects import subject_key
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class NodeQuerySet(_NodeQuerySet):
 
     def unfinished(self) -> NodeQuerySet:
         """Nodes that are neither complete nor canceled."""
-        return self.filter(status__in=UNFINISHED)
+        return self.filter(finished_at=None)
 
     def counting(self) -> NodeQuerySet:
         """Nodes that their parents wait for."""
@@ -45,6 +45,10 @@ class NodeQuerySet(_NodeQuerySet):
         """Nodes whose turn has come."""
         return self.filter(status__in=CLAIMABLE)
 
+    def awaited_by(self, parent: UUID | OuterRef) -> NodeQuerySet:
+        """Unfinished children that count: what a parent still waits for."""
+        return self.filter(awaited_by=parent)
+
     def children_of(self, parent: UUID | OuterRef) -> NodeQuerySet:
         """Children of a node, given as an id or an outer reference."""
         return self.filter(parent_id=parent)
@@ -57,15 +61,14 @@ class NodeQuerySet(_NodeQuerySet):
         features = connections[self.db].features
         return self.select_for_update(no_key=features.has_select_for_no_key_update)
 
-    def with_open_edges(self) -> NodeQuerySet:
-        """Annotate `has_open_child` and `has_open_link`: what a waiting node still waits for."""
-        open_children = self.model.objects.children_of(OuterRef("pk")).unfinished().counting()
-        open_links = self.model.objects.filter(
-            incoming_links__source=OuterRef("pk"), status__in=UNFINISHED
-        )
-        return self.annotate(
-            has_open_child=Exists(open_children), has_open_link=Exists(open_links)
-        )
+    def without_payload(self) -> NodeQuerySet:
+        """Rows without the columns that may be large, where only their standing matters."""
+        return self.defer("args", "kwargs", "result", "error", "metadata", "options")
+
+    def with_open_child(self) -> NodeQuerySet:
+        """Annotate `has_open_child`: whether a child that counts is unfinished."""
+        open_children = self.model.objects.awaited_by(OuterRef("pk"))
+        return self.annotate(has_open_child=Exists(open_children))
 
 
 class WorkflowManager(_WorkflowManager):

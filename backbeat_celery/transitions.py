@@ -88,7 +88,7 @@ def _columns(to: Status) -> dict[str, Any]:
     if to != Status.RUNNING:
         columns.update(claim_id=None, lease_expires_at=None, times_out_at=None)
     if to in FINISHED:
-        columns["finished_at"] = clock.now()
+        columns.update(finished_at=clock.now(), awaited_by=None)
     return columns
 
 

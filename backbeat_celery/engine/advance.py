@@ -19,7 +19,7 @@ from backbeat_celery.engine.finish import finish, lock_node
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.models import Link, Node, Workflow
-from backbeat_celery.states import Outcome, Status
+from backbeat_celery.states import FINISHED, Outcome, Status
 from backbeat_celery.transitions import StaleNode
 
 
@@ -57,7 +57,8 @@ def look(node_id: UUID, using: str) -> Wake:
             node = (
                 Node.objects.using(using)
                 .filter(pk=node_id)
-                .with_open_edges()
+                .without_payload()
+                .with_open_child()
                 .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
                 .first()
             )
@@ -65,7 +66,7 @@ def look(node_id: UUID, using: str) -> Wake:
             if node is None or node.status != Status.WAITING:
                 return Wake()
             wake = _open_barrier(node)
-            if node.has_open_child or node.has_open_link or not _may_complete(node):
+            if node.has_open_child or has_open_link(node) or not _may_complete(node):
                 return wake
             try:
                 # A child or a link added since the look has raised next_seq.
@@ -75,6 +76,21 @@ def look(node_id: UUID, using: str) -> Wake:
             return wake
 
     return repeat(once, using=using)
+
+
+def has_open_link(node: Node) -> bool:
+    """Tell whether a node still waits for a signal of another workflow.
+
+    Two plain reads rather than a join, which PostgreSQL may begin at the wrong end: with all
+    unfinished nodes of the table.
+    """
+    using = node._state.db
+    targets = Link.objects.using(using).filter(source_id=node.pk).values_list("target_id")
+    target_ids = [target_id for (target_id,) in targets]
+    if not target_ids:
+        return False
+    rows = Node.objects.using(using).filter(pk__in=target_ids).values_list("status", flat=True)
+    return any(status not in FINISHED for status in rows)
 
 
 def _may_complete(node: Node) -> bool:

@@ -19,11 +19,11 @@ from backbeat_celery.engine.wake import Publication, Wake, is_due, seconds_until
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.specs import NodeSpec
-from backbeat_celery.states import Mode, Outcome, Status
+from backbeat_celery.states import COUNTING, Mode, Outcome, Status
 from backbeat_celery.transitions import transition_all
 
 INSERTED = """
-    id workflow parent seq stage barrier task name mode status args kwargs options metadata key
+    id workflow parent awaited_by seq stage barrier task name mode status args kwargs options metadata key
     spawned_by fires_at publish_at created_at
 """
 INSERTED_FIELDS = [Node._meta.get_field(name) for name in INSERTED.split()]
@@ -54,6 +54,7 @@ class Line:
             id=spec.id,
             workflow_id=self.parent.workflow_id,
             parent_id=self.parent.pk,
+            awaited_by=self.parent.pk if spec.mode in COUNTING else None,
             seq=self._next_seq,
             stage=self._next_stage,
             barrier=spec.barrier,
@@ -156,30 +157,34 @@ def open_ready(parent: Node, floor: int, now: datetime) -> Wake:
 
 def has_blocking_before(parent: Node) -> bool:
     """Tell whether an unfinished blocking child holds back what is added to the line's end."""
-    return _children(parent).unfinished().blocking().exists()
+    return _awaited(parent).blocking().exists()
 
 
 def has_counting_before(parent: Node) -> bool:
     """Tell whether an unfinished child that counts stands before the line's end."""
-    return _children(parent).unfinished().counting().exists()
+    return _awaited(parent).exists()
 
 
 def is_barrier_clear(parent: Node) -> bool:
     """Tell whether nothing that counts is unfinished before the parent's next barrier."""
-    before = _children(parent).filter(seq__lt=parent.next_barrier)
-    return not before.unfinished().counting().exists()
+    return not _awaited(parent).counting().filter(seq__lt=parent.next_barrier).exists()
 
 
 def _children(parent: Node) -> NodeQuerySet:
     return Node.objects.using(parent._state.db).children_of(parent.pk)
 
 
+def _awaited(parent: Node) -> NodeQuerySet:
+    return Node.objects.using(parent._state.db).awaited_by(parent.pk)
+
+
 def _turn(parent: Node, floor: int) -> NodeQuerySet:
     """Ready children from `floor` to the next unfinished blocking one, locked."""
     after = _children(parent).filter(seq__gt=floor)
-    bound = after.unfinished().blocking().order_by("seq").values("seq")[:1]
+    bound = _awaited(parent).blocking().filter(seq__gt=floor).order_by("seq").values("seq")[:1]
     last = Coalesce(Subquery(bound), Value(END_OF_LINE), output_field=BigIntegerField())
-    return after.filter(status=Status.READY, seq__lte=last).order_by("seq").locked()
+    ready = after.filter(status=Status.READY, seq__lte=last).defer("result", "error", "metadata")
+    return ready.order_by("seq").locked()
 
 
 def _is_paused(parent: Node) -> bool:
@@ -188,8 +193,8 @@ def _is_paused(parent: Node) -> bool:
 
 
 def _is_clear_before(barrier: Node) -> bool:
-    siblings = Node.objects.using(barrier._state.db).children_of(barrier.parent_id)
-    return not siblings.filter(seq__lt=barrier.seq).unfinished().counting().exists()
+    siblings = Node.objects.using(barrier._state.db).filter(awaited_by=barrier.parent_id)
+    return not siblings.counting().filter(seq__lt=barrier.seq).exists()
 
 
 def move_barrier(parent: Node, seq: int) -> None:

@@ -23,6 +23,7 @@ def lock_node(pk: UUID, using: str) -> tuple[Node, datetime]:
         Node.objects.using(using)
         .filter(pk=pk)
         .locked()
+        .without_payload()
         .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
         .get()
     )

@@ -9,7 +9,7 @@ from django.db.models import F, Q
 from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.exceptions import InvalidTransition, LinkCycle
 from backbeat_celery.models import Link, Node
-from backbeat_celery.states import UNFINISHED, Mode, Status
+from backbeat_celery.states import Mode, Status
 
 
 def link(source_id: UUID, target: Node, using: str) -> None:
@@ -42,8 +42,8 @@ def _refuse_cycle(source: Node, target: Node, using: str) -> None:
 
 def _waits_for(node_ids: list[UUID], using: str) -> set[UUID]:
     nodes = Node.objects.using(using)
-    unfinished = nodes.filter(status__in=UNFINISHED)
-    found = set(unfinished.counting().filter(parent__in=node_ids).values_list("pk", flat=True))
+    unfinished = nodes.unfinished()
+    found = set(nodes.filter(awaited_by__in=node_ids).values_list("pk", flat=True))
     found.update(
         unfinished.filter(incoming_links__source__in=node_ids).values_list("pk", flat=True)
     )

@@ -74,7 +74,7 @@ class Sweep:
         }
 
     def _nodes(self) -> NodeQuerySet:
-        return Node.objects.using(self.using).annotate(
+        return Node.objects.using(self.using).unfinished().annotate(
             db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField())
         )
 
@@ -109,7 +109,7 @@ class Sweep:
         return self._nodes().filter(Exists(going_on), status=Status.PAUSED)[:BATCH]
 
     def _below_canceled(self) -> list[Node]:
-        rows = self._walk("below_canceled", self._nodes().unfinished().select_related("parent"))
+        rows = self._walk("below_canceled", self._nodes().select_related("parent"))
         return [row for row in rows if row.parent and row.parent.status == Status.CANCELED]
 
     def _walk(self, name: str, rows: NodeQuerySet) -> list[Node]:
@@ -120,8 +120,8 @@ class Sweep:
 
     def _complete_waiting(self) -> int:
         waiting = self._nodes().filter(status=Status.WAITING, parent__isnull=False)
-        rows = self._walk("waiting", waiting.with_open_edges().only("pk"))
-        done = [r.pk for r in rows if not (r.has_open_child or r.has_open_link)]  # type: ignore[attr-defined]
+        rows = self._walk("waiting", waiting.with_open_child().only("pk"))
+        done = [row.pk for row in rows if not row.has_open_child]  # type: ignore[attr-defined]
         closed = Workflow.objects.using(self.using).filter(
             unfinished=True, closed_at__isnull=False
         )
@@ -143,8 +143,8 @@ class Sweep:
 
     def _open_stages(self) -> int:
         """A net: stages open in the transaction that ends their blocking child."""
-        ahead = Node.objects.children_of(OuterRef("parent_id")).unfinished().blocking()
-        held = Exists(ahead.filter(stage__lt=OuterRef("stage")))
+        ahead = Node.objects.awaited_by(OuterRef("parent_id")).blocking()
+        held = Exists(ahead.filter(seq__lt=OuterRef("seq")))
         ready = self._nodes().filter(status=Status.READY, barrier=False).annotate(is_held=held)
         rows = self._walk("stages", ready.select_related("parent"))
         floors: dict[UUID, int] = {}
