@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.stateful.machine")
+pytest.register_assert_rewrite("tests.stateful.machine", "tests.stateful.compare")

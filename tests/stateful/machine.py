@@ -23,10 +23,11 @@ from backbeat_celery.points import WorkerDied
 from backbeat_celery.testing import Simulation
 from backbeat_celery.verbs import add_child, signal_many
 from tests.stateful import handlers, invariants
-from tests.stateful.model import Model, counting_subtree
+from tests.stateful.compare import compare
+from tests.stateful.model import Model
+from tests.stateful.shapes import CHILDREN, LEAST, SIGNALS
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
-MODES = st.sampled_from(["blocking", "non_blocking", "fire_and_forget"])
 DEATHS = st.sampled_from(["before_handler", "in_handler", "after_handler", "after_record"])
 POINTS = st.sampled_from(
     [
@@ -59,27 +60,6 @@ ACCIDENTS = [
 IN_ATTEMPT = st.sampled_from(["before_handler", "in_handler", "after_handler", "before_record"])
 SECONDS = st.sampled_from([1, 10, 31, 61, 600, 3700])
 PAIRS = st.tuples(st.sampled_from(["order", "return"]), st.sampled_from(["camera", "lens"]))
-LEAST = {"mode": "blocking", "barrier": False, "delay": None, "key": None, "failures": 0}
-
-
-@st.composite
-def shapes(draw: Any, depth: int = 2, is_signal: bool = False) -> dict[str, Any]:
-    """A tree; labels are given when it is used."""
-    kinds = ["patient", "patient", "brittle"] + ([] if is_signal else ["flag"])
-    shape = {**LEAST, "kind": draw(st.sampled_from(kinds)), "mode": draw(MODES), "children": []}
-    if shape["mode"] == "blocking" and not is_signal:
-        shape["barrier"] = draw(st.sampled_from([False, False, True]))
-    shape["delay"] = draw(st.sampled_from([None, None, None, 5, 61, 3600]))
-    shape["key"] = draw(st.sampled_from([None, None, None, "k1", "k2"]))
-    if shape["kind"] != "flag":
-        shape["failures"] = draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3]))
-        if depth:
-            shape["children"] = draw(st.lists(shapes(depth=depth - 1), max_size=4 - depth % 2))
-    return shape
-
-
-SIGNALS = shapes(is_signal=True)
-CHILDREN = shapes(depth=1)
 
 
 class Machine(RuleBasedStateMachine):
@@ -101,7 +81,7 @@ class Machine(RuleBasedStateMachine):
         try:
             if sys.exc_info()[0] is None:
                 self._come_to_rest()
-                self._compare_with_model()
+                compare(self.model, self.sim.calls)
         finally:
             self.stack.close()
 
@@ -179,12 +159,25 @@ class Machine(RuleBasedStateMachine):
         with self._mortal():
             self.sim.lose_messages()
 
-    @rule(point=DEATHS)
-    def die(self, point: Any) -> None:
-        self.sim.kill_next(point)
+    @rule(point=DEATHS, workers=st.integers(1, 6))
+    def die(self, point: Any, workers: int) -> None:
+        for _ in range(workers):
+            self.sim.kill_next(point)
+            with self._mortal():
+                self.sim.step()
+
+    @rule(looks=st.integers(1, 3))
+    def grow(self, looks: int) -> None:
+        """Let parents get one more child each at the moment when they may seem complete."""
+
+        def more() -> None:
+            self.growth -= 1
+            self.plan = ("looked", 0, more) if self.growth > 0 else None
+            self._happen("add to all", {**LEAST, "kind": "patient", "children": []}, 0)
+
+        self.growth, self.plan = looks, ("looked", 0, more)
         with self._mortal():
-            self.sim.step()
-            self.sim.step()
+            self.sim.run()
 
     @rule(seconds=SECONDS)
     def advance(self, seconds: int) -> None:
@@ -309,38 +302,6 @@ class Machine(RuleBasedStateMachine):
         assert self.sim.in_flight == 0
         faults = invariants.broken_at_rest()
         assert not faults, faults
-
-    def _compare_with_model(self) -> None:
-        fates = self.model.fates()
-        nodes = {n.metadata["label"]: n for n in Node.objects.exclude(parent=None)}
-        found = {label: (node.status, node.retries) for label, node in nodes.items()}
-        assert found == {label: (fate.status, fate.retries) for label, fate in fates.items()}
-        called = {label for label, fate in fates.items() if fate.is_called}
-        assert {self._label_of(call) for call in self.sim.calls} == called
-        self._check_order()
-        for call in self.sim.calls:
-            node = nodes[self._label_of(call)]
-            delay = self.model.items[self._label_of(call)].delay or 0
-            assert call.at >= node.created_at + timedelta(seconds=delay)
-
-    def _check_order(self) -> None:
-        """Handlers of a subtree are called before those of what waits for it."""
-        times: dict[str, list[int]] = {}
-        for index, call in enumerate(self.sim.calls):
-            times.setdefault(self._label_of(call), []).append(index)
-        lines = [root.line for root in self.model.roots.values()]
-        lines += [item.line for item in self.model.items.values()]
-        for line in lines:
-            for position, item in enumerate(line):
-                begin = min(times.get(item.label, [sys.maxsize]))
-                for other in line[:position]:
-                    if other.mode == "blocking" or (item.barrier and other.counts):
-                        below = [times.get(i.label, [-1]) for i in counting_subtree(other)]
-                        assert begin > max(max(indexes) for indexes in below)
-
-    @staticmethod
-    def _label_of(call: Any) -> str:
-        return str(call.args[0]["label"])
 
 
 @contextmanager

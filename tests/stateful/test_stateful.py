@@ -14,7 +14,7 @@ from tests.stateful.mutants import MUTANTS
 
 PROFILES = {
     # examples, steps of each, examples to find a mutant in
-    "quick": (60, 20, 200),
+    "quick": (50, 20, 300),
     "long": (600, 30, 600),
     "thorough": (2000, 40, 1000),
 }
