@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backbeat_celery.api import signal as signal
+    from backbeat_celery.api import signal_many as signal_many
     from backbeat_celery.celery.task import NodeTask as NodeTask
     from backbeat_celery.celery.task import node_task as node_task
     from backbeat_celery.context import current_node as current_node
     from backbeat_celery.states import Mode as Mode
-    from backbeat_celery.verbs import signal as signal
-    from backbeat_celery.verbs import signal_many as signal_many
 
 __all__ = ["Mode", "NodeTask", "current_node", "node_task", "signal", "signal_many"]
 
@@ -26,8 +26,8 @@ _HOMES = {
     "NodeTask": "backbeat_celery.celery.task",
     "current_node": "backbeat_celery.context",
     "node_task": "backbeat_celery.celery.task",
-    "signal": "backbeat_celery.verbs",
-    "signal_many": "backbeat_celery.verbs",
+    "signal": "backbeat_celery.api",
+    "signal_many": "backbeat_celery.api",
 }
 
 

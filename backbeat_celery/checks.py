@@ -35,6 +35,8 @@ def _problem(option: Option, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, option.kinds):
         names = " or ".join(kind.__name__ for kind in option.kinds)
         return f"is {value!r}, but must be {names}{' or None' if option.nullable else ''}"
+    if isinstance(value, float) and value == float("inf"):
+        return "is infinite, which no clock reaches"
     if option.minimum is not None and not value >= option.minimum:
         return f"is {value!r}, but must be at least {option.minimum}"
     return ""

@@ -32,18 +32,28 @@ class DatabaseTime(Now):
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
 
 
+class _Moment(Value):
+    """A time that MySQL, too, gives back as a time: a bare parameter comes back as text."""
+
+    def as_mysql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        sql, params = self.as_sql(compiler, connection)
+        return f"CAST({sql} AS datetime(6))", params
+
+
 def now() -> Combinable:
     """Give the current time as an expression for a query."""
     if _simulated is not None:
-        return Value(_simulated(), output_field=DateTimeField())
+        return _Moment(_simulated(), output_field=DateTimeField())
     return DatabaseTime()
 
 
 def after(seconds: float) -> Combinable:
     """Give the time that many seconds from now as an expression for a query."""
     if _simulated is not None:
-        return Value(_simulated() + timedelta(seconds=seconds), output_field=DateTimeField())
-    return ExpressionWrapper(DatabaseTime() + timedelta(seconds=seconds), output_field=DateTimeField())
+        return _Moment(_simulated() + timedelta(seconds=seconds), output_field=DateTimeField())
+    return ExpressionWrapper(
+        DatabaseTime() + timedelta(seconds=seconds), output_field=DateTimeField()
+    )
 
 
 def is_simulated() -> bool:

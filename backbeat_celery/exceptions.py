@@ -39,11 +39,12 @@ class InvalidTransition(BackbeatError):
         self.current = current
         self.attempted = attempted
         self.node_id = node_id
+        self.hint = hint
         message = f"Node {node_id} is {current}; {attempted!r} is not possible from there."
         super().__init__(f"{message} {hint}".rstrip())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.current, self.attempted, self.node_id)
+        return type(self), (self.current, self.attempted, self.node_id, self.hint)
 
 
 class StaleAttempt(InvalidTransition):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from kombu.utils import json as kombu_json
 
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BadPayload
+
+DEEPEST = 30
+"""Levels of metadata; MariaDB reads 32 levels of JSON."""
 
 
 def encode(value: Any, what: str = "value") -> str:
@@ -36,6 +40,15 @@ def decode(text: str) -> Any:
     return kombu_json.loads(text)
 
 
+def is_storable(text: str) -> bool:
+    """Tell whether every supported database can hold this text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
+
+
 def check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any]:
     """Give metadata that a JSON column of every supported database can hold."""
     if metadata is None:
@@ -43,11 +56,26 @@ def check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise BadPayload(f"metadata is a dictionary, not {type(metadata).__name__}.")
     try:
-        text = json.dumps(metadata, allow_nan=False)
+        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as exc:
         raise BadPayload(f"metadata cannot be stored as JSON: {exc}.") from exc
-    if len(text) > settings.max_payload:
-        raise BadPayload(f"metadata takes {len(text)} bytes; the limit is {settings.max_payload}.")
-    if "\\u0000" in text:
-        raise BadPayload("metadata contains a NUL character, which databases do not store.")
+    if (size := len(text.encode(errors="surrogatepass"))) > settings.max_payload:
+        raise BadPayload(f"metadata takes {size} bytes; the limit is {settings.max_payload}.")
+    if not is_storable(text) or not all(map(is_storable, _texts(metadata))):
+        raise BadPayload("metadata contains a NUL or half a character; no database stores it.")
     return metadata
+
+
+def _texts(value: Any, depth: int = 1) -> Iterator[str]:
+    """Every string in a JSON value that is not too deep."""
+    if depth > DEEPEST:
+        raise BadPayload(f"metadata is nested more than {DEEPEST} levels deep.")
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield str(name)
+            yield from _texts(item, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item, depth + 1)

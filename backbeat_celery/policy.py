@@ -59,7 +59,8 @@ def policy_of(task: Task[Any, Any]) -> Policy:
         base_delay=float(base),
         backoff=bool(backoff) and "countdown" not in retry_kwargs,
         backoff_max=float(getattr(task, "retry_backoff_max", settings.retry_backoff_max)),
-        jitter=bool(getattr(task, "retry_jitter", True)),
+        # A wait that the author wrote down is kept to the second, as Celery does.
+        jitter=bool(getattr(task, "retry_jitter", True)) and "countdown" not in retry_kwargs,
         fatal=tuple(getattr(task, "dont_autoretry_for", ())),
         quiet=tuple(task.throws or ()),
         timeout=getattr(task, "timeout", settings.default_timeout),

@@ -7,8 +7,11 @@ from uuid import UUID
 
 from django.db import IntegrityError, connections, models, router, transaction
 from django.db.models import Exists, Model, OuterRef
+from django.utils import timezone
 
-from backbeat_celery.exceptions import BackbeatError, BadInput
+from backbeat_celery import clock
+from backbeat_celery.exceptions import BackbeatError
+from backbeat_celery.specs import check_name
 from backbeat_celery.states import CLAIMABLE, COUNTING, Mode
 from backbeat_celery.subjects import subject_key
 
@@ -81,9 +84,7 @@ class WorkflowManager(_WorkflowManager):
 
         Raises WorkflowClosed while the run is closed and not finished yet.
         """
-        if not isinstance(name, str) or not name or len(name) > 255 or "\x00" in name:
-            raise BadInput("A workflow's name has 1 to 255 characters and no NUL.")
-        workflow = self.open_run(subject_key(subject), name)
+        workflow = self.open_run(subject_key(subject), check_name(name, "workflow"))
         workflow.refuse_if_closed()
         return workflow
 
@@ -115,7 +116,10 @@ class WorkflowManager(_WorkflowManager):
         runs = self.using(self.write_alias).filter(name=name, subject=subject)
         latest: dict[str, Any] = runs.aggregate(latest=models.Max("run"))
         workflow = self.using(self.write_alias).create(
-            name=name, subject=subject, run=(latest["latest"] or 0) + 1
+            name=name,
+            subject=subject,
+            run=(latest["latest"] or 0) + 1,
+            created_at=clock.simulated_now() if clock.is_simulated() else timezone.now(),
         )
         workflow.create_root()
         return workflow

@@ -30,6 +30,7 @@ MESSAGE_OPTIONS = frozenset(
 )
 """Options of a signature that shape the message of each attempt."""
 
+CANVAS = {"celery.map": "map", "celery.starmap": "starmap", "celery.chunks": "chunks"}
 IGNORED_OPTIONS = frozenset({"ignore_result", "add_to_parent"})
 TIME_OPTIONS = frozenset({"countdown", "eta"})
 MAX_NAME = 255
@@ -78,7 +79,9 @@ def task_spec(
     times = {name: options.pop(name) for name in TIME_OPTIONS & options.keys()}
     fires_at, delay = _check_times(task.name, fires_at, delay, times)
     _check_call(task, args, kwargs)
-    mode = check_mode(mode or getattr(task, "mode", None) or default_mode, barrier)
+    if mode is None:
+        mode = getattr(task, "mode", None) or default_mode
+    mode = check_mode(mode, barrier)
     return NodeSpec(
         task=task.name,
         name=task.name,
@@ -105,19 +108,26 @@ def flag_spec(
     metadata: dict[str, Any] | None = None,
 ) -> NodeSpec:
     """Describe a node that calls no handler."""
-    if not isinstance(name, str) or not name or len(name) > MAX_NAME or "\x00" in name:
-        raise BadInput(f"A flag's name has 1 to {MAX_NAME} characters and no NUL.")
+    check_name(name, "flag")
     fires_at, delay = _check_times(name, fires_at, delay, {})
     return NodeSpec(
         task="",
         name=name,
-        mode=check_mode(mode or Mode.BLOCKING, barrier),
+        mode=check_mode(Mode.BLOCKING if mode is None else mode, barrier),
         barrier=barrier,
         metadata=payload.check_metadata(metadata),
         key=check_key(key),
         fires_at=fires_at,
         delay=delay,
     )
+
+
+def check_name(name: str, what: str) -> str:
+    """Give the name of a workflow or a flag, or raise BadInput."""
+    is_usable = isinstance(name, str) and 1 <= len(name) <= MAX_NAME and payload.is_storable(name)
+    if not is_usable:
+        raise BadInput(f"A {what}'s name has 1 to {MAX_NAME} characters and no NUL.")
+    return name
 
 
 def check_mode(mode: Mode | str, barrier: bool) -> Mode:
@@ -136,7 +146,7 @@ def check_key(key: str | None) -> str | None:
     """Give the idempotency key, or raise BadInput."""
     if key is None:
         return None
-    if not isinstance(key, str) or not 1 <= len(key) <= 255 or "\x00" in key:
+    if not isinstance(key, str) or not 1 <= len(key) <= 255 or not payload.is_storable(key):
         raise BadInput("A key is a string of 1 to 255 characters without NUL.")
     return key
 
@@ -150,10 +160,9 @@ def _unpack(
         raise BadInput(
             f"Pass a task or its signature, such as task.s(...), not {type(signature).__name__}."
         )
-    if signature.subtask_type:
-        raise UnsupportedOption(
-            f"A {signature.subtask_type} cannot be a node yet; spawn its tasks as children."
-        )
+    kind = signature.subtask_type or CANVAS.get(signature.task)
+    if kind:
+        raise UnsupportedOption(f"A {kind} cannot be a node yet; spawn its tasks as children.")
     task = registered_task(signature.task)
     return task, list(signature.args or ()), dict(signature.kwargs or {}), signature.options or {}
 
@@ -162,6 +171,8 @@ def registered_task(name: str) -> Task[Any, Any]:
     """Find a task by name, importing the project's task modules if need be."""
     if not isinstance(name, str) or not name or len(name) > MAX_NAME:
         raise UnknownTask(f"A task's name has 1 to {MAX_NAME} characters.")
+    if name.startswith("celery."):
+        raise UnsupportedOption(f"{name} is a part of Celery's canvas and cannot be a node.")
     tasks = current_app.tasks
     if name not in tasks:
         current_app.loader.import_default_modules()

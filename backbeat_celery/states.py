@@ -88,7 +88,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
 )
 """For each status, the statuses that may follow it; every other pair is refused."""
 
-INITIAL = frozenset({Status.PENDING, Status.READY, Status.QUEUED, Status.PAUSED, Status.COMPLETE})
+INITIAL = frozenset({Status.PENDING, Status.READY, Status.QUEUED, Status.PAUSED})
 """Statuses in which a node may be created; the root alone starts as `waiting`."""
 
 FINISHED = frozenset({Status.COMPLETE, Status.CANCELED})

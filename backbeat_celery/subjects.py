@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.models import Model
 
 from backbeat_celery.exceptions import BadSubject
+from backbeat_celery.payload import is_storable
 
 MAX_LENGTH = 255
 
@@ -26,7 +27,7 @@ def subject_key(subject: Model | str) -> str:
         raise BadSubject(
             f"A subject is a model instance or a string, not {type(subject).__name__}."
         )
-    if not subject or len(subject) > MAX_LENGTH or "\x00" in subject:
+    if not subject or len(subject) > MAX_LENGTH or not is_storable(subject):
         raise BadSubject(
             f"A subject has 1 to {MAX_LENGTH} characters and no NUL; this one has {len(subject)}."
         )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.db.models import Count
+
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from backbeat_celery.states import Mode, Status
 from backbeat_celery.transitions import status_before_claim
@@ -79,7 +81,18 @@ def tree(start: Workflow | Node, limit: int = PAGE) -> Branch:
     level, room = {top.pk: root}, limit
     while level and room > 0:
         level, room = _read_level(level, room, str(top._state.db))
+    if room <= 0:
+        _count_hidden(root, str(top._state.db))
     return root
+
+
+def _count_hidden(root: Branch, using: str) -> None:
+    """Tell at each branch how many children the page had no room for."""
+    branches = {branch.node.pk: branch for branch in root.walk() if branch.node.next_seq}
+    children = Node.objects.using(using).filter(parent__in=list(branches)).order_by()
+    for row in children.values("parent").annotate(count=Count("pk")):
+        branch = branches[row["parent"]]
+        branch.hidden = row["count"] - len(branch.children)
 
 
 def _read_level(
@@ -94,7 +107,6 @@ def _read_level(
     for parent_id, nodes in by_parent.items():
         branch = parents[parent_id]
         branch.children = [Branch(node) for node in nodes]
-        branch.hidden = max(0, branch.node.next_seq - nodes[-1].seq - 1) if len(rows) > room else 0
         below.update({child.node.pk: child for child in branch.children})
     return below, room - len(rows)
 

@@ -5,13 +5,14 @@ Each verb is one transaction; what it makes due is published after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
+from backbeat_celery.api import CheckedSignal
 from backbeat_celery.context import running
 from backbeat_celery.database import repeat
 from backbeat_celery.engine.advance import advance_after_commit
@@ -24,44 +25,26 @@ from backbeat_celery.exceptions import BadInput, NodeFinished
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.specs import NodeSpec, task_spec
 from backbeat_celery.states import Mode, Status
-from backbeat_celery.subjects import subject_key
-
-if TYPE_CHECKING:
-    from django.db.models import Model
 
 
-def signal(
-    signature: Any,
-    *,
-    subject: Model | str,
-    name: str | None = None,
-    key: str | None = None,
-    mode: Mode | str = Mode.BLOCKING,
-    fires_at: datetime | None = None,
-    delay: float | None = None,
-    link: Node | UUID | None = None,
-    metadata: dict[str, Any] | None = None,
-    using: str | None = None,
-) -> Node:
-    """Add a top-level node to the workflow of `subject`, opening the workflow if need be.
+def send(signals: Sequence[CheckedSignal]) -> list[Node]:
+    """Write checked signals in one transaction; give their nodes in the same order."""
+    aliases = {signal.using or node_alias() for signal in signals}
+    if len(aliases) > 1:
+        raise BadInput(f"One transaction has one database; these signals name {sorted(aliases)}.")
+    alias = aliases.pop()
+    # Two callers with the same workflows lock them in the same order.
+    order = sorted(range(len(signals)), key=lambda i: (signals[i].name, signals[i].subject, i))
 
-    `signature` is a task or its signature. `name` is the workflow's, by default the task's.
-    A second signal with the same `key` in the same run gives the first one. `link` makes that
-    node wait for this signal. Inside `transaction.atomic()` the signal is part of the
-    transaction; the broker is not needed.
-
-    Raises BadInput for what cannot be used, WorkflowClosed, LinkCycle, InvalidTransition.
-    """
-    spec = task_spec(
-        signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
-    )
-    about = subject_key(subject)
-    alias = using or node_alias()
-
-    def once() -> Node:
+    def once() -> list[Node]:
+        nodes: dict[int, Node] = {}
+        workflows = Workflow.objects.db_manager(alias)
         with transaction.atomic(using=alias):
-            manager = Workflow.objects.db_manager(alias)
-            return _signal(manager.for_subject(about, name or spec.task), spec, link)
+            for index in order:
+                signal = signals[index]
+                workflow = workflows.for_subject(signal.subject, signal.name)
+                nodes[index] = _signal(workflow, signal.spec, signal.link)
+        return [nodes[index] for index in range(len(signals))]
 
     return repeat(once, using=alias)
 
@@ -90,40 +73,6 @@ def signal_workflow(
     return repeat(once, using=alias)
 
 
-def signal_many(signals: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Node]:
-    """Send several signals in one transaction: all of them or none.
-
-    Each item is a signature and the options of `signal`. Nodes come back in the same order.
-    """
-    items = []
-    for position, (signature, options) in enumerate(signals):
-        options = dict(options)
-        if "subject" not in options:
-            raise BadInput(f"Signal number {position + 1} has no subject.")
-        about = subject_key(options.pop("subject"))
-        name, link = options.pop("name", None), options.pop("link", None)
-        alias = options.pop("using", None) or node_alias()
-        spec = task_spec(signature, **options)
-        items.append((alias, name or spec.task, about, position, spec, link))
-    aliases = {item[0] for item in items}
-    if len(aliases) > 1:
-        raise BadInput(f"One transaction has one database; these signals name {sorted(aliases)}.")
-    return _signal_all(items, aliases.pop()) if items else []
-
-
-def _signal_all(items: list[Any], alias: str) -> list[Node]:
-    def once() -> list[Node]:
-        nodes: dict[int, Node] = {}
-        with transaction.atomic(using=alias):
-            manager = Workflow.objects.db_manager(alias)
-            # Two callers with the same workflows lock them in the same order.
-            for _alias, name, about, position, spec, link in sorted(items, key=lambda i: i[:4]):
-                nodes[position] = _signal(manager.for_subject(about, name), spec, link)
-        return [nodes[position] for position in sorted(nodes)]
-
-    return repeat(once, using=alias)
-
-
 def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> Node:
     using = str(workflow._state.db)
     key = spec.key or _key_in_handler(spec, workflow)
@@ -142,7 +91,9 @@ def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> Nod
 def _key_in_handler(spec: NodeSpec, workflow: Workflow) -> str | None:
     """A signal from inside a handler stays sent if the attempt fails: the retry must find it."""
     node = running.get()
-    return node.next_signal_key(spec.task, workflow.pk) if isinstance(node, RunningNode) else None
+    if not isinstance(node, RunningNode):
+        return None
+    return node.next_signal_key(spec.task, workflow.pk, spec.id)
 
 
 def add_child(
@@ -208,6 +159,3 @@ def _append(parent: Node, spec: NodeSpec, key: str | None, now: datetime) -> tup
     rows.update(**line.counters())
     wake = line.insert()
     return line.children[0], wake
-
-
-__all__ = ["add_child", "signal", "signal_many", "signal_workflow"]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests import workflows
 
 from backbeat_celery import signal
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
+from tests import workflows
 
 
 @pytest.fixture

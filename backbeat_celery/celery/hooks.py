@@ -14,9 +14,9 @@ from uuid import uuid4
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 
+from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.message import CLAIM_HEADER, has_header, parse
-from backbeat_celery.celery.runner import run_of
 from backbeat_celery.celery.shutdown import note_shutdown, note_start
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.advance import advance

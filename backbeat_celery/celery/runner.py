@@ -7,16 +7,17 @@ Celery swallows the exceptions of signal receivers.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from celery import Task
-from celery.app.task import Context
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from django.db import Error as DatabaseTrouble
 from django.db import transaction
 
 from backbeat_celery import payload, points
+from backbeat_celery.celery.current import keep_run, run_of
 from backbeat_celery.celery.message import has_header, parse
 from backbeat_celery.celery.shutdown import is_kill, is_shutdown
 from backbeat_celery.database import is_conflict
@@ -25,28 +26,27 @@ from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, as_
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running import RunningNode, entered
 from backbeat_celery.engine.wake import Wake
-from backbeat_celery.exceptions import BackbeatError, StaleAttempt
+from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt
 from backbeat_celery.points import WorkerDied
 from backbeat_celery.policy import policy_of
+from backbeat_celery.specs import LONGEST_DELAY
 from backbeat_celery.states import AttemptOutcome, Status
 
 logger = logging.getLogger(__name__)
-
-_RUN = "backbeat_run"
 
 
 class HandlerCrashed(BackbeatError):
     """A handler raised something that is not an Exception; it is reported as this instead."""
 
 
-def begin(task: Task[Any, Any]) -> Run | None:
-    """Claim the node that the current message names; None if it names none.
+def begin(task: Task[Any, Any]) -> None:
+    """Claim the node that the current message names, if it names one.
 
     Raises Ignore, so that Celery drops the message, when the node is not to be had.
     """
     request = task.request
-    if request.called_directly or not has_header(vars(request)):
-        return None
+    if request.called_directly or not has_header(vars(request)) or run_of(request) is not None:
+        return
     message = parse(vars(request), task.name)
     if message is None:
         logger.warning("Dropping a message for %s with a header that is not ours.", task.name)
@@ -60,16 +60,8 @@ def begin(task: Task[Any, Any]) -> Run | None:
     if taken is None:
         raise Ignore("not to be claimed")
     request.update(args=taken.node.args, kwargs=taken.node.kwargs, retries=taken.node.retries)
-    run = Run(task, taken)
-    request.update({_RUN: run})
+    keep_run(request, Run(task, taken))
     points.reached("before_handler")
-    return run
-
-
-def run_of(request: Context) -> Run | None:
-    """The attempt that the current task call runs; None in an ordinary call."""
-    run: Run | None = getattr(request, _RUN, None)
-    return run
 
 
 class Run:
@@ -79,6 +71,7 @@ class Run:
         self.task = task
         self.claim = taken
         self.is_started = False
+        self._handler = task.run
         self._asked: Retry | None = None
         self._wake: Wake | None = None
 
@@ -87,9 +80,15 @@ class Run:
         wake, self._wake = self._wake, None
         return wake
 
-    def execute(self) -> Any:
-        """Call the handler, record the outcome, and end the way Celery should see it."""
+    def execute(self, own_call: Callable[..., Any] | None = None) -> Any:
+        """Call the handler, record the outcome, and end the way Celery should see it.
+
+        `own_call` is the `__call__` that the task's author wrote around the handler.
+        """
         self.is_started = True
+        # `run` of a task with autoretry_for is a wrapper that retries through the broker;
+        # every failure of a node is retried through its row instead.
+        self._handler = own_call or getattr(self.task, "_orig_run", self.task.run)
         try:
             with entered(RunningNode(self.claim)):
                 call = self._call_atomic if self.claim.policy.atomic else self._call
@@ -105,7 +104,7 @@ class Run:
 
     def _call(self) -> tuple[Ending, BaseException | None]:
         try:
-            ending, cause = self._handler()
+            ending, cause = self._run_handler()
         except BaseException as exc:
             if isinstance(exc, WorkerDied) or is_kill(exc):
                 raise
@@ -118,7 +117,7 @@ class Run:
         as_claimed = dict(vars(self.claim.node))
         try:
             with transaction.atomic(using=self.claim.using):
-                ending, cause = self._handler()
+                ending, cause = self._run_handler()
                 wake = record(self.claim, ending)
         except BaseException as exc:
             if isinstance(exc, (WorkerDied, StaleAttempt)) or is_kill(exc):
@@ -131,13 +130,10 @@ class Run:
         self._wake = wake
         return ending, cause
 
-    def _handler(self) -> tuple[Ending, BaseException | None]:
-        # `run` of a task with autoretry_for is a wrapper that retries through the broker;
-        # every failure of a node is retried through its row instead.
-        handler = getattr(self.task, "_orig_run", self.task.run)
+    def _run_handler(self) -> tuple[Ending, BaseException | None]:
         node = self.claim.node
         try:
-            result = handler(*node.args, **node.kwargs)
+            result = self._handler(*node.args, **node.kwargs)
         except Ignore as exc:
             return Succeeded(None), exc
         points.reached("after_handler")
@@ -201,6 +197,8 @@ class Run:
         self.claim.max_retries = max_retries
         if self.claim.policy.is_exhausted(self.claim.node.retries + 1, max_retries):
             raise exc or MaxRetriesExceededError(f"Can't retry {self.task.name} any more.")
+        if countdown is not None and not 0 <= countdown <= LONGEST_DELAY:
+            raise BadTime(f"countdown is between 0 seconds and 100 years, not {countdown!r}.")
         self._asked = Retry(exc=exc, when=eta if eta is not None else countdown)
         return self._asked
 

@@ -9,69 +9,108 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from celery import Celery, Task, shared_task
 from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Retry
 
-from backbeat_celery.celery.runner import begin, run_of
+from backbeat_celery.celery.current import run_of
 from backbeat_celery.exceptions import UnsupportedOption
+from backbeat_celery.late import late
+
+begin = late("backbeat_celery.celery.runner", "begin")
 
 
-class NodeBehaviour:
-    """What makes a task able to run as a node: claim before, record after."""
+def node_capable(cls: type[Any]) -> type[Any]:
+    """Derive a task class that claims before its handler and records after it.
 
-    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Claim the node; the one place where the handler can still be called off."""
-        task = cast("Task[Any, Any]", self)
-        run = begin(task)
-        if run is not None:
-            args, kwargs = run.claim.node.args, run.claim.node.kwargs
-        super().before_start(task_id, args, kwargs)  # type: ignore[misc]
+    Ours is the outermost class, so that methods of `cls` which do not call `super()` still
+    find a node that is claimed.
+    """
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        run = run_of(cast("Task[Any, Any]", self).request)
-        if run is None or run.is_started:
-            return super().__call__(*args, **kwargs)  # type: ignore[misc]
-        return run.execute()
+    class NodeCapable(cls):  # type: ignore[misc]
+        node_class = cls
+        abstract = True
 
-    def retry(
-        self,
-        args: Any = None,
-        kwargs: Any = None,
-        exc: BaseException | None = None,
-        throw: bool = True,
-        eta: datetime | None = None,
-        countdown: float | None = None,
-        max_retries: int | None = None,
-        **options: Any,
-    ) -> Retry:
-        """Ask for a durable retry of the node; outside a node, Celery's own retry."""
-        run = run_of(cast("Task[Any, Any]", self).request)
-        if run is None:
-            retry = super().retry(  # type: ignore[misc]
-                args, kwargs, exc, throw, eta, countdown, max_retries, **options
-            )
-            return cast("Retry", retry)
-        if args is not None or kwargs is not None or options:
-            raise UnsupportedOption(
-                "A node is retried with the arguments it has. Pass only exc, eta, countdown, "
-                "throw and max_retries to self.retry()."
-            )
-        retry = run.ask_for_retry(exc, eta, countdown, max_retries)
-        if throw:
-            raise retry
-        return retry
+        def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+            """Claim the node: the one place where the handler can still be called off."""
+            begin(self)
+            super().before_start(task_id, *_node_arguments(self, args, kwargs))
 
-    def replace(self, sig: Any) -> NoReturn:
-        """Refuse: a node cannot become another task; outside a node, Celery's own replace."""
-        if run_of(cast("Task[Any, Any]", self).request) is None:
-            super().replace(sig)  # type: ignore[misc]
-        raise UnsupportedOption("A node cannot be replaced by another task; spawn it as a child.")
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            run = run_of(self.request)
+            if run is None or run.is_started:
+                return super().__call__(*args, **kwargs)
+            return run.execute(super().__call__ if _has_own_call(cls) else None)
+
+        def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+            super().on_success(retval, task_id, *_node_arguments(self, args, kwargs))
+
+        def after_return(
+            self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+        ) -> None:
+            arguments = _node_arguments(self, args, kwargs)
+            super().after_return(status, retval, task_id, *arguments, einfo)
+
+        def retry(
+            self,
+            args: Any = None,
+            kwargs: Any = None,
+            exc: BaseException | None = None,
+            throw: bool = True,
+            eta: datetime | None = None,
+            countdown: float | None = None,
+            max_retries: int | None = None,
+            **options: Any,
+        ) -> Retry:
+            """Ask for a durable retry of the node; outside a node, Celery's own retry."""
+            run = run_of(self.request)
+            if run is None:
+                celery_retry: Retry = super().retry(
+                    args, kwargs, exc, throw, eta, countdown, max_retries, **options
+                )
+                return celery_retry
+            if args is not None or kwargs is not None or options:
+                raise UnsupportedOption(
+                    "A node is retried with the arguments it has. Pass only exc, eta, "
+                    "countdown, throw and max_retries to self.retry()."
+                )
+            retry = run.ask_for_retry(exc, eta, countdown, max_retries)
+            if throw:
+                raise retry
+            return retry
+
+        def replace(self, sig: Any) -> NoReturn:
+            """Refuse in a node; outside of one, Celery's own replace."""
+            if run_of(self.request) is None:
+                super().replace(sig)
+            raise UnsupportedOption("A node cannot be replaced; spawn the task as a child.")
+
+    NodeCapable.__name__ = cls.__name__
+    NodeCapable.__qualname__ = cls.__qualname__
+    NodeCapable.__module__ = cls.__module__
+    NodeCapable.__doc__ = cls.__doc__
+    return NodeCapable
 
 
-class NodeTask(NodeBehaviour, DjangoTask):
+def _node_arguments(task: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """A node's message has no arguments; those of the row are meant."""
+    run = run_of(task.request)
+    return (args, kwargs) if run is None else (run.claim.node.args, run.claim.node.kwargs)
+
+
+def _has_own_call(cls: type[Any]) -> bool:
+    """Whether the task's author wrote a `__call__`, through which the handler is to be called."""
+    for base in cls.__mro__:
+        if base is Task:
+            return False
+        if "__call__" in vars(base) and "node_class" not in vars(base):
+            return True
+    return False
+
+
+class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
     """Base class of tasks that are written as nodes."""
 
     abstract = True
@@ -85,7 +124,7 @@ class NodeTask(NodeBehaviour, DjangoTask):
 def node_task(*args: Any, **options: Any) -> Any:
     """Turn a function into a task that is meant as a node: `@shared_task(base=NodeTask)`.
 
-    Takes Celery's task options and `rescue`, `timeout`, `awaits_completion`, `atomic`, `mode`.
+    Takes Celery's task options and ours: `timeout`, `atomic`, `mode`.
     """
     options.setdefault("base", NodeTask)
     decorator: Callable[..., Any] = shared_task
@@ -99,7 +138,5 @@ def make_node_capable(app: Celery) -> None:
     """
     for task in app.tasks.values():
         cls = type(task)
-        if not isinstance(task, NodeBehaviour) and not cls.__module__.startswith("celery."):
-            task.__class__ = type(
-                cls.__name__, (NodeBehaviour, cls), {"__module__": cls.__module__}
-            )
+        if "node_class" not in vars(cls) and not task.name.startswith("celery."):
+            task.__class__ = node_capable(cls)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db.models import F, Q
 
 from backbeat_celery.engine.finish import lock_node
-from backbeat_celery.exceptions import InvalidTransition, LinkCycle
+from backbeat_celery.exceptions import BadInput, InvalidTransition, LinkCycle
 from backbeat_celery.models import Link, Node
 from backbeat_celery.states import Mode, Status
 
@@ -17,7 +18,10 @@ def link(source_id: UUID, target: Node, using: str) -> None:
 
     Raises InvalidTransition if the node is finished, LinkCycle if they would wait for each other.
     """
-    source, _ = lock_node(source_id, using)
+    try:
+        source, _ = lock_node(source_id, using)
+    except (Node.DoesNotExist, ValidationError, TypeError, ValueError) as exc:
+        raise BadInput(f"link is a node or its id, and {source_id!r} names none.") from exc
     if source.is_finished:
         raise InvalidTransition(source.status, "link", source.pk, "It waits for nothing any more.")
     _refuse_cycle(source, target, using)

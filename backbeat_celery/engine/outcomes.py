@@ -39,7 +39,11 @@ class Failed:
     def from_exception(cls, exc: BaseException, **fields: Any) -> Failed:
         """Describe an exception as text; it is never rebuilt from that."""
         text = "".join(traceback.format_exception(exc))
-        return cls(error=clean(repr(exc)), traceback=clean(text, tail=True), **fields)
+        try:
+            shown = repr(exc)
+        except Exception:
+            shown = f"<{type(exc).__name__} without a repr>"
+        return cls(error=clean(shown), traceback=clean(text, tail=True), **fields)
 
 
 @dataclass(frozen=True, slots=True)

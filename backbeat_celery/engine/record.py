@@ -51,17 +51,19 @@ def _record(claim: Claim, ending: Ending) -> Wake:
                     claim.node, ending, claim.policy, claim.now(), claimed_from=claim.claimed_from
                 )
         except StaleNode:
-            if _is_recorded(claim):
+            if _is_recorded(claim, ending):
                 return Wake(look_at=[claim.node.pk])
             as_claimed |= _counters_now(claim)
 
 
-def _is_recorded(claim: Claim) -> bool:
+def _is_recorded(claim: Claim, ending: Ending) -> bool:
     """Whether the transaction was done already and only the answer to its commit was lost."""
     rows = Attempt.objects.using(claim.using).filter(
         node_id=claim.node.pk, number=claim.node.attempt, claim_id=claim.claim_id
     )
-    return rows.exclude(outcome=AttemptOutcome.LOST).exists()
+    # An attempt that the sweeper or a cancel has ended has a row, too, with their outcome.
+    ours = AttemptOutcome.SUCCEEDED if isinstance(ending, Succeeded) else ending.kind
+    return ours != AttemptOutcome.LOST and rows.filter(outcome=ours).exists()
 
 
 def _counters_now(claim: Claim) -> dict[str, int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,7 +26,7 @@ class RunningNode:
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
-        self._signals: Counter[tuple[str, UUID]] = Counter()
+        self._signals: dict[tuple[str, UUID], dict[UUID, int]] = defaultdict(dict)
 
     def __repr__(self) -> str:
         return f"<running node {self.name} {self.id}, attempt {self.attempt}>"
@@ -122,13 +122,14 @@ class RunningNode:
         children = Node.objects.using(self._claim.using).children_of(self.id)
         return children.filter(key=key).values_list("pk", flat=True).first()
 
-    def next_signal_key(self, task: str, workflow_id: UUID) -> str:
+    def next_signal_key(self, task: str, workflow_id: UUID, spec_id: UUID) -> str:
         """Make the key of a signal that this handler sends without one.
 
         A retry sends the same signals in the same order, so it finds those sent before.
         """
-        ordinal = self._signals[task, workflow_id]
-        self._signals[task, workflow_id] += 1
+        # A transaction that is repeated asks again for the same signal.
+        sent = self._signals[task, workflow_id]
+        ordinal = sent.setdefault(spec_id, len(sent))
         return f"{self.id}:{ordinal}:{task}"[:255]
 
 

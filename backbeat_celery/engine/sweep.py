@@ -74,8 +74,10 @@ class Sweep:
         }
 
     def _nodes(self) -> NodeQuerySet:
-        return Node.objects.using(self.using).unfinished().annotate(
-            db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField())
+        return (
+            Node.objects.using(self.using)
+            .unfinished()
+            .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
         )
 
     def _each(self, rows: Iterable[Node], mend: Callable[[Node], Wake]) -> int:
@@ -101,8 +103,8 @@ class Sweep:
         return running.order_by("times_out_at")[:BATCH]
 
     def _unknown(self) -> NodeQuerySet:
-        queued = self._nodes().filter(status=Status.QUEUED, times_out_at__lte=clock.now())
-        return queued.order_by("times_out_at")[:BATCH]
+        due = self._nodes().claimable().filter(times_out_at__lte=clock.now())
+        return due.order_by("times_out_at")[:BATCH]
 
     def _paused_in_vain(self) -> NodeQuerySet:
         going_on = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None)
@@ -179,13 +181,14 @@ def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
 
 def fail_unknown(node: Node) -> Wake:
     """Fail a queued node that workers have refused for too long, not knowing its task."""
+    reason = "no worker knows the task"
+    overdue = Q(times_out_at__lte=clock.now())
     with transaction.atomic(using=node._state.db):
-        transition(
-            node,
-            Status.FAILED,
-            reason="no worker knows the task",
-            guard=Q(times_out_at__lte=clock.now()),
-        )
+        if node.status == Status.RETRYING:
+            transition(
+                node, Status.QUEUED, reason=reason, guard=overdue, times_out_at=node.times_out_at
+            )
+        transition(node, Status.FAILED, reason=reason, guard=overdue)
     return Wake()
 
 

@@ -21,8 +21,8 @@ from django.db.models import Min
 from django.utils import timezone
 
 from backbeat_celery import clock, points
+from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.message import CLAIM_HEADER
-from backbeat_celery.celery.runner import run_of
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.publish import HEADER, replaced_outbox
@@ -223,7 +223,7 @@ class Simulation:
             "ignore_result": True,
             "is_eager": False,
             HEADER: header,
-            CLAIM_HEADER: str(UUID(int=self._random.getrandbits(128))),
+            CLAIM_HEADER: str(UUID(int=self._random.getrandbits(128), version=4)),
         }
         try:
             self._tracer(task)(task_id, (), {}, request)
@@ -232,6 +232,7 @@ class Simulation:
 
     def _tracer(self, task: Task[Any, Any]) -> Any:
         if task.name not in self._tracers:
+            make_node_capable(self._app)  # it may have been registered meanwhile
             self._tracers[task.name] = build_tracer(task.name, task, app=self._app)
         return self._tracers[task.name]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests import workflows
 
 from backbeat_celery import Mode, signal
 from backbeat_celery.models import Workflow
 from backbeat_celery.verbs import add_child
+from tests import workflows
 
 BLOCKING = {"mode": "blocking"}
 PARALLEL = {"mode": "non_blocking"}

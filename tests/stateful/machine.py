@@ -25,27 +25,25 @@ from backbeat_celery.verbs import add_child, signal_many
 from tests.stateful import handlers, invariants
 from tests.stateful.compare import compare
 from tests.stateful.model import Model
-from tests.stateful.shapes import CHILDREN, LEAST, SIGNALS
+from tests.stateful.shapes import CHILDREN, LEAST, SEEDS, SIGNALS, grow
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
-DEATHS = st.sampled_from(["before_handler", "in_handler", "after_handler", "after_record"])
-POINTS = st.sampled_from(
-    [
-        "before_claim",
-        "before_handler",
-        "in_handler",
-        "after_handler",
-        "before_record",
-        "recorded",
-        "after_record",
-        "before_advance",
-        "looked",
-        "looked",
-        "before_publish",
-        "sweep_completed",
-        "sweep_opened",
-    ]
-)
+ALL_DEATHS = ["before_handler", "in_handler", "after_handler", "after_record"]
+ALL_POINTS = [
+    "before_claim",
+    "before_handler",
+    "in_handler",
+    "after_handler",
+    "before_record",
+    "recorded",
+    "after_record",
+    "before_advance",
+    "looked",
+    "looked",
+    "before_publish",
+    "sweep_completed",
+    "sweep_opened",
+]
 ACCIDENTS = [
     "add",
     "add to all",
@@ -57,8 +55,8 @@ ACCIDENTS = [
     "die",
     "double",
 ]
-IN_ATTEMPT = st.sampled_from(["before_handler", "in_handler", "after_handler", "before_record"])
-SECONDS = st.sampled_from([1, 10, 31, 61, 600, 3700])
+IN_ATTEMPT = ["before_handler", "in_handler", "after_handler", "before_record"]
+ALL_SECONDS = [1, 10, 31, 61, 600, 3700]
 PAIRS = st.tuples(st.sampled_from(["order", "return"]), st.sampled_from(["camera", "lens"]))
 
 
@@ -159,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         with self._mortal():
             self.sim.lose_messages()
 
-    @rule(point=DEATHS, workers=st.integers(1, 6))
+    @rule(point=st.sampled_from(ALL_DEATHS), workers=st.integers(1, 6))
     def die(self, point: Any, workers: int) -> None:
         for _ in range(workers):
             self.sim.kill_next(point)
@@ -179,7 +177,7 @@ class Machine(RuleBasedStateMachine):
         with self._mortal():
             self.sim.run()
 
-    @rule(seconds=SECONDS)
+    @rule(seconds=st.sampled_from(ALL_SECONDS))
     def advance(self, seconds: int) -> None:
         with self._mortal():
             self.sim.advance(seconds=seconds)
@@ -190,7 +188,7 @@ class Machine(RuleBasedStateMachine):
             self.sim.sweep()
 
     @rule(
-        point=POINTS,
+        point=st.sampled_from(ALL_POINTS),
         passes=st.integers(0, 4),
         accident=st.sampled_from(ACCIDENTS),
         shape=CHILDREN,
@@ -202,12 +200,35 @@ class Machine(RuleBasedStateMachine):
         with self._mortal():
             self.sim.run()
 
-    @rule(point=IN_ATTEMPT, passes=st.integers(0, 2))
+    @rule(point=st.sampled_from(IN_ATTEMPT), passes=st.integers(0, 2))
     def take_over(self, point: str, passes: int) -> None:
         """Let a lease run out while a handler runs, and its successor die while running."""
         self.plan = (point, passes, self._take_over)
         with self._mortal():
             self.sim.run()
+
+    @rule(seed=SEEDS, count=st.integers(1, 12))
+    def storm(self, seed: int, count: int) -> None:
+        """Many accidents in a row: what one seed gives for the price of one choice."""
+        rng = random.Random(seed)
+        for _ in range(count):
+            shape = grow(rng.getrandbits(32), rng.randint(1, 3))
+            point, accident = rng.choice(ALL_POINTS), rng.choice(ACCIDENTS)
+            happening = rng.choice(
+                [
+                    lambda: self.deliver(rng.randint(1, 5)),
+                    lambda: self.die(rng.choice(ALL_DEATHS), rng.randint(1, 3)),
+                    lambda: self.meddle(point, rng.randint(0, 2), accident, shape, 0),
+                    lambda: self.add_child(shape, rng.randint(0, 99)),
+                    lambda: self.take_over(rng.choice(IN_ATTEMPT), rng.randint(0, 2)),
+                    lambda: self.advance(rng.choice(ALL_SECONDS)),
+                    lambda: self.grow(rng.randint(1, 3)),
+                    self.lose,
+                    self.duplicate,
+                ]
+            )
+            happening()
+            self.nothing_is_broken()
 
     @invariant()
     def nothing_is_broken(self) -> None:

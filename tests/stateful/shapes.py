@@ -1,30 +1,46 @@
-"""Random trees as plain data: what handlers are called with and the model is built from."""
+"""Random trees as plain data: what handlers are called with and the model is built from.
+
+A tree is grown from a seed and a size, not drawn choice by choice: that would use up what
+Hypothesis allows one example, and leave nothing for what happens to the tree.
+"""
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from hypothesis import strategies as st
 
-MODES = st.sampled_from(["blocking", "non_blocking", "fire_and_forget"])
 LEAST = {"mode": "blocking", "barrier": False, "delay": None, "key": None, "failures": 0}
+MODES = ["blocking", "non_blocking", "fire_and_forget"]
+DELAYS = [None] * 9 + [5, 61, 3600]
+KEYS = [None] * 8 + ["k1", "k2"]
+FAILURES = [0] * 9 + [1, 2, 3]
 
 
-@st.composite
-def shapes(draw: Any, depth: int = 2, is_signal: bool = False) -> dict[str, Any]:
-    """A tree; labels are given when it is used."""
-    kinds = ["patient", "patient", "brittle"] + ([] if is_signal else ["flag"])
-    shape = {**LEAST, "kind": draw(st.sampled_from(kinds)), "mode": draw(MODES), "children": []}
-    if shape["mode"] == "blocking" and not is_signal:
-        shape["barrier"] = draw(st.sampled_from([False, False, True]))
-    shape["delay"] = draw(st.sampled_from([None, None, None, 5, 61, 3600]))
-    shape["key"] = draw(st.sampled_from([None, None, None, "k1", "k2"]))
-    if shape["kind"] != "flag":
-        shape["failures"] = draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3]))
-        if depth:
-            shape["children"] = draw(st.lists(shapes(depth=depth - 1), max_size=4 - depth % 2))
+def grow(seed: int, size: int, *, is_signal: bool = False) -> dict[str, Any]:
+    """Grow a tree of about that size; labels are given when it is used."""
+    return _grow(random.Random(seed), size, is_signal)
+
+
+def _grow(rng: random.Random, size: int, is_signal: bool) -> dict[str, Any]:
+    is_flag = not is_signal and size <= 1 and rng.random() < 0.2
+    shape = {**LEAST, "kind": rng.choice(["patient", "patient", "brittle"]), "children": []}
+    shape.update(mode=rng.choice(MODES), delay=rng.choice(DELAYS), key=rng.choice(KEYS))
+    if is_flag:
+        shape["kind"] = "flag"
+    else:
+        shape["failures"] = rng.choice(FAILURES)
+    if not is_signal:
+        shape["barrier"] = shape["mode"] == "blocking" and rng.random() < 0.4
+    rest = size - 1
+    while rest > 0:
+        part = rng.randint(1, rest)
+        shape["children"].append(_grow(rng, part, is_signal=False))
+        rest -= part
     return shape
 
 
-SIGNALS = shapes(is_signal=True)
-CHILDREN = shapes(depth=1)
+SEEDS = st.integers(0, 2**32)
+SIGNALS = st.builds(grow, SEEDS, st.integers(1, 9), is_signal=st.just(True))
+CHILDREN = st.builds(grow, SEEDS, st.integers(1, 3))

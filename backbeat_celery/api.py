@@ -1,0 +1,90 @@
+"""`signal` and `signal_many`: check all input, then hand it to the verbs.
+
+This module imports no models, so that task modules may import it at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from backbeat_celery.exceptions import BadInput
+from backbeat_celery.late import late
+from backbeat_celery.specs import NodeSpec, check_name, task_spec
+from backbeat_celery.states import Mode
+from backbeat_celery.subjects import subject_key
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+    from backbeat_celery.models import Node
+
+_send = late("backbeat_celery.verbs", "send")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSignal:
+    """A signal whose input is all right."""
+
+    name: str
+    subject: str
+    spec: NodeSpec
+    link: Any
+    using: str | None
+
+
+def signal(
+    signature: Any,
+    *,
+    subject: Model | str,
+    name: str | None = None,
+    key: str | None = None,
+    mode: Mode | str = Mode.BLOCKING,
+    fires_at: datetime | None = None,
+    delay: float | None = None,
+    link: Node | UUID | None = None,
+    metadata: dict[str, Any] | None = None,
+    using: str | None = None,
+) -> Node:
+    """Add a top-level node to the workflow of `subject`, opening the workflow if need be.
+
+    `signature` is a task or its signature. `name` is the workflow's, by default the task's.
+    A second signal with the same `key` in the same run gives the first one. `delay` is in
+    seconds, `fires_at` an aware datetime. `link` makes that node wait for this signal.
+    Inside `transaction.atomic()` the signal is part of the transaction; the broker is not
+    needed.
+
+    Raises BadInput for what cannot be used, WorkflowClosed, LinkCycle, InvalidTransition.
+    """
+    spec = task_spec(
+        signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
+    )
+    nodes: list[Node] = _send([_checked(spec, subject, name, link, using)])
+    return nodes[0]
+
+
+def signal_many(signals: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Node]:
+    """Send several signals in one transaction: all of them or none.
+
+    Each item is a signature and the options of `signal`. Nodes come back in the same order.
+    """
+    checked = []
+    for position, (signature, given) in enumerate(signals, start=1):
+        options = dict(given)
+        if "subject" not in options:
+            raise BadInput(f"Signal number {position} has no subject.")
+        where = [options.pop(name, None) for name in ("subject", "name", "link", "using")]
+        if unknown := options.keys() - {"key", "mode", "fires_at", "delay", "metadata"}:
+            raise BadInput(f"signal() has no option {', '.join(sorted(unknown))}.")
+        spec = task_spec(signature, **{"mode": Mode.BLOCKING, **options})
+        checked.append(_checked(spec, *where))
+    nodes: list[Node] = _send(checked) if checked else []
+    return nodes
+
+
+def _checked(spec: NodeSpec, subject: Any, name: Any, link: Any, using: Any) -> CheckedSignal:
+    workflow_name = spec.task if name is None else check_name(name, "workflow")
+    return CheckedSignal(workflow_name, subject_key(subject), spec, link, using)

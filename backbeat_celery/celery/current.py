@@ -1,0 +1,21 @@
+"""Where a task call keeps the attempt that it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backbeat_celery.celery.runner import Run
+
+_RUN = "backbeat_run"
+
+
+def run_of(request: Any) -> Run | None:
+    """The attempt that a task call runs; None in an ordinary call."""
+    run: Run | None = getattr(request, _RUN, None)
+    return run
+
+
+def keep_run(request: Any, run: Run) -> None:
+    """Remember the attempt for the rest of this call."""
+    request.update({_RUN: run})
