@@ -15,13 +15,13 @@ from django.db import transaction
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backbeat_celery import points, signal
+from backbeat_celery import points, signal, signal_many
 from backbeat_celery.celery.runner import run_of
 from backbeat_celery.exceptions import InvalidTransition, LinkCycle, NodeFinished
 from backbeat_celery.models import Node
 from backbeat_celery.points import WorkerDied
 from backbeat_celery.testing import Simulation
-from backbeat_celery.verbs import add_child, signal_many
+from backbeat_celery.verbs import add_child
 from tests.stateful import handlers, invariants
 from tests.stateful.compare import compare
 from tests.stateful.model import Model
@@ -30,34 +30,14 @@ from tests.stateful.shapes import CHILDREN, LEAST, SEEDS, SIGNALS, grow
 START = datetime(2030, 1, 1, tzinfo=UTC)
 ALL_DEATHS = ["before_handler", "in_handler", "after_handler", "after_record"]
 ALL_POINTS = [
-    "before_claim",
-    "before_handler",
-    "in_handler",
-    "after_handler",
-    "before_record",
-    "recorded",
-    "after_record",
-    "before_advance",
-    "looked",
-    "looked",
-    "before_publish",
-    "sweep_completed",
-    "sweep_opened",
+    *("before_claim", "before_handler", "in_handler", "after_handler", "before_record"),
+    *("recorded", "after_record", "before_advance", "looked", "looked", "sweep_completed"),
 ]
-ACCIDENTS = [
-    "add",
-    "add to all",
-    "add to all",
-    "add above",
-    "sweep",
-    "deliver",
-    "expire",
-    "die",
-    "double",
-]
+ACCIDENTS = ["add", "add to all", "add above", "sweep", "deliver", "expire", "die", "double"]
 IN_ATTEMPT = ["before_handler", "in_handler", "after_handler", "before_record"]
 ALL_SECONDS = [1, 10, 31, 61, 600, 3700]
-PAIRS = st.tuples(st.sampled_from(["order", "return"]), st.sampled_from(["camera", "lens"]))
+NAMES, SUBJECTS = ["order", "return"], ["camera", "lens"]
+PAIRS = st.tuples(st.sampled_from(NAMES), st.sampled_from(SUBJECTS))
 
 
 class Machine(RuleBasedStateMachine):
@@ -65,6 +45,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.growth = 0
         self.model = Model(handlers.MAX_RETRIES)
         self.labels: list[str] = []
         self.plan: tuple[str, int, Callable[[], None]] | None = None
@@ -212,23 +193,24 @@ class Machine(RuleBasedStateMachine):
         """Many accidents in a row: what one seed gives for the price of one choice."""
         rng = random.Random(seed)
         for _ in range(count):
-            shape = grow(rng.getrandbits(32), rng.randint(1, 3))
-            point, accident = rng.choice(ALL_POINTS), rng.choice(ACCIDENTS)
-            happening = rng.choice(
-                [
-                    lambda: self.deliver(rng.randint(1, 5)),
-                    lambda: self.die(rng.choice(ALL_DEATHS), rng.randint(1, 3)),
-                    lambda: self.meddle(point, rng.randint(0, 2), accident, shape, 0),
-                    lambda: self.add_child(shape, rng.randint(0, 99)),
-                    lambda: self.take_over(rng.choice(IN_ATTEMPT), rng.randint(0, 2)),
-                    lambda: self.advance(rng.choice(ALL_SECONDS)),
-                    lambda: self.grow(rng.randint(1, 3)),
-                    self.lose,
-                    self.duplicate,
-                ]
-            )
-            happening()
+            self._strike(rng)
             self.nothing_is_broken()
+
+    def _strike(self, rng: random.Random) -> None:
+        shape = grow(rng.getrandbits(32), rng.randint(1, 3))
+        point, accident = rng.choice(ALL_POINTS), rng.choice(ACCIDENTS)
+        happening = [
+            lambda: self.deliver(rng.randint(1, 5)),
+            lambda: self.die(rng.choice(ALL_DEATHS), rng.randint(1, 3)),
+            lambda: self.meddle(point, rng.randint(0, 2), accident, shape, rng.randint(0, 99)),
+            lambda: self.add_child(shape, rng.randint(0, 99)),
+            lambda: self.take_over(rng.choice(IN_ATTEMPT), rng.randint(0, 2)),
+            lambda: self.advance(rng.choice(ALL_SECONDS)),
+            lambda: self.grow(rng.randint(1, 3)),
+            self.lose,
+            self.duplicate,
+        ]
+        rng.choice(happening)()
 
     @invariant()
     def nothing_is_broken(self) -> None:
@@ -323,6 +305,19 @@ class Machine(RuleBasedStateMachine):
         assert self.sim.in_flight == 0
         faults = invariants.broken_at_rest()
         assert not faults, faults
+
+
+def weather(seed: int) -> None:
+    """Run the machine once without Hypothesis: the same seed, the same storms."""
+    rng = random.Random(seed)
+    machine = Machine()
+    try:
+        for _ in range(rng.randint(1, 4)):
+            shape = grow(rng.getrandbits(32), rng.randint(1, 9), is_signal=True)
+            machine.signal(shape, (rng.choice(NAMES), rng.choice(SUBJECTS)))
+            machine.storm(rng.getrandbits(32), rng.randint(1, 8))
+    finally:
+        machine.teardown()
 
 
 @contextmanager
