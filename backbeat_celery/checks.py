@@ -30,6 +30,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 
 
 def _problem(option: Option, value: Any) -> str:
+    number: Any = value
     if value is None and option.nullable:
         return ""
     if isinstance(value, bool) or not isinstance(value, option.kinds):
@@ -37,13 +38,13 @@ def _problem(option: Option, value: Any) -> str:
         return f"is {value!r}, but must be {names}{' or None' if option.nullable else ''}"
     if isinstance(value, float) and value == float("inf"):
         return "is infinite, which no clock reaches"
-    if option.minimum is not None and not value >= option.minimum:
+    if option.minimum is not None and not number >= option.minimum:
         return f"is {value!r}, but must be at least {option.minimum}"
     return ""
 
 
 def _check_together() -> list[checks.CheckMessage]:
-    messages = []
+    messages: list[checks.CheckMessage] = []
     if settings.sweep_interval > settings.lease:
         messages.append(
             checks.Warning(

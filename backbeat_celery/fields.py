@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     _TextField = models.TextField[Any, Any]
-    _CharField = models.CharField[str, str]
+    _CharField = models.CharField[Any, Any]
 else:
     _TextField = models.TextField
     _CharField = models.CharField
@@ -20,6 +20,10 @@ else:
 
 class PayloadField(_TextField):
     """A value kept as the JSON text that Celery would have sent, and given back decoded."""
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: Any
+        _pyi_private_get_type: Any
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
         return None if value is None else payload.decode(value)
@@ -30,6 +34,10 @@ class PayloadField(_TextField):
 
 class ExactCharField(_CharField):
     """Text that compares byte for byte, also where the database would fold case by default."""
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: Any
+        _pyi_private_get_type: Any
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         parameters = super().db_parameters(connection)

@@ -16,20 +16,14 @@ from backbeat_celery.states import CLAIMABLE, COUNTING, Mode
 from backbeat_celery.subjects import subject_key
 
 if TYPE_CHECKING:
-    from backbeat_celery.models import Node, Workflow
-
-    _NodeQuerySet = models.QuerySet[Node]
-    _WorkflowManager = models.Manager[Workflow]
-else:
-    _NodeQuerySet = models.QuerySet
-    _WorkflowManager = models.Manager
+    from backbeat_celery.models import Workflow
 
 
 RACES = 10
 """How often a lost race to create a run is run again."""
 
 
-class NodeQuerySet(_NodeQuerySet):
+class NodeQuerySet(models.QuerySet["Node"]):
     """Nodes by where they stand."""
 
     def unfinished(self) -> NodeQuerySet:
@@ -74,7 +68,7 @@ class NodeQuerySet(_NodeQuerySet):
         return self.annotate(has_open_child=Exists(open_children))
 
 
-class WorkflowManager(_WorkflowManager):
+class WorkflowManager(models.Manager["Workflow"]):
     """Finds workflows by what they are about."""
 
     use_in_migrations = False

@@ -160,10 +160,11 @@ def _unpack(
         raise BadInput(
             f"Pass a task or its signature, such as task.s(...), not {type(signature).__name__}."
         )
-    kind = signature.subtask_type or CANVAS.get(signature.task)
+    name = str(signature.task)
+    kind = signature.subtask_type or CANVAS.get(name)
     if kind:
         raise UnsupportedOption(f"A {kind} cannot be a node yet; spawn its tasks as children.")
-    task = registered_task(signature.task)
+    task = registered_task(name)
     return task, list(signature.args or ()), dict(signature.kwargs or {}), signature.options or {}
 
 
@@ -197,13 +198,10 @@ def _check_call(task: Task[Any, Any], args: list[Any], kwargs: dict[str, Any]) -
 def _check_times(
     name: str, fires_at: datetime | None, delay: float | None, times: Mapping[str, Any]
 ) -> tuple[datetime | None, float | None]:
-    given = [
-        (fires_at if fires_at is not None else times.get("eta")),
-        (delay if delay is not None else times.get("countdown")),
-    ]
     if len([1 for value in (fires_at, delay, *times.values()) if value is not None]) > 1:
         raise BadTime(f"{name}: give one of fires_at (eta) and delay (countdown), not both.")
-    fires_at, delay = given
+    fires_at = times.get("eta") if fires_at is None else fires_at
+    delay = times.get("countdown") if delay is None else delay
     if fires_at is not None and (not isinstance(fires_at, datetime) or fires_at.tzinfo is None):
         raise BadTime(f"{name}: fires_at is a datetime with time zone, not {fires_at!r}.")
     if delay is not None:

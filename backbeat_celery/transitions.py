@@ -41,7 +41,7 @@ def transition(
     """
     if not is_allowed(node.status, to):
         raise InvalidTransition(node.status, to, node.pk)
-    using = node._state.db
+    using = node.alias
     values = {**_columns(to), **values, "status": to}
     rows = Node.objects.using(using).filter(pk=node.pk, status=node.status)
     if not (rows.filter(guard) if guard is not None else rows).update(**values):
@@ -63,7 +63,7 @@ def transition_all(
     """Move nodes of one status, whose rows the caller has locked, in one statement each."""
     if not nodes:
         return
-    status, using = nodes[0].status, nodes[0]._state.db
+    status, using = nodes[0].status, nodes[0].alias
     if not is_allowed(status, to):
         raise InvalidTransition(status, to, nodes[0].pk)
     values = {**_columns(to), **values, "status": to}
@@ -120,7 +120,7 @@ def _row(
 
 def status_before_claim(node: Node) -> str:
     """Find out from the history what a running node was before it was claimed."""
-    last = Transition.objects.using(node._state.db).filter(node_id=node.pk).order_by("-pk").first()
+    last = Transition.objects.using(node.alias).filter(node_id=node.pk).order_by("-pk").first()
     return last.to_status if last else Status.QUEUED
 
 

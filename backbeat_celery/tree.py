@@ -36,7 +36,7 @@ def history(node: Node) -> list[Transition]:
                 node=node,
                 from_status=rows[-1].to_status,
                 to_status=Status.RUNNING,
-                at=node.started_at,
+                at=node.started_at or node.created_at,
                 attempt=node.attempt,
                 actor=node.worker,
             )
@@ -80,9 +80,9 @@ def tree(start: Workflow | Node, limit: int = PAGE) -> Branch:
     root = Branch(top)
     level, room = {top.pk: root}, limit
     while level and room > 0:
-        level, room = _read_level(level, room, str(top._state.db))
+        level, room = _read_level(level, room, top.alias)
     if room <= 0:
-        _count_hidden(root, str(top._state.db))
+        _count_hidden(root, top.alias)
     return root
 
 
@@ -91,7 +91,7 @@ def _count_hidden(root: Branch, using: str) -> None:
     branches = {branch.node.pk: branch for branch in root.walk() if branch.node.next_seq}
     children = Node.objects.using(using).filter(parent__in=list(branches)).order_by()
     for row in children.values("parent").annotate(count=Count("pk")):
-        branch = branches[row["parent"]]
+        branch = branches[row["parent"]]  # type: ignore[index]
         branch.hidden = row["count"] - len(branch.children)
 
 

@@ -64,7 +64,7 @@ def signal_workflow(
     spec = task_spec(
         signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
     )
-    alias = str(workflow._state.db)
+    alias = workflow.alias
 
     def once() -> Node:
         with transaction.atomic(using=alias):
@@ -74,7 +74,7 @@ def signal_workflow(
 
 
 def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> Node:
-    using = str(workflow._state.db)
+    using = workflow.alias
     key = spec.key or _key_in_handler(spec, workflow)
     root, now = lock_node(workflow.pk, using)
     workflow.refresh_from_db(fields=["closed_at"])
@@ -121,7 +121,7 @@ def add_child(
         key=key,
         metadata=metadata,
     )
-    using = str(parent._state.db)
+    using = parent.alias
 
     def once() -> Node:
         with transaction.atomic(using=using):
@@ -140,7 +140,7 @@ def add_child(
 def _child_with_key(parent: Node, key: str | None) -> Node | None:
     if key is None:
         return None
-    return Node.objects.using(parent._state.db).children_of(parent.pk).filter(key=key).first()
+    return Node.objects.using(parent.alias).children_of(parent.pk).filter(key=key).first()
 
 
 def _append(parent: Node, spec: NodeSpec, key: str | None, now: datetime) -> tuple[Node, Wake]:
@@ -155,7 +155,7 @@ def _append(parent: Node, spec: NodeSpec, key: str | None, now: datetime) -> tup
         )
     else:
         line.hold(Status.PENDING)
-    rows = Node.objects.using(parent._state.db).filter(pk=parent.pk)
+    rows = Node.objects.using(parent.alias).filter(pk=parent.pk)
     rows.update(**line.counters())
     wake = line.insert()
     return line.children[0], wake

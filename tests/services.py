@@ -185,4 +185,5 @@ def embedded_broker_path() -> str:
 
 def run_id() -> str:
     """Names this run, also in the worker processes it starts."""
-    return os.environ.setdefault("BACKBEAT_TEST_RUN", str(os.getpid()))
+    run = os.environ.setdefault("BACKBEAT_TEST_RUN", str(os.getpid()))
+    return f"{run}{os.environ.get('PYTEST_XDIST_WORKER', '')}"

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.fixups.django import DjangoFixup, DjangoWorkerFixup
+from celery.fixups.django import DjangoFixup, DjangoWorkerFixup  # type: ignore[attr-defined]
 from django.db import close_old_connections
 
 
-class LastingConnectionsFixup(DjangoWorkerFixup):
+class LastingConnectionsFixup(DjangoWorkerFixup):  # type: ignore[misc]
     """Celery's fixup with Django's rule for the end of a request."""
 
     def on_task_prerun(self, sender: Any, **kwargs: Any) -> None:
@@ -31,9 +31,9 @@ def keep_connections(app: Celery) -> None:
     """Replace the fixup's worker part, unless the project has chosen Celery's own rule."""
     if app.conf.get("CELERY_DB_REUSE_MAX", None):
         return
-    for fixup in app._fixups:
+    for fixup in app._fixups:  # type: ignore[attr-defined]
         if isinstance(fixup, DjangoFixup):
-            fixup.worker_fixup = LastingConnectionsFixup(app)
+            fixup.worker_fixup = LastingConnectionsFixup(app)  # type: ignore[misc]
 
 
 def _is_eager(task: Any) -> bool:

@@ -20,8 +20,12 @@ from backbeat_celery.celery.message import CLAIM_HEADER, has_header, parse
 from backbeat_celery.celery.shutdown import note_shutdown, note_start
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.advance import advance
+from backbeat_celery.late import late
 
 logger = logging.getLogger(__name__)
+
+# Only a worker needs what a worker is made of.
+_prepare = late("backbeat_celery.celery.worker", "prepare")
 
 
 def connect() -> None:
@@ -86,7 +90,5 @@ def on_unknown(sender: Any = None, name: str = "", message: Any = None, **_: Any
 
 def on_worker_init(instance: Any = None, **_: Any) -> None:
     """When a worker starts, before its pool and its tasks' tracers are made."""
-    from backbeat_celery.celery.worker import prepare
-
     note_start()
-    prepare(instance)
+    _prepare(instance)

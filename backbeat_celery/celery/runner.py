@@ -71,7 +71,7 @@ class Run:
         self.task = task
         self.claim = taken
         self.is_started = False
-        self._handler = task.run
+        self._handler: Callable[..., Any] = task.run
         self._asked: Retry | None = None
         self._wake: Wake | None = None
 
@@ -88,7 +88,8 @@ class Run:
         self.is_started = True
         # `run` of a task with autoretry_for is a wrapper that retries through the broker;
         # every failure of a node is retried through its row instead.
-        self._handler = own_call or getattr(self.task, "_orig_run", self.task.run)
+        handler: Callable[..., Any] = getattr(self.task, "_orig_run", self.task.run)
+        self._handler = own_call or handler
         try:
             with entered(RunningNode(self.claim)):
                 call = self._call_atomic if self.claim.policy.atomic else self._call
@@ -146,7 +147,7 @@ class Run:
     def _ending_of(self, exc: BaseException) -> Ending:
         policy = self.claim.policy
         if isinstance(exc, Reject):
-            if exc.requeue:
+            if exc.requeue:  # type: ignore[attr-defined]
                 return Lost("The handler gave the attempt back.", kind=AttemptOutcome.GIVEN_BACK)
             return Failed.from_exception(exc, final=True)
         if isinstance(exc, Retry):
@@ -188,7 +189,7 @@ class Run:
 
     def ask_for_retry(
         self,
-        exc: BaseException | None,
+        exc: Exception | None,
         eta: datetime | None,
         countdown: float | None,
         max_retries: int | None,
@@ -199,7 +200,8 @@ class Run:
             raise exc or MaxRetriesExceededError(f"Can't retry {self.task.name} any more.")
         if countdown is not None and not 0 <= countdown <= LONGEST_DELAY:
             raise BadTime(f"countdown is between 0 seconds and 100 years, not {countdown!r}.")
-        self._asked = Retry(exc=exc, when=eta if eta is not None else countdown)
+        when: Any = eta if eta is not None else countdown
+        self._asked = Retry(exc=exc, when=when)
         return self._asked
 
 
@@ -215,5 +217,6 @@ def _asked_for(retry: Retry, max_retries: int | None) -> Failed:
 
 def _as_exception(exc: BaseException) -> Exception:
     # Celery lets a MemoryError end the whole worker, as it does what is not an Exception.
-    is_harmless = isinstance(exc, Exception) and not isinstance(exc, MemoryError)
-    return exc if is_harmless else HandlerCrashed(repr(exc))
+    if isinstance(exc, Exception) and not isinstance(exc, MemoryError):
+        return exc
+    return HandlerCrashed(repr(exc))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
-from billiard.common import terminate_handler_fired
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 
 # One byte that the main process shares with the children it forks: they are ended by the

@@ -22,7 +22,7 @@ from backbeat_celery.late import late
 begin = late("backbeat_celery.celery.runner", "begin")
 
 
-def node_capable(cls: type[Any]) -> type[Any]:
+def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short methods)
     """Derive a task class that claims before its handler and records after it.
 
     Ours is the outermost class, so that methods of `cls` which do not call `super()` still
@@ -57,7 +57,7 @@ def node_capable(cls: type[Any]) -> type[Any]:
             self,
             args: Any = None,
             kwargs: Any = None,
-            exc: BaseException | None = None,
+            exc: Exception | None = None,
             throw: bool = True,
             eta: datetime | None = None,
             countdown: float | None = None,

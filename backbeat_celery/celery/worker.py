@@ -41,7 +41,7 @@ def prepare(worker: Any) -> None:
     worker.app.steps["worker"].add(BackbeatStep)
 
 
-class BackbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class BackbeatStep(bootsteps.StartStopStep):
     """Starts the threads once the pool is there, so that no child is forked with them."""
 
     requires = ("celery.worker.components:Pool",)
@@ -57,7 +57,7 @@ class BackbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         for thread in self._threads:
             thread.start_in(worker)
 
-    def stop(self, worker: Any) -> None:
+    def stop(self, parent: Any) -> None:
         """Stop sweeping; leases are renewed until the process ends, since handlers still run."""
         for thread in self._threads:
             if isinstance(thread, Sweeper):

@@ -66,7 +66,8 @@ def look(node_id: UUID, using: str) -> Wake:
             if node is None or node.status != Status.WAITING:
                 return Wake()
             wake = _open_barrier(node)
-            if node.has_open_child or has_open_link(node) or not _may_complete(node):
+            is_open = node.has_open_child  # type: ignore[attr-defined]
+            if is_open or has_open_link(node) or not _may_complete(node):
                 return wake
             try:
                 # A child or a link added since the look has raised next_seq.
@@ -84,7 +85,7 @@ def has_open_link(node: Node) -> bool:
     Two plain reads rather than a join, which PostgreSQL may begin at the wrong end: with all
     unfinished nodes of the table.
     """
-    using = node._state.db
+    using = node.alias
     targets = Link.objects.using(using).filter(source_id=node.pk).values_list("target_id")
     target_ids = [target_id for (target_id,) in targets]
     if not target_ids:
@@ -97,14 +98,14 @@ def _may_complete(node: Node) -> bool:
     """A root waits for its workflow to be closed, any other node only for its edges."""
     if not node.is_root:
         return True
-    workflows = Workflow.objects.using(node._state.db).filter(pk=node.workflow_id)
+    workflows = Workflow.objects.using(node.alias).filter(pk=node.workflow_id)
     return workflows.filter(closed_at__isnull=False).exists()
 
 
 def _open_barrier(node: Node) -> Wake:
     if node.next_barrier is None or not is_barrier_clear(node):
         return Wake()
-    using = node._state.db
+    using = node.alias
     with transaction.atomic(using=using):
         parent, now = lock_node(node.pk, using)
         if parent.next_barrier != node.next_barrier:

@@ -13,7 +13,7 @@ from backbeat_celery.transitions import transition
 def cancel_row(node: Node) -> Wake:
     """Cancel one node whose parent is canceled already."""
     wake = Wake()
-    with transaction.atomic(using=node._state.db):
+    with transaction.atomic(using=node.alias):
         transition(node, Status.CANCELED, reason="its parent was canceled")
     wake.ended(node)
     return wake

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connections
 from django.db.models import BigIntegerField, DateTimeField, ExpressionWrapper, F, Subquery, Value
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 
 from backbeat_celery import clock
@@ -23,8 +25,8 @@ from backbeat_celery.states import COUNTING, Mode, Outcome, Status
 from backbeat_celery.transitions import transition_all
 
 INSERTED = """
-    id workflow parent awaited_by seq stage barrier task name mode status args kwargs options metadata key
-    spawned_by fires_at publish_at created_at
+    id workflow parent awaited_by seq stage barrier task name mode status args kwargs options
+    metadata key spawned_by fires_at publish_at created_at
 """
 INSERTED_FIELDS = [Node._meta.get_field(name) for name in INSERTED.split()]
 LARGEST_INSERT = 10_000
@@ -109,7 +111,7 @@ class Line:
         if self._next_barrier is None and held:
             self._next_barrier = held[0]
 
-    def counters(self) -> dict[str, int | None]:
+    def counters(self) -> dict[str, Any]:
         """The parent's columns that the new children change."""
         return {
             "next_seq": self._next_seq,
@@ -171,11 +173,11 @@ def is_barrier_clear(parent: Node) -> bool:
 
 
 def _children(parent: Node) -> NodeQuerySet:
-    return Node.objects.using(parent._state.db).children_of(parent.pk)
+    return Node.objects.using(parent.alias).children_of(parent.pk)
 
 
 def _awaited(parent: Node) -> NodeQuerySet:
-    return Node.objects.using(parent._state.db).awaited_by(parent.pk)
+    return Node.objects.using(parent.alias).awaited_by(parent.pk)
 
 
 def _turn(parent: Node, floor: int) -> NodeQuerySet:
@@ -188,12 +190,12 @@ def _turn(parent: Node, floor: int) -> NodeQuerySet:
 
 
 def _is_paused(parent: Node) -> bool:
-    workflows = Workflow.objects.using(parent._state.db).filter(pk=parent.workflow_id)
+    workflows = Workflow.objects.using(parent.alias).filter(pk=parent.workflow_id)
     return workflows.filter(paused_at__isnull=False).exists()
 
 
 def _is_clear_before(barrier: Node) -> bool:
-    siblings = Node.objects.using(barrier._state.db).filter(awaited_by=barrier.parent_id)
+    siblings = Node.objects.using(barrier.alias).filter(awaited_by=barrier.parent_id)
     return not siblings.counting().filter(seq__lt=barrier.seq).exists()
 
 
@@ -201,7 +203,7 @@ def move_barrier(parent: Node, seq: int) -> None:
     """Note the next barrier behind the one at `seq`, which is open or gone."""
     following = _children(parent).filter(barrier=True, seq__gt=seq).unfinished()
     parent.next_barrier = following.order_by("seq").values_list("seq", flat=True).first()
-    rows = Node.objects.using(parent._state.db).filter(pk=parent.pk)
+    rows = Node.objects.using(parent.alias).filter(pk=parent.pk)
     rows.update(next_barrier=parent.next_barrier)
 
 
@@ -218,7 +220,7 @@ def _queue(rows: Sequence[Node], now: datetime) -> None:
     transition_all(flags, Status.QUEUED, publish_at=Coalesce(F("fires_at"), clock.now()))
 
 
-def _fires_at_plus(seconds: float) -> ExpressionWrapper:
+def _fires_at_plus(seconds: float) -> Combinable:
     moved = F("fires_at") + timedelta(seconds=seconds)
     return ExpressionWrapper(moved, output_field=DateTimeField())
 
@@ -255,12 +257,13 @@ def _insert(children: Sequence[Node]) -> None:
     """
     if not children:
         return
-    using = children[0]._state.db
+    using = children[0].alias
     connection = connections[using]
     limit = connection.ops.bulk_batch_size(INSERTED_FIELDS, children)
     size = max(1, min(limit, LARGEST_INSERT))
     for start in range(0, len(children), size):
         chunk = children[start : start + size]
-        Node._base_manager.using(using)._insert(chunk, fields=INSERTED_FIELDS, using=using)
+        rows = Node._base_manager.using(using)
+        rows._insert(chunk, fields=INSERTED_FIELDS, using=using)  # type: ignore[attr-defined]
     for child in children:
         child._state.adding = False

@@ -58,7 +58,7 @@ class Claim:
 
     @property
     def using(self) -> str:
-        return str(self.node._state.db)
+        return self.node.alias
 
     @property
     def is_current(self) -> Q:
@@ -77,30 +77,49 @@ def claim(message: NodeMessage, *, worker: str, policy: Policy) -> Claim | None:
     return repeat(lambda: _claim(message, worker, policy), using=message.using, outage=True)
 
 
+class _Refused(Exception):
+    """The attempt is not to be had; the message says why."""
+
+
 def _claim(message: NodeMessage, worker: str, policy: Policy) -> Claim | None:
+    why = "others keep changing it"
     for _ in range(TRIES):
-        node = _read(message)
-        if node is None:
-            return _refuse(message, "there is no such node")
-        if node.task != message.task:
-            return _refuse(message, f"it calls {node.task or 'nothing'}, not {message.task}")
-        now: datetime = node.db_now  # type: ignore[attr-defined]
-        if node.claim_id == message.claim_id and node.status == Status.RUNNING:
-            # The answer to an earlier try of this very claim was lost.
-            return Claim(node, message.claim_id, "", policy, now)
-        if node.status not in CLAIMABLE or node.attempt != message.attempt - 1:
-            return _refuse(message, f"it is {node.status} with attempt {node.attempt}")
-        if not is_due(node.fires_at, now):
-            outbox().send([Publication.of(node, now)], message.using)
-            return _refuse(message, "it is not due yet")
         try:
-            if node.workflow.paused_at is not None:
-                pause_due(node)
-                return _refuse(message, "its workflow is paused")
-            return _take(node, message, worker, policy, now)
+            return _look_and_take(message, worker, policy)
         except StaleNode:
             continue
-    return _refuse(message, "others keep changing it")
+        except _Refused as refusal:
+            why = str(refusal)
+            break
+    logger.debug(
+        "Not claiming attempt %d of node %s: %s.",
+        message.attempt,
+        message.node_id,
+        why,
+        extra={"node_id": message.node_id, "attempt": message.attempt},
+    )
+    return None
+
+
+def _look_and_take(message: NodeMessage, worker: str, policy: Policy) -> Claim:
+    node = _read(message)
+    if node is None:
+        raise _Refused("there is no such node")
+    if node.task != message.task:
+        raise _Refused(f"it calls {node.task or 'nothing'}, not {message.task}")
+    now: datetime = node.db_now  # type: ignore[attr-defined]
+    if node.claim_id == message.claim_id and node.status == Status.RUNNING:
+        # The answer to an earlier try of this very claim was lost.
+        return Claim(node, message.claim_id, "", policy, now)
+    if node.status not in CLAIMABLE or node.attempt != message.attempt - 1:
+        raise _Refused(f"it is {node.status} with attempt {node.attempt}")
+    if not is_due(node.fires_at, now):
+        outbox().send([Publication.of(node, now)], message.using)
+        raise _Refused("it is not due yet")
+    if node.workflow.paused_at is not None:
+        pause_due(node)
+        raise _Refused("its workflow is paused")
+    return _take(node, message, worker, policy, now)
 
 
 def _read(message: NodeMessage) -> Node | None:
@@ -119,7 +138,7 @@ def _take(node: Node, message: NodeMessage, worker: str, policy: Policy, now: da
     transition(
         node,
         Status.RUNNING,
-        guard=Q(attempt=node.attempt) & (Q(fires_at=None) | Q(fires_at__lte=clock.now())) & _RUNS,
+        guard=Q(_RUNS, Q(fires_at=None) | Q(fires_at__lte=clock.now()), attempt=node.attempt),
         attempt=message.attempt,
         claim_id=message.claim_id,
         worker=worker[:255],
@@ -136,15 +155,5 @@ _RUNS = Exists(Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=Non
 
 def pause_due(node: Node) -> None:
     """Write `paused` on a due node of a paused workflow."""
-    with transaction.atomic(using=node._state.db):
+    with transaction.atomic(using=node.alias):
         transition(node, Status.PAUSED, reason="due while the workflow is paused")
-
-
-def _refuse(message: NodeMessage, why: str) -> None:
-    logger.debug(
-        "Not claiming attempt %d of node %s: %s.",
-        message.attempt,
-        message.node_id,
-        why,
-        extra={"node_id": message.node_id, "attempt": message.attempt},
-    )

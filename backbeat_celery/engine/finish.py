@@ -44,7 +44,7 @@ def finish(
 
     Raises StaleNode, with nothing written, when the row is no longer as it was read.
     """
-    using = node._state.db
+    using = node.alias
     wake = Wake()
     with transaction.atomic(using=using):
         parent = None

@@ -66,7 +66,7 @@ def _is_recorded(claim: Claim, ending: Ending) -> bool:
     return ours != AttemptOutcome.LOST and rows.filter(outcome=ours).exists()
 
 
-def _counters_now(claim: Claim) -> dict[str, int | None]:
+def _counters_now(claim: Claim) -> dict[str, Any]:
     """Read the counters again: a child or a link was added, or the attempt is not ours."""
     row = Node.objects.using(claim.using).filter(pk=claim.node.pk).first()
     if row is None or row.status != Status.RUNNING or row.claim_id != claim.claim_id:
@@ -117,7 +117,7 @@ def _record_parent(claim: Claim, unchanged: Q, values: dict[str, Any]) -> Wake:
 
 def release_children(node: Node, now: datetime) -> Wake:
     """Let children that waited for the node's handler take their turns."""
-    pending = Node.objects.using(node._state.db).children_of(node.pk)
+    pending = Node.objects.using(node.alias).children_of(node.pk)
     transition_all(
         list(pending.filter(status=Status.PENDING).order_by("seq").locked()), Status.READY
     )
@@ -129,7 +129,7 @@ def _without_known_keys(node: Node, specs: list[NodeSpec]) -> list[NodeSpec]:
     keys = [spec.key for spec in specs if spec.key is not None]
     if not keys or node.next_seq == 0:
         return specs
-    children = Node.objects.using(node._state.db).children_of(node.pk)
+    children = Node.objects.using(node.alias).children_of(node.pk)
     known = set(children.filter(key__in=keys).values_list("key", flat=True))
     return [spec for spec in specs if spec.key not in known]
 
@@ -197,7 +197,7 @@ def _next_try(
 def _write_attempt(
     node: Node, claim_id: Any, outcome: AttemptOutcome, *, error: str = "", trace: str = ""
 ) -> None:
-    Attempt.objects.using(node._state.db).create(
+    Attempt.objects.using(node.alias).create(
         node_id=node.pk,
         number=node.attempt,
         claim_id=claim_id,

@@ -73,7 +73,7 @@ def _put_off(rows: Iterable[Node]) -> None:
             if due
             else ExpressionWrapper(later, output_field=DateTimeField())
         )
-        nodes = Node.objects.using(group[0]._state.db).filter(pk__in=[row.pk for row in group])
+        nodes = Node.objects.using(group[0].alias).filter(pk__in=[row.pk for row in group])
         nodes.update(publications=publications + 1, publish_at=publish_at)
 
 
@@ -99,6 +99,6 @@ def requeue(node: Node) -> Wake:
     """Queue a paused node again; the sweeper publishes it, or completes it if it is a flag."""
     now = node.db_now  # type: ignore[attr-defined]
     publish_at = clock.now() if node.is_flag else clock.after(settings.lease)
-    with transaction.atomic(using=node._state.db):
+    with transaction.atomic(using=node.alias):
         transition(node, Status.QUEUED, reason="resumed", publish_at=publish_at, publications=0)
     return Wake(publications=[] if node.is_flag else [Publication.of(node, now)])

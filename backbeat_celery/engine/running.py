@@ -47,11 +47,11 @@ class RunningNode:
 
     @property
     def subject(self) -> str:
-        return self._claim.node.workflow.subject
+        return str(self._claim.node.workflow.subject)
 
     @property
     def name(self) -> str:
-        return self._claim.node.name
+        return str(self._claim.node.name)
 
     @property
     def attempt(self) -> int:

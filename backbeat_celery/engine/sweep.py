@@ -174,7 +174,7 @@ def time_out(node: Node) -> Wake:
 
 
 def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
-    with transaction.atomic(using=node._state.db):
+    with transaction.atomic(using=node.alias):
         now = node.db_now  # type: ignore[attr-defined]
         return write_setback(node, ending, policy_by_name(node.task), now, guard=guard)
 
@@ -183,7 +183,7 @@ def fail_unknown(node: Node) -> Wake:
     """Fail a queued node that workers have refused for too long, not knowing its task."""
     reason = "no worker knows the task"
     overdue = Q(times_out_at__lte=clock.now())
-    with transaction.atomic(using=node._state.db):
+    with transaction.atomic(using=node.alias):
         if node.status == Status.RETRYING:
             transition(
                 node, Status.QUEUED, reason=reason, guard=overdue, times_out_at=node.times_out_at

@@ -11,11 +11,15 @@ from django.utils.translation import gettext_lazy as _
 
 from backbeat_celery.fields import ExactCharField, PayloadField, PostgresPartialIndex
 from backbeat_celery.ids import uuid7
+from backbeat_celery.late import late
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import COUNTING, FINISHED, Mode, Outcome, Status
 
 if TYPE_CHECKING:
     from backbeat_celery.models.history import Attempt, Transition
+
+_history = late("backbeat_celery.tree", "history")
+_attempts = late("backbeat_celery.tree", "attempts")
 
 # The indexes below are conditioned on columns that no guarded UPDATE names: PostgreSQL, when
 # its statistics lag behind, takes a partial index that it may use for small, and then reads
@@ -127,6 +131,11 @@ class Node(models.Model):
         return [message for message in super().check(**kwargs) if message.id != "models.W037"]
 
     @property
+    def alias(self) -> str:
+        """The database that this row was read from."""
+        return self._state.db or node_alias()
+
+    @property
     def is_root(self) -> bool:
         return self.parent_id is None
 
@@ -151,16 +160,14 @@ class Node(models.Model):
     @property
     def history(self) -> list[Transition]:
         """Every change of status in order, beginning with the node's creation."""
-        from backbeat_celery.tree import history
-
-        return history(self)
+        rows: list[Transition] = _history(self)
+        return rows
 
     @property
     def attempts(self) -> list[Attempt]:
         """Every attempt in order, the running one included."""
-        from backbeat_celery.tree import attempts
-
-        return attempts(self)
+        rows: list[Attempt] = _attempts(self)
+        return rows
 
 
 class Link(models.Model):

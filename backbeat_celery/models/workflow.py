@@ -12,9 +12,12 @@ from django.utils.translation import gettext_lazy as _
 from backbeat_celery.exceptions import WorkflowClosed
 from backbeat_celery.fields import ExactCharField
 from backbeat_celery.ids import uuid7
-from backbeat_celery.models.node import Node
+from backbeat_celery.late import late
+from backbeat_celery.models.node import Node, node_alias
 from backbeat_celery.querysets import WorkflowManager
 from backbeat_celery.states import Mode, Status
+
+_signal_workflow = late("backbeat_celery.verbs", "signal_workflow")
 
 
 class Workflow(models.Model):
@@ -47,14 +50,19 @@ class Workflow(models.Model):
     def __str__(self) -> str:
         return f"{self.name} for {self.subject}, run {self.run}"
 
+    @property
+    def alias(self) -> str:
+        """The database that this row was read from."""
+        return self._state.db or node_alias()
+
     @cached_property
     def root(self) -> Node:
         """The node that is the parent of all signals."""
-        return Node.objects.using(self._state.db).get(pk=self.pk)
+        return Node.objects.using(self.alias).get(pk=self.pk)
 
     def create_root(self) -> None:
         """Insert the root of this new workflow."""
-        self.root = Node.objects.using(self._state.db).create(
+        self.root = Node.objects.using(self.alias).create(
             id=self.pk,
             workflow_id=self.pk,
             name=self.name,
@@ -78,6 +86,5 @@ class Workflow(models.Model):
 
         Raises WorkflowClosed once the run is closed, also when a newer run is open.
         """
-        from backbeat_celery.verbs import signal_workflow
-
-        return signal_workflow(self, signature, **options)
+        node: Node = _signal_workflow(self, signature, **options)
+        return node

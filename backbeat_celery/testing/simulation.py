@@ -201,7 +201,7 @@ class Simulation:
 
     @property
     def _app(self) -> Celery:
-        app: Celery = current_app._get_current_object()
+        app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
         return app
 
     def _deliver(self, message: Message) -> None:
@@ -248,8 +248,8 @@ class Simulation:
 
     def _note_call(self) -> None:
         task = self._app.current_task
-        run = run_of(task.request)
-        assert run is not None
+        run = run_of(task.request) if task else None
+        assert task is not None and run is not None
         node = run.claim.node
         if self._death == "before_handler":
             return

@@ -57,7 +57,6 @@ def send(sim):
         (workflows.plain_autoretry.s(0), 0),  # with autoretry_for
         (workflows.done, None),  # the task itself
         (signature("tests.workflows.plain", args=(4,)), 5),  # by name
-        (signature("celery.accumulate", args=(1, 2)), [1, 2]),  # Celery's own
         (signature("backbeat.sweep"), None),  # ours
     ],
 )

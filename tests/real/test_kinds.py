@@ -17,9 +17,7 @@ POOLS = ["prefork", "threads", "gevent", "solo"]
 def test_a_fan_out_runs_in_every_pool(start_worker, log, finished, pool):
     start_worker(pool=pool, size=4).wait_ready()
     finished(signal(handlers.fan_out.s(30), subject="camera"))
-    assert sorted(log.labels()) == sorted(
-        ["fan_out", "after", *(f"child {n}" for n in range(30))]
-    )
+    assert sorted(log.labels()) == sorted(["fan_out", "after", *(f"child {n}" for n in range(30))])
 
 
 @pytest.mark.parametrize("pool", POOLS)

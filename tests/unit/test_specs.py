@@ -38,6 +38,7 @@ SIGNATURES = [
     (group(done.s(), done.s()), UnsupportedOption),
     (chord([done.s(), done.s()], done.s()), UnsupportedOption),
     (plain.chunks([(1,)], 1), UnsupportedOption),
+    (signature("celery.accumulate"), UnsupportedOption),
     (done.map([1]), UnsupportedOption),
     (done.starmap([(1,)]), UnsupportedOption),
     (done.s(object()), BadPayload),
