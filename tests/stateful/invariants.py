@@ -162,6 +162,9 @@ def complete_nodes_wait_for_nothing(rows: Rows) -> Faults:
                 yield f"{_name(node)} was complete before {_name(child)}"
         if (node.finished_at is not None) != (node.status in FINISHED):
             yield f"{_name(node)} is {node.status} with finished_at {node.finished_at}"
+        awaited_by = None if node.status in FINISHED or node.mode == _FORGET else node.parent_id
+        if node.awaited_by != awaited_by:
+            yield f"{_name(node)} is awaited by {node.awaited_by}, not {awaited_by}"
         if (node.outcome != "") != (node.status == "complete"):
             yield f"{_name(node)} is {node.status} with outcome {node.outcome!r}"
 

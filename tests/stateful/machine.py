@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from celery import current_app
 from django.db import transaction
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backbeat_celery import points, signal, signal_many
-from backbeat_celery.celery.runner import run_of
 from backbeat_celery.exceptions import InvalidTransition, LinkCycle, NodeFinished
 from backbeat_celery.models import Node
 from backbeat_celery.points import WorkerDied
 from backbeat_celery.testing import Simulation
 from backbeat_celery.verbs import add_child
 from tests.stateful import handlers, invariants
+from tests.stateful.accidents import (
+    ACCIDENTS,
+    ALL_DEATHS,
+    ALL_POINTS,
+    ALL_SECONDS,
+    IN_ATTEMPT,
+    dead_processes_do_nothing,
+    mortal,
+    rolled_back,
+)
 from tests.stateful.compare import compare
 from tests.stateful.model import Model
 from tests.stateful.shapes import CHILDREN, LEAST, SEEDS, SIGNALS, grow
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
-ALL_DEATHS = ["before_handler", "in_handler", "after_handler", "after_record"]
-ALL_POINTS = [
-    *("before_claim", "before_handler", "in_handler", "after_handler", "before_record"),
-    *("recorded", "after_record", "before_advance", "looked", "looked", "sweep_completed"),
-]
-ACCIDENTS = ["add", "add to all", "add above", "sweep", "deliver", "expire", "die", "double"]
-IN_ATTEMPT = ["before_handler", "in_handler", "after_handler", "before_record"]
-ALL_SECONDS = [1, 10, 31, 61, 600, 3700]
 NAMES, SUBJECTS = ["order", "return"], ["camera", "lens"]
 PAIRS = st.tuples(st.sampled_from(NAMES), st.sampled_from(SUBJECTS))
 
@@ -50,7 +50,7 @@ class Machine(RuleBasedStateMachine):
         self.labels: list[str] = []
         self.plan: tuple[str, int, Callable[[], None]] | None = None
         self.stack = ExitStack()
-        self.stack.enter_context(_rolled_back())
+        self.stack.enter_context(rolled_back())
         random.seed(0)
         self.sim = self.stack.enter_context(Simulation(seed=1, start=START))
         self._noticed = points._observer
@@ -118,31 +118,31 @@ class Machine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 5))
     def deliver(self, count: int) -> None:
-        with self._mortal():
+        with mortal():
             for _ in range(count):
                 self.sim.step()
 
     @rule()
     def run(self) -> None:
-        with self._mortal():
+        with mortal():
             self.sim.run()
 
     @rule()
     def duplicate(self) -> None:
-        with self._mortal():
+        with mortal():
             if self.sim.in_flight < 50:
                 self.sim.duplicate_messages()
 
     @rule()
     def lose(self) -> None:
-        with self._mortal():
+        with mortal():
             self.sim.lose_messages()
 
     @rule(point=st.sampled_from(ALL_DEATHS), workers=st.integers(1, 6))
     def die(self, point: Any, workers: int) -> None:
         for _ in range(workers):
             self.sim.kill_next(point)
-            with self._mortal():
+            with mortal():
                 self.sim.step()
 
     @rule(looks=st.integers(1, 3))
@@ -155,17 +155,17 @@ class Machine(RuleBasedStateMachine):
             self._happen("add to all", {**LEAST, "kind": "patient", "children": []}, 0)
 
         self.growth, self.plan = looks, ("looked", 0, more)
-        with self._mortal():
+        with mortal():
             self.sim.run()
 
     @rule(seconds=st.sampled_from(ALL_SECONDS))
     def advance(self, seconds: int) -> None:
-        with self._mortal():
+        with mortal():
             self.sim.advance(seconds=seconds)
 
     @rule()
     def sweep(self) -> None:
-        with self._mortal():
+        with mortal():
             self.sim.sweep()
 
     @rule(
@@ -178,14 +178,14 @@ class Machine(RuleBasedStateMachine):
     def meddle(self, point: str, passes: int, accident: str, shape: Any, index: int) -> None:
         """Let something happen in the middle of a step, when it passes a point once more."""
         self.plan = (point, passes, lambda: self._happen(accident, shape, index))
-        with self._mortal():
+        with mortal():
             self.sim.run()
 
     @rule(point=st.sampled_from(IN_ATTEMPT), passes=st.integers(0, 2))
     def take_over(self, point: str, passes: int) -> None:
         """Let a lease run out while a handler runs, and its successor die while running."""
         self.plan = (point, passes, self._take_over)
-        with self._mortal():
+        with mortal():
             self.sim.run()
 
     @rule(seed=SEEDS, count=st.integers(1, 12))
@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
     # How it is done ------------------------------------------------------------------------
 
     def _reached(self, name: str) -> None:
-        with _dead_processes_do_nothing():
+        with dead_processes_do_nothing():
             self._noticed(name)
         point, passes, happen = self.plan or ("", 0, None)
         if name != point:
@@ -253,14 +253,8 @@ class Machine(RuleBasedStateMachine):
         elif accident == "expire":
             self.sim.advance(seconds=40)
         elif accident == "die":
-            with _dead_processes_do_nothing():
+            with dead_processes_do_nothing():
                 raise WorkerDied
-
-    @contextmanager
-    def _mortal(self) -> Iterator[None]:
-        """Let a process die without the test."""
-        with suppress(WorkerDied):
-            yield
 
     def _label(self, shape: dict[str, Any]) -> None:
         shape["label"] = f"{shape['kind']}{len(self.labels)}"
@@ -305,35 +299,3 @@ class Machine(RuleBasedStateMachine):
         assert self.sim.in_flight == 0
         faults = invariants.broken_at_rest()
         assert not faults, faults
-
-
-def weather(seed: int) -> None:
-    """Run the machine once without Hypothesis: the same seed, the same storms."""
-    rng = random.Random(seed)
-    machine = Machine()
-    try:
-        for _ in range(rng.randint(1, 4)):
-            shape = grow(rng.getrandbits(32), rng.randint(1, 9), is_signal=True)
-            machine.signal(shape, (rng.choice(NAMES), rng.choice(SUBJECTS)))
-            machine.storm(rng.getrandbits(32), rng.randint(1, 8))
-    finally:
-        machine.teardown()
-
-
-@contextmanager
-def _dead_processes_do_nothing() -> Iterator[None]:
-    """Forget what a dead worker would have done next; Celery calls its last hooks even so."""
-    try:
-        yield
-    except WorkerDied:
-        task = current_app.current_task
-        if task is not None and (run := run_of(task.request)):
-            run.take_wake()
-        raise
-
-
-@contextmanager
-def _rolled_back() -> Iterator[None]:
-    with transaction.atomic():
-        yield
-        transaction.set_rollback(True)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.stateful.machine import Machine, weather
+from tests.stateful.machine import Machine
 from tests.stateful.mutants import MUTANTS
+from tests.stateful.weather import weather
 
 PROFILES = {
     # examples that Hypothesis makes, steps of each, seeds
