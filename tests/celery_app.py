@@ -22,7 +22,8 @@ if services.broker_kind() == "embedded":
 
     Transport.polling_interval = 0.1
     app.conf.broker_transport_options = {"connect_args": {"timeout": 30}}
-    with sqlite3.connect(services.embedded_broker_path()) as connection:
+    path = app.conf.broker_url.removeprefix("sqla+sqlite:///")
+    with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 app.autodiscover_tasks(["backbeat_celery"])
 app.autodiscover_tasks(["tests"], related_name="workflows")

@@ -163,9 +163,13 @@ def start_valkey() -> str:
 
 def broker_url(kind: str) -> str:
     """The address of a broker of that kind, started if need be."""
-    if BROKER_URL not in os.environ:
-        os.environ[BROKER_URL] = _find_broker(kind)  # the workers we start find it there
-    return os.environ[BROKER_URL]
+    # The workers we start find it in the environment. Parallel runs have a file each.
+    variable = BROKER_URL
+    if kind == "embedded":
+        variable += os.environ.get("PYTEST_XDIST_WORKER", "")
+    if variable not in os.environ:
+        os.environ[variable] = _find_broker(kind)
+    return os.environ[variable]
 
 
 def _find_broker(kind: str) -> str:
@@ -176,11 +180,6 @@ def _find_broker(kind: str) -> str:
     if not is_listening(RABBITMQ_URL):
         missing("no RabbitMQ at 127.0.0.1:5672; set BACKBEAT_TEST_BROKER_URL")
     return RABBITMQ_URL
-
-
-def embedded_broker_path() -> str:
-    """The file of the embedded broker."""
-    return os.environ[BROKER_URL].removeprefix("sqla+sqlite:///")
 
 
 def run_id() -> str:

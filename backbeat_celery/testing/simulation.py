@@ -249,7 +249,8 @@ class Simulation:
     def _note_call(self) -> None:
         task = self._app.current_task
         run = run_of(task.request) if task else None
-        assert task is not None and run is not None
+        assert task is not None
+        assert run is not None
         node = run.claim.node
         if self._death == "before_handler":
             return

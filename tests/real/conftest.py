@@ -29,7 +29,15 @@ def fast_settings(settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def empty_queue() -> Iterator[None]:
-    """No message of an earlier test is left, and none of this one stays behind."""
+    """No message of an earlier test is left, and none of this one stays behind.
+
+    The queue is declared before any worker starts: two that create the embedded broker's
+    tables at once end one another.
+    """
+    with current_app.connection_for_write() as connection:
+        current_app.amqp.queues[current_app.conf.task_default_queue](
+            connection.default_channel
+        ).declare()
     yield
     try:
         with current_app.connection_for_write() as connection:
