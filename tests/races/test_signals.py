@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backbeat_celery import signal
+from backbeat_celery import signal, signal_many
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.verbs import signal_many
 from tests import workflows
 from tests.races.threads import RACES, held_open, start, together, wait_until_blocked
 from tests.races.worker import status, succeed, taken, times
