@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import IntegrityError, connections, models, router, transaction
-from django.db.models import Exists, Model, OuterRef
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, Model, OuterRef
 from django.utils import timezone
 
 from backbeat_celery import clock
@@ -16,7 +16,7 @@ from backbeat_celery.states import CLAIMABLE, COUNTING, Mode
 from backbeat_celery.subjects import subject_key
 
 if TYPE_CHECKING:
-    from backbeat_celery.models import Workflow
+    from backbeat_celery.models import Node, Workflow  # noqa: F401  (named by the base class)
 
 
 RACES = 10
@@ -58,6 +58,12 @@ class NodeQuerySet(models.QuerySet["Node"]):
         features = connections[self.db].features
         return self.select_for_update(no_key=features.has_select_for_no_key_update)
 
+    def with_time(self) -> NodeQuerySet:
+        """Annotate `db_now`: the engine's time when the row was read."""
+        now = ExpressionWrapper(clock.now(), output_field=DateTimeField())
+        rows: NodeQuerySet = self.annotate(db_now=now)  # type: ignore[no-redef]
+        return rows
+
     def without_payload(self) -> NodeQuerySet:
         """Rows without the columns that may be large, where only their standing matters."""
         return self.defer("args", "kwargs", "result", "error", "metadata", "options")
@@ -65,7 +71,10 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def with_open_child(self) -> NodeQuerySet:
         """Annotate `has_open_child`: whether a child that counts is unfinished."""
         open_children = self.model.objects.awaited_by(OuterRef("pk"))
-        return self.annotate(has_open_child=Exists(open_children))
+        rows: NodeQuerySet = self.annotate(  # type: ignore[no-redef]
+            has_open_child=Exists(open_children)
+        )
+        return rows
 
 
 class WorkflowManager(models.Manager["Workflow"]):

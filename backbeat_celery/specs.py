@@ -75,6 +75,7 @@ def task_spec(
     Raises a BadInput for whatever of it cannot be used.
     """
     task, args, kwargs, options = _unpack(signature)
+    _check_task(task)
     options = dict(options)
     times = {name: options.pop(name) for name in TIME_OPTIONS & options.keys()}
     fires_at, delay = _check_times(task.name, fires_at, delay, times)
@@ -183,6 +184,15 @@ def registered_task(name: str) -> Task[Any, Any]:
             "name, and that the module which defines it is imported (autodiscover_tasks)."
         )
     return tasks[name]
+
+
+def _check_task(task: Task[Any, Any]) -> None:
+    """Refuse what a task asks for and this version does not do, rather than ignore it."""
+    asked = [
+        name for name in ("awaits_completion", "bundle", "rescue") if getattr(task, name, None)
+    ]
+    if asked:
+        raise UnsupportedOption(f"{task.name}: this version does not support {', '.join(asked)}.")
 
 
 def _check_call(task: Task[Any, Any], args: list[Any], kwargs: dict[str, Any]) -> None:

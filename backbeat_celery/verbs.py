@@ -79,9 +79,9 @@ def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> Nod
     root, now = lock_node(workflow.pk, using)
     workflow.refresh_from_db(fields=["closed_at"])
     workflow.refuse_if_closed()
-    if known := _child_with_key(root, key):
-        return known
-    node, wake = _append(root, spec, key, now)
+    node, wake = _child_with_key(root, key), Wake()
+    if node is None:
+        node, wake = _append(root, spec, key, now)
     if link is not None:
         link_nodes(link.pk if isinstance(link, Node) else link, node, using)
     advance_after_commit(wake, using)

@@ -156,3 +156,13 @@ def scripted_with_limits(self: Any, name: str = "main") -> Any:
 @node_task(mode="non_blocking")
 def non_blocking_by_default() -> None:
     """Say so on the task; the place that spawns it need not."""
+
+
+@node_task(awaits_completion=True)
+def awaiting() -> None:
+    """Asks for something that this version does not do."""
+
+
+@node_task(max_retries=0)
+def interrupting() -> None:
+    raise KeyboardInterrupt

@@ -25,9 +25,9 @@ def note_start() -> None:
 
 def is_shutdown(exc: BaseException) -> bool:
     """Tell whether `exc` ended a handler because its worker is going down."""
-    if isinstance(exc, (WorkerShutdown, WorkerTerminate, KeyboardInterrupt)):
+    if isinstance(exc, (WorkerShutdown, WorkerTerminate)):
         return True
-    return isinstance(exc, SystemExit) and _going_down[0] == 1
+    return isinstance(exc, (SystemExit, KeyboardInterrupt)) and _going_down[0] == 1
 
 
 def is_kill(exc: BaseException) -> bool:

@@ -10,9 +10,9 @@ from collections import deque
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, Q
+from django.db.models import Q
 
-from backbeat_celery import clock, points
+from backbeat_celery import points
 from backbeat_celery.database import repeat
 from backbeat_celery.engine.children import is_barrier_clear, move_barrier, open_ready
 from backbeat_celery.engine.finish import finish, lock_node
@@ -59,14 +59,14 @@ def look(node_id: UUID, using: str) -> Wake:
                 .filter(pk=node_id)
                 .without_payload()
                 .with_open_child()
-                .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
+                .with_time()
                 .first()
             )
             points.reached("looked")
             if node is None or node.status != Status.WAITING:
                 return Wake()
             wake = _open_barrier(node)
-            is_open = node.has_open_child  # type: ignore[attr-defined]
+            is_open = node.has_open_child
             if is_open or has_open_link(node) or not _may_complete(node):
                 return wake
             try:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import DateTimeField, Exists, ExpressionWrapper, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 
 from backbeat_celery import clock
 from backbeat_celery.conf import settings
@@ -107,7 +107,7 @@ def _look_and_take(message: NodeMessage, worker: str, policy: Policy) -> Claim:
         raise _Refused("there is no such node")
     if node.task != message.task:
         raise _Refused(f"it calls {node.task or 'nothing'}, not {message.task}")
-    now: datetime = node.db_now  # type: ignore[attr-defined]
+    now: datetime = node.db_now
     if node.claim_id == message.claim_id and node.status == Status.RUNNING:
         # The answer to an earlier try of this very claim was lost.
         return Claim(node, message.claim_id, "", policy, now)
@@ -128,7 +128,7 @@ def _read(message: NodeMessage) -> Node | None:
         .filter(pk=message.node_id)
         .select_related("workflow")
         .defer("result", "error")
-        .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
+        .with_time()
         .first()
     )
 

@@ -7,9 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, Q
+from django.db.models import Q
 
-from backbeat_celery import clock
 from backbeat_celery.engine.children import open_ready
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.models import Node, Workflow
@@ -19,15 +18,8 @@ from backbeat_celery.transitions import transition
 
 def lock_node(pk: UUID, using: str) -> tuple[Node, datetime]:
     """Lock a node's row until the transaction ends; give it with the database's time."""
-    row = (
-        Node.objects.using(using)
-        .filter(pk=pk)
-        .locked()
-        .without_payload()
-        .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
-        .get()
-    )
-    return row, row.db_now  # type: ignore[attr-defined]
+    row = Node.objects.using(using).filter(pk=pk).locked().without_payload().with_time().get()
+    return row, row.db_now
 
 
 def finish(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from django.db.models import DateTimeField, ExpressionWrapper, Q
+from django.db.models import Q
 
 from backbeat_celery import clock
 from backbeat_celery.conf import settings
@@ -67,8 +67,7 @@ def _running(message: NodeMessage) -> NodeQuerySet:
 
 
 def _mend(message: NodeMessage, *, lost: bool) -> None:
-    now = ExpressionWrapper(clock.now(), output_field=DateTimeField())
-    node = _running(message).annotate(db_now=now).first()
+    node = _running(message).with_time().first()
     if node is None:
         return
     try:

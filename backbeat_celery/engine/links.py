@@ -22,6 +22,8 @@ def link(source_id: UUID, target: Node, using: str) -> None:
         source, _ = lock_node(source_id, using)
     except (Node.DoesNotExist, ValidationError, TypeError, ValueError) as exc:
         raise BadInput(f"link is a node or its id, and {source_id!r} names none.") from exc
+    if target.is_finished or Link.objects.using(using).filter(source=source, target=target):
+        return  # a repeated signal with the same key
     if source.is_finished:
         raise InvalidTransition(source.status, "link", source.pk, "It waits for nothing any more.")
     _refuse_cycle(source, target, using)

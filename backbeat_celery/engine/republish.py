@@ -31,8 +31,8 @@ def publish_due(using: str, batch: int) -> int:
     done = 0
     messages = []
     for row in rows:
-        now = row.db_now  # type: ignore[attr-defined]
-        if is_due(row.fires_at, now) and (row.is_flag or row.is_paused):  # type: ignore[attr-defined]
+        now = row.db_now
+        if is_due(row.fires_at, now) and (row.is_flag or row.is_paused):
             done += _settle(row, using)
         elif not row.is_flag:
             messages.append(Publication.of(row, now))
@@ -50,10 +50,8 @@ def _take_due(using: str, batch: int) -> list[Node]:
             Node.objects.using(using)
             .filter(publish_at__lte=clock.now())
             .claimable()
-            .annotate(
-                db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()),
-                is_paused=Exists(paused),
-            )
+            .with_time()
+            .annotate(is_paused=Exists(paused))  # type: ignore[no-redef]
             .order_by("publish_at")
             .select_for_update(skip_locked=skip)[:batch]
         )
@@ -64,7 +62,7 @@ def _take_due(using: str, batch: int) -> list[Node]:
 def _put_off(rows: Iterable[Node]) -> None:
     groups: dict[tuple[int, bool], list[Node]] = defaultdict(list)
     for row in rows:
-        groups[row.publications, is_due(row.fires_at, row.db_now)].append(row)  # type: ignore[attr-defined]
+        groups[row.publications, is_due(row.fires_at, row.db_now)].append(row)
     for (publications, due), group in groups.items():
         interval = min(settings.lease * 2.0 ** min(publications, 16), LONGEST_INTERVAL)
         later = F("fires_at") + timedelta(seconds=interval)
@@ -80,7 +78,7 @@ def _put_off(rows: Iterable[Node]) -> None:
 def _settle(row: Node, using: str) -> int:
     """Pause a due node of a paused workflow, or complete a due flag."""
     try:
-        if row.is_paused:  # type: ignore[attr-defined]
+        if row.is_paused:
             pause_due(row)
         else:
             advance(
@@ -97,7 +95,7 @@ def _settle(row: Node, using: str) -> int:
 
 def requeue(node: Node) -> Wake:
     """Queue a paused node again; the sweeper publishes it, or completes it if it is a flag."""
-    now = node.db_now  # type: ignore[attr-defined]
+    now = node.db_now
     publish_at = clock.now() if node.is_flag else clock.after(settings.lease)
     with transaction.atomic(using=node.alias):
         transition(node, Status.QUEUED, reason="resumed", publish_at=publish_at, publications=0)

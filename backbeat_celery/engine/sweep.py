@@ -8,14 +8,16 @@ nothing. docs/recovery.md tells which condition repairs which crash.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import DateTimeField, Exists, ExpressionWrapper, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 
 from backbeat_celery import clock, points
+from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat
 from backbeat_celery.engine.advance import advance, look
 from backbeat_celery.engine.cancel import cancel_row
@@ -37,7 +39,7 @@ BATCH = 500
 """Rows mended in one pass of one condition; the rest follows in the next pass."""
 
 WALK = 2000
-"""Rows looked at in one pass of a condition that cannot be read off an index alone."""
+"""Rows read at once for a condition that cannot be read off an index alone."""
 
 FIRST = UUID(int=0)
 
@@ -74,11 +76,7 @@ class Sweep:
         }
 
     def _nodes(self) -> NodeQuerySet:
-        return (
-            Node.objects.using(self.using)
-            .unfinished()
-            .annotate(db_now=ExpressionWrapper(clock.now(), output_field=DateTimeField()))
-        )
+        return Node.objects.using(self.using).unfinished().with_time()
 
     def _each(self, rows: Iterable[Node], mend: Callable[[Node], Wake]) -> int:
         """Mend rows one transaction each; one that fails is logged and does not stop the rest."""
@@ -114,16 +112,24 @@ class Sweep:
         rows = self._walk("below_canceled", self._nodes().select_related("parent"))
         return [row for row in rows if row.parent and row.parent.status == Status.CANCELED]
 
-    def _walk(self, name: str, rows: NodeQuerySet) -> list[Node]:
-        """Give the next rows in order of their ids, from the start again after the last."""
-        found = list(rows.filter(pk__gt=self._reached.get(name, FIRST)).order_by("pk")[:WALK])
-        self._reached[name] = found[-1].pk if len(found) == WALK else FIRST
-        return found
+    def _walk(self, name: str, rows: NodeQuerySet) -> Iterator[Node]:
+        """Go through rows in order of their ids, a batch at a time.
+
+        What does not fit into a part of the interval is gone through in the next pass.
+        """
+        until = time.monotonic() + settings.sweep_interval / 8
+        while True:
+            found = list(rows.filter(pk__gt=self._reached.get(name, FIRST)).order_by("pk")[:WALK])
+            yield from found
+            is_end = len(found) < WALK
+            self._reached[name] = FIRST if is_end else found[-1].pk
+            if is_end or time.monotonic() > until:
+                return
 
     def _complete_waiting(self) -> int:
         waiting = self._nodes().filter(status=Status.WAITING, parent__isnull=False)
         rows = self._walk("waiting", waiting.with_open_child().only("pk"))
-        done = [row.pk for row in rows if not row.has_open_child]  # type: ignore[attr-defined]
+        done = [row.pk for row in rows if not row.has_open_child]
         closed = Workflow.objects.using(self.using).filter(
             unfinished=True, closed_at__isnull=False
         )
@@ -147,11 +153,11 @@ class Sweep:
         """A net: stages open in the transaction that ends their blocking child."""
         ahead = Node.objects.awaited_by(OuterRef("parent_id")).blocking()
         held = Exists(ahead.filter(seq__lt=OuterRef("seq")))
-        ready = self._nodes().filter(status=Status.READY, barrier=False).annotate(is_held=held)
+        ready = self._nodes().filter(status=Status.READY, barrier=False).annotate(is_held=held)  # type: ignore[no-redef]
         rows = self._walk("stages", ready.select_related("parent"))
         floors: dict[UUID, int] = {}
         for row in rows:
-            if not row.is_held and row.parent and row.parent.status == Status.WAITING:  # type: ignore[attr-defined]
+            if not row.is_held and row.parent and row.parent.status == Status.WAITING:
                 floors.setdefault(row.parent.pk, row.seq - 1)
         for parent_id, floor in floors.items():
             advance(_open_from(parent_id, floor, self.using), self.using)
@@ -175,7 +181,7 @@ def time_out(node: Node) -> Wake:
 
 def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
     with transaction.atomic(using=node.alias):
-        now = node.db_now  # type: ignore[attr-defined]
+        now = node.db_now
         return write_setback(node, ending, policy_by_name(node.task), now, guard=guard)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage
@@ -83,6 +84,13 @@ class Node(models.Model):
     next_seq = models.PositiveIntegerField(default=0, db_default=0)
     next_stage = models.PositiveIntegerField(default=0, db_default=0)
     next_barrier = models.PositiveIntegerField(null=True)
+
+    if TYPE_CHECKING:
+        # Annotations that some query sets add.
+        db_now: datetime
+        has_open_child: bool
+        is_paused: bool
+        is_held: bool
 
     objects = NodeQuerySet.as_manager()
 

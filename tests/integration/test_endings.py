@@ -110,3 +110,11 @@ def test_an_error_without_a_repr_is_recorded_all_the_same(script, send):
 
     script(work)
     assert send(workflows.scripted).status == "retrying"
+
+
+def test_an_interrupt_that_the_handler_raises_is_its_own_failure(sim):
+    node = signal(workflows.interrupting.s(), subject="camera")
+    sim.run()
+    node.refresh_from_db()
+    assert node.status == "failed"
+    assert "KeyboardInterrupt" in node.error

@@ -40,7 +40,16 @@ class Worker:
     def _command(self, options: dict[str, Any]) -> list[str]:
         pool, size = options.get("pool", "prefork"), options.get("size", 2)
         command = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker"]
-        command += ["-P", pool, "-c", str(size), "-n", f"{self.name}@{services.run_id()}", "-l", "INFO"]
+        command += [
+            "-P",
+            pool,
+            "-c",
+            str(size),
+            "-n",
+            f"{self.name}@{services.run_id()}",
+            "-l",
+            "INFO",
+        ]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         if queues := options.get("queues"):
             command += ["-Q", queues]

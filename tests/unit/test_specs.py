@@ -22,7 +22,7 @@ from backbeat_celery.exceptions import (
 )
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.specs import flag_spec, task_spec
-from tests.workflows import bound, done, non_blocking_by_default, plain
+from tests.workflows import awaiting, bound, done, non_blocking_by_default, plain
 
 NAIVE = datetime(2030, 1, 1, 12)
 AWARE = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -223,3 +223,10 @@ def test_a_signature_may_be_used_twice():
 def test_the_unknown_task_is_named_and_told_where_to_look():
     with pytest.raises(UnknownTask, match=r"no\.such\.task.*autodiscover_tasks"):
         task_spec(signature("no.such.task"))
+
+
+@pytest.mark.django_db
+def test_what_this_version_does_not_do_is_refused_not_ignored():
+    with pytest.raises(UnsupportedOption, match="awaits_completion"):
+        signal(awaiting.s(), subject="camera")
+    assert not Node.objects.exists()
