@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
     def signal(self, shape: dict[str, Any], pair: tuple[str, str]) -> None:
         self._label(shape)
         node = signal(handlers.signature_of(shape), **self._signal_options(shape, pair))
-        self._expect(node, self.model.signal(*pair, shape))
+        assert node.metadata["label"] == self.model.signal(*pair, shape)
 
     @rule(batch=st.lists(st.tuples(SIGNALS, PAIRS), min_size=2, max_size=3))
     def signal_many(self, batch: list[tuple[dict[str, Any], tuple[str, str]]]) -> None:
@@ -87,7 +87,7 @@ class Machine(RuleBasedStateMachine):
             for shape, pair in batch
         )
         for node, (shape, pair) in zip(nodes, batch, strict=True):
-            self._expect(node, self.model.signal(*pair, shape))
+            assert node.metadata["label"] == self.model.signal(*pair, shape)
 
     @precondition(lambda self: self.labels)
     @rule(shape=SIGNALS, pair=PAIRS, index=st.integers(0, 99))
@@ -283,10 +283,8 @@ class Machine(RuleBasedStateMachine):
         assert not parent.is_finished
         is_accepted = parent.status == "waiting"
         label = parent.metadata["label"]
-        self._expect(node, self.model.add_child(label, shape, is_accepted=is_accepted))
-
-    def _expect(self, node: Node, label: str) -> None:
-        assert node.metadata["label"] == label
+        expected = self.model.add_child(label, shape, is_accepted=is_accepted)
+        assert node.metadata["label"] == expected
 
     def _come_to_rest(self) -> None:
         """Let everything happen that happens by itself."""

@@ -8,11 +8,12 @@ import pytest
 from django.db import transaction
 from django.db.models import Q
 
+from backbeat_celery import clock
 from backbeat_celery.engine import advance, children, record, sweep
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.engine.wake import Wake
-from backbeat_celery.models import Attempt
+from backbeat_celery.models import Attempt, Node
 from backbeat_celery.policy import Policy
 from backbeat_celery.states import Mode, Status
 
@@ -88,7 +89,14 @@ def forgets_parents(patch: pytest.MonkeyPatch) -> None:
 
 
 def forgets_messages(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sweep, "publish_due", lambda using, batch: 0)
+    """The sweeper believes every message to be under way."""
+
+    def publish_due(using: str, batch: int) -> int:
+        due = Node.objects.filter(publish_at__lte=clock.now())
+        due.update(publish_at=clock.after(365 * 86400))
+        return 0
+
+    patch.setattr(sweep, "publish_due", publish_due)
 
 
 def forgets_the_rest_of_the_line(patch: pytest.MonkeyPatch) -> None:
