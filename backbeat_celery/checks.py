@@ -98,7 +98,22 @@ def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[ch
                     id="backbeat_celery.W003",
                 )
             )
+        if connection.vendor == "mysql" and _isolation(connection) != "read committed":
+            messages.append(
+                _error(
+                    "E006",
+                    f"The database {alias!r} does not run at READ COMMITTED.",
+                    "Leave OPTIONS['isolation_level'] at Django's default; at REPEATABLE READ "
+                    "two blocking signals start at once.",
+                )
+            )
     return messages
+
+
+def _isolation(connection: Any) -> str | None:
+    """The isolation level that the project has chosen for a MySQL database."""
+    level: str | None = connection.isolation_level
+    return level
 
 
 def _names(accepted: Sequence[str]) -> set[str]:

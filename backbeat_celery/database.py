@@ -10,6 +10,7 @@ from typing import TypeVar
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 PATIENCE = 30.0
 """Seconds after which database trouble is left to the lease and the sweeper."""
@@ -27,6 +28,17 @@ def is_conflict(exc: BaseException) -> bool:
     if arguments and arguments[0] in _MYSQL_CODES:
         return True
     return "database is locked" in str(exc) or "table is locked" in str(exc)
+
+
+def repeat_on(instance: M, work: Callable[[M], T], *, using: str) -> T:
+    """Repeat a step that changes a model instance; each try begins with it as it was read."""
+    as_read = dict(vars(instance))
+
+    def once() -> T:
+        vars(instance).update(as_read)
+        return work(instance)
+
+    return repeat(once, using=using)
 
 
 def repeat(work: Callable[[], T], *, using: str, outage: bool = False) -> T:

@@ -11,7 +11,8 @@ from typing import Any
 
 from celery import Celery
 from celery.fixups.django import DjangoFixup, DjangoWorkerFixup  # type: ignore[attr-defined]
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
+from kombu.utils.compat import detect_environment
 
 
 class LastingConnectionsFixup(DjangoWorkerFixup):  # type: ignore[misc]
@@ -23,7 +24,11 @@ class LastingConnectionsFixup(DjangoWorkerFixup):  # type: ignore[misc]
 
     def on_task_postrun(self, sender: Any, **kwargs: Any) -> None:
         if not _is_eager(sender):
-            close_old_connections()
+            if detect_environment() == "default":
+                close_old_connections()
+            else:
+                # A greenlet has connections of its own and lives for one task.
+                connections.close_all()
             self.close_cache()
 
 

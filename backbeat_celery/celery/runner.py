@@ -71,6 +71,7 @@ class Run:
         self.task = task
         self.claim = taken
         self.is_started = False
+        self.before_handler: Callable[..., Any] | None = None
         self._handler: Callable[..., Any] = task.run
         self._asked: Retry | None = None
         self._wake: Wake | None = None
@@ -134,6 +135,8 @@ class Run:
     def _run_handler(self) -> tuple[Ending, BaseException | None]:
         node = self.claim.node
         try:
+            if self.before_handler is not None:
+                self.before_handler(node.args, node.kwargs)
             result = self._handler(*node.args, **node.kwargs)
         except Ignore as exc:
             return Succeeded(None), exc

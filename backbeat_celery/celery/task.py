@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, NoReturn
 
 from celery import Celery, Task, shared_task
@@ -36,7 +37,13 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
         def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
             """Claim the node: the one place where the handler can still be called off."""
             begin(self)
-            super().before_start(task_id, *_node_arguments(self, args, kwargs))
+            before_start = partial(super().before_start, task_id)
+            run = run_of(self.request)
+            if run is None or run.is_started:
+                before_start(args, kwargs)
+            else:
+                # From the claim on, whatever is raised is an outcome: `execute` records it.
+                run.before_handler = before_start
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             run = run_of(self.request)

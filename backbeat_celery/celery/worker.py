@@ -11,13 +11,13 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 from celery import bootsteps
 from celery.worker import state
+from django.db import Error as DatabaseTrouble
 from django.db import connections
 
 from backbeat_celery.celery.connections import keep_connections
@@ -111,16 +111,18 @@ class LeaseKeeper(Repeater):
         self._next_renewal = 0.0
 
     def work(self) -> None:
-        for hint in _drain(deliveries.hints):
-            hint()
         if time.monotonic() >= self._next_renewal:
-            self._next_renewal = time.monotonic() + settings.lease / 3
+            self._next_renewal = time.monotonic() + 1  # again soon, should it fail
             requests = list(state.active_requests)
             dead = [r for r in requests if self._has_children and _is_dead(r.worker_pid)]
             if running := deliveries.of([r for r in requests if r not in dead]):
                 hints.renew(running)
+            self._next_renewal = time.monotonic() + settings.lease / 3
             for message in deliveries.of(dead):
                 hints.died(message)
+        with suppress(queue.Empty):
+            # One a round: renewals must not wait for a long line of them.
+            deliveries.hints.get_nowait()()
 
     def wait(self) -> None:
         while deliveries.hints.empty() and time.monotonic() < self._next_renewal:
@@ -138,9 +140,15 @@ class Sweeper(Repeater):
     def work(self) -> None:
         self._next_pass = time.monotonic() + settings.sweep_interval
         for using in settings.databases or [node_alias()]:
-            if leader.take(self._holder, settings.sweep_interval * 3, using):
-                self._sweeps.setdefault(using, Sweep(using)).run()
-                leader.note_sweep(self._holder, using)
+            try:
+                self._sweep(using)
+            except DatabaseTrouble:
+                logger.exception("Cannot sweep the database %s", using)
+
+    def _sweep(self, using: str) -> None:
+        if leader.take(self._holder, settings.sweep_interval * 3, using):
+            self._sweeps.setdefault(using, Sweep(using)).run()
+            leader.note_sweep(self._holder, using)
 
     def wait(self) -> None:
         while not self.is_stopped and time.monotonic() < self._next_pass:
@@ -168,11 +176,3 @@ def _is_dead(pid: int | None) -> bool:
     except PermissionError:
         return False
     return False
-
-
-def _drain(waiting: queue.SimpleQueue[Callable[[], None]]) -> list[Callable[[], None]]:
-    found = []
-    with suppress(queue.Empty):
-        while True:
-            found.append(waiting.get_nowait())
-    return found

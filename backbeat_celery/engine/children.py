@@ -125,7 +125,9 @@ class Line:
         _complete_flags(self._due_flags)
         opened = [child for child in self.children if child.status == Status.QUEUED]
         wake = Wake(publications=_publications(opened, self.now))
-        if not self._crowded:
+        # A barrier added while the last one before it ended was not seen by that one's look.
+        has_held_barrier = any(c.barrier and c.status == Status.READY for c in self.children)
+        if has_held_barrier or not self._crowded:
             wake.look_at.append(self.parent.pk)
         return wake
 

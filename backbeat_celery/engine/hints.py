@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from backbeat_celery import clock
 from backbeat_celery.conf import settings
-from backbeat_celery.database import repeat
+from backbeat_celery.database import repeat_on
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.publish import make_due
@@ -42,7 +42,10 @@ def unpublished(message: NodeMessage) -> None:
 def unknown_task(message: NodeMessage) -> None:
     """A worker does not know the node's task: from now on it has UNKNOWN_TASK_GRACE left."""
     rows = Node.objects.using(message.using).filter(
-        pk=message.node_id, status__in=CLAIMABLE, times_out_at=None
+        pk=message.node_id,
+        task=message.task,
+        status__in=CLAIMABLE,
+        times_out_at=None,
     )
     rows.update(
         times_out_at=clock.after(settings.unknown_task_grace),
@@ -71,7 +74,7 @@ def _mend(message: NodeMessage, *, lost: bool) -> None:
     if node is None:
         return
     try:
-        wake = repeat(lambda: lose(node) if lost else time_out(node), using=message.using)
+        wake = repeat_on(node, lose if lost else time_out, using=message.using)
     except StaleNode:
         return  # somebody else was faster
     advance(wake, message.using)

@@ -7,6 +7,7 @@ the claim drops doubles. So publishing is tried once and never blocks for long.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from uuid import UUID, uuid4
 from celery import Celery, current_app
 from django.db import transaction
 from kombu import Connection, Producer, pools
+from kombu.exceptions import OperationalError
 
 from backbeat_celery import clock, points
 from backbeat_celery.engine.wake import Publication
@@ -26,7 +28,19 @@ HEADER = "backbeat"
 """The message header that carries node, attempt and database."""
 
 CONNECT_SECONDS = 1
-GIVE_UP_SOON = {"max_retries": 0, "interval_start": 0, "connect_retries_timeout": CONNECT_SECONDS}
+BREATHER_SECONDS = 2
+GIVE_UP_SOON = {
+    "max_retries": 0,
+    "interval_start": 0,
+    "connect_retries_timeout": CONNECT_SECONDS,
+    # Redis and AMQP, each by its own names: a broker that accepts and says nothing.
+    "socket_connect_timeout": CONNECT_SECONDS,
+    "socket_timeout": CONNECT_SECONDS,
+    "read_timeout": CONNECT_SECONDS,
+    "write_timeout": CONNECT_SECONDS,
+}
+REST_SECONDS = 2
+"""How long a broker that failed is left alone: a request may send many signals."""
 RECONNECT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
 
@@ -43,13 +57,18 @@ class Outbox(Protocol):
 class BrokerOutbox:
     """Sends messages through Celery's broker."""
 
+    def __init__(self) -> None:
+        self._try_again_at = 0.0
+
     def send(self, publications: Sequence[Publication], using: str) -> None:
         points.reached("before_publish")
         sent = 0
         try:
+            if time.monotonic() < self._try_again_at:
+                raise OperationalError("the broker did not answer a moment ago")
             with _producer(current_app) as producer:
                 for publication in publications:
-                    _send(publication, using, producer)
+                    self._send_one(publication, using, producer)
                     sent += 1
         except Exception as exc:  # any transport's own errors; nothing is lost by it
             unsent = publications[sent:]
@@ -58,8 +77,26 @@ class BrokerOutbox:
                 len(unsent),
                 exc,
             )
+            self._note_trouble()
             make_due([publication.node_id for publication in unsent], using)
         points.reached("after_publish")
+
+    def _send_one(self, publication: Publication, using: str, producer: Producer) -> None:
+        errors: tuple[type[BaseException], ...] = (OperationalError, OSError)
+        if producer.connection is not None:
+            errors += producer.connection.connection_errors
+        try:
+            _send(publication, using, producer)
+        except errors:
+            raise
+        except Exception:  # its own queue or priority; the others are none the worse
+            logger.exception("Cannot send a message for node %s", publication.node_id)
+
+    def _note_trouble(self) -> None:
+        """Leave the broker alone for a while: each of a request's signals would wait for it."""
+        now = time.monotonic()
+        if now >= self._try_again_at:
+            self._try_again_at = now + BREATHER_SECONDS
 
     def after_commit(self, function: Callable[[], None], using: str) -> None:
         transaction.on_commit(function, using=using, robust=True)

@@ -52,7 +52,8 @@ def _record(claim: Claim, ending: Ending) -> Wake:
                 )
         except StaleNode:
             if _is_recorded(claim, ending):
-                return Wake(look_at=[claim.node.pk])
+                above = claim.node.parent_id
+                return Wake(look_at=[claim.node.pk, *([above] if above else [])])
             as_claimed |= _counters_now(claim)
 
 

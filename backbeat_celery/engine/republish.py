@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
@@ -11,7 +12,7 @@ from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterR
 
 from backbeat_celery import clock
 from backbeat_celery.conf import settings
-from backbeat_celery.database import repeat
+from backbeat_celery.database import repeat, repeat_on
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import pause_due
 from backbeat_celery.engine.finish import finish
@@ -21,13 +22,27 @@ from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Outcome, Status
 from backbeat_celery.transitions import StaleNode, transition
 
+logger = logging.getLogger(__name__)
+
+MOST_BATCHES = 20
+"""Batches sent in one pass; a million timers due at once must not hold up the other repairs."""
+
 LONGEST_INTERVAL = 600.0
 """Seconds between two messages for a node that stays queued."""
 
 
 def publish_due(using: str, batch: int) -> int:
     """Send a message for each node whose time for one has come; give how many were seen to."""
-    rows = repeat(lambda: _take_due(using, batch), using=using)
+    done = 0
+    for _ in range(MOST_BATCHES):
+        rows = repeat(lambda: _take_due(using, batch), using=using)
+        done += _see_to(rows, using)
+        if len(rows) < batch:
+            break
+    return done
+
+
+def _see_to(rows: Iterable[Node], using: str) -> int:
     done = 0
     messages = []
     for row in rows:
@@ -81,16 +96,17 @@ def _settle(row: Node, using: str) -> int:
         if row.is_paused:
             pause_due(row)
         else:
-            advance(
-                repeat(
-                    lambda: finish(row, outcome=Outcome.SUCCEEDED, reason="flag is due"),
-                    using=using,
-                ),
-                using,
-            )
+            advance(repeat_on(row, _complete_flag, using=using), using)
     except StaleNode:
         return 0
+    except Exception:  # the messages of the other rows still have to be sent
+        logger.exception("Cannot settle node %s", row.pk, extra={"node_id": row.pk})
+        return 0
     return 1
+
+
+def _complete_flag(flag: Node) -> Wake:
+    return finish(flag, outcome=Outcome.SUCCEEDED, reason="flag is due")
 
 
 def requeue(node: Node) -> Wake:

@@ -11,14 +11,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet
 
 from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
-from backbeat_celery.database import repeat
+from backbeat_celery.database import repeat_on
 from backbeat_celery.engine.advance import advance, look
 from backbeat_celery.engine.cancel import cancel_row
 from backbeat_celery.engine.children import is_barrier_clear, open_ready
@@ -34,6 +35,7 @@ from backbeat_celery.states import AttemptOutcome, Status
 from backbeat_celery.transitions import StaleNode, transition
 
 logger = logging.getLogger(__name__)
+M = TypeVar("M", bound=Model)
 
 BATCH = 500
 """Rows mended in one pass of one condition; the rest follows in the next pass."""
@@ -56,7 +58,10 @@ class Sweep:
         counts: Counter[str] = Counter()
         for name, step in self._steps().items():
             points.reached(f"sweep_{name}")
-            counts[name] = step()
+            try:
+                counts[name] = step()
+            except Exception:
+                logger.exception("Sweeping %s: %s goes wrong", self.using, name)
         mended = +counts
         if mended:
             logger.info("Swept %s: %s", self.using, dict(mended))
@@ -83,7 +88,7 @@ class Sweep:
         mended = 0
         for row in rows:
             try:
-                wake = repeat(lambda row=row: mend(row), using=self.using)  # type: ignore[misc]
+                wake = repeat_on(row, mend, using=self.using)
                 advance(wake, self.using)
                 mended += 1
             except StaleNode:
@@ -109,10 +114,11 @@ class Sweep:
         return self._nodes().filter(Exists(going_on), status=Status.PAUSED)[:BATCH]
 
     def _below_canceled(self) -> list[Node]:
-        rows = self._walk("below_canceled", self._nodes().select_related("parent"))
-        return [row for row in rows if row.parent and row.parent.status == Status.CANCELED]
+        unfinished = self._nodes().without_payload().annotate(above=F("parent__status"))
+        rows = self._walk("below_canceled", unfinished)
+        return [row for row in rows if vars(row)["above"] == Status.CANCELED]
 
-    def _walk(self, name: str, rows: NodeQuerySet) -> Iterator[Node]:
+    def _walk(self, name: str, rows: QuerySet[M]) -> Iterator[M]:
         """Go through rows in order of their ids, a batch at a time.
 
         What does not fit into a part of the interval is gone through in the next pass.
@@ -133,7 +139,7 @@ class Sweep:
         closed = Workflow.objects.using(self.using).filter(
             unfinished=True, closed_at__isnull=False
         )
-        done += closed.values_list("pk", flat=True)[:BATCH]
+        done += [workflow.pk for workflow in self._walk("closed", closed)]
         return self._look_at(done)
 
     def _open_barriers(self) -> int:

@@ -244,7 +244,14 @@ class Simulation:
         is_end = self._death == "in_handler" and name == "after_handler"
         if name == self._death or is_end:
             self._death = None
+            self._silence_hooks()
             raise WorkerDied(name)
+
+    def _silence_hooks(self) -> None:
+        """Celery sends task_postrun even so; a dead worker has no hooks."""
+        task = self._app.current_task
+        if task is not None and (run := run_of(task.request)) is not None:
+            run.take_wake()
 
     def _note_call(self) -> None:
         task = self._app.current_task

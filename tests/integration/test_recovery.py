@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from backbeat_celery import current_node, signal
+from backbeat_celery.engine import hints
+from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.models import Node
 from backbeat_celery.points import WorkerDied
@@ -216,3 +219,33 @@ def test_one_bad_row_does_not_stop_the_sweep(sim):
     sim.advance(minutes=1)
     good.refresh_from_db()
     assert good.status == "complete"
+
+
+def test_after_a_death_behind_the_record_only_the_sweep_goes_on(sim):
+    node = signal(workflows.tree.s({"spawn": [{}]}), subject="camera")
+    sim.step()
+    sim.kill_next("after_record")
+    sim.run()
+    node.refresh_from_db()
+    assert node.status == "waiting"
+    sim.sweep()
+    node.refresh_from_db()
+    assert node.status == "complete"
+
+
+def test_a_step_of_the_sweep_that_fails_does_not_stop_the_others(sim, monkeypatch):
+    node = signal(workflows.done.s(), subject="camera")
+    sim.lose_messages()
+    monkeypatch.setattr(Sweep, "_expired", lambda self: 1 / 0)
+    sim.advance(minutes=2)
+    node.refresh_from_db()
+    assert node.status == "complete"
+
+
+def test_a_forged_message_for_an_unknown_task_wastes_nothing(sim):
+    node = signal(workflows.done.s(), subject="camera", delay=24 * 3600)
+    forged = NodeMessage(node.pk, "no.such.task", 1, "default", uuid4())
+    hints.unknown_task(forged)
+    sim.advance(hours=23)
+    node.refresh_from_db()
+    assert node.status == "queued"

@@ -131,6 +131,17 @@ def test_hooks_of_the_author_are_called_with_the_nodes_arguments(send, register,
 
 
 @pytest.mark.parametrize("base", [Task, NodeTask])
+def test_what_an_authors_before_start_raises_is_a_failure_with_its_retries(send, register, base):
+    def before_start(self, task_id, args, kwargs):
+        raise RuntimeError("not today")
+
+    node = send(register(base, run=lambda self: None, before_start=before_start).s())
+    assert node.status == "retrying"
+    assert (node.retries, node.lost_attempts) == (1, 0)
+    assert "not today" in node.error
+
+
+@pytest.mark.parametrize("base", [Task, NodeTask])
 def test_a_hook_for_failure_is_called_at_the_end_and_one_for_retry_before(
     sim, send, register, base
 ):

@@ -130,3 +130,10 @@ def test_metadata_too_deep_for_a_database_is_refused_clearly(sim, depth):
         assert not Node.objects.exists()
     else:
         assert Node.objects.get(pk=node.pk).metadata == deep
+
+
+def test_kombus_own_mark_in_somebodys_data_is_refused_before_it_is_stored(sim):
+    mark = {"__type__": "nobody knows", "__value__": 1}
+    with pytest.raises(BadPayload):
+        signal(workflows.done.s({"from a webhook": mark}), subject="camera")
+    assert not Node.objects.exists()
