@@ -57,10 +57,7 @@ def finish(
             Workflow.objects.using(using).filter(pk=node.workflow_id).update(unfinished=None)
         wake.ended(node)
         if parent is not None:
-            opened = open_ready(parent, node.seq, now)
-            if parent.pk not in opened.look_at:
-                # Something that counts was queued just now, so the parent goes on waiting.
-                wake.look_at.remove(parent.pk)
-            opened.look_at.clear()
-            wake += opened
+            # Where something that counts is queued now, the parent goes on waiting: no look.
+            wake.look_at.clear()
+            wake += open_ready(parent, node.seq, now)
     return wake

@@ -56,6 +56,23 @@ def fan_out(width: int, seconds: float = 0) -> int:
     return width
 
 
+@node_task(default_retry_delay=1, retry_jitter=False)
+def purchase(camera: int) -> int:
+    """Take the money; the card is declined the first time."""
+    note("start", label="purchase")
+    if current_node().attempt == 1:
+        raise RuntimeError("card declined")
+    current_node().spawn(successful_purchase.s(camera))
+    return camera
+
+
+@node_task
+def successful_purchase(camera: int) -> None:
+    note("start", label="successful purchase")
+    current_node().spawn(step.s(f"notify customer {camera}"), mode="non_blocking")
+    current_node().spawn(step.s(f"notify fulfillment {camera}"), mode="non_blocking")
+
+
 @node_task
 def chain(length: int) -> int:
     """Spawn blocking children, one after the other."""

@@ -8,6 +8,17 @@ from tests.real import handlers
 from tests.waiting import until
 
 
+def test_a_declined_purchase_is_retried_and_both_are_notified(worker, log, finished):
+    node = finished(signal(handlers.purchase.s(703), subject="camera"))
+    assert [a.outcome for a in node.attempts] == ["failed", "succeeded"]
+    assert node.retries == 1
+    labels = log.labels()
+    assert labels[:3] == ["purchase", "purchase", "successful purchase"]
+    assert sorted(labels[3:]) == ["notify customer 703", "notify fulfillment 703"]
+    tree = Node.objects.filter(workflow=node.workflow, parent__isnull=False)
+    assert set(tree.values_list("status", flat=True)) == {"complete"}
+
+
 def test_hundred_signals_run_one_tree_at_a_time_while_another_overtakes(worker, log, finished):
     options = {"subject": "camera", "name": "w"}
     first = signal_many([(handlers.step.s(f"s{n}"), options) for n in range(100)])
