@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core import checks
 from django.db import connections
 
@@ -53,6 +54,9 @@ def _check_together() -> list[checks.CheckMessage]:
                 id="backbeat_celery.W001",
             )
         )
+    if not django_settings.USE_TZ:
+        message = "USE_TZ is off, but the times of nodes have time zones."
+        messages.append(_error("E007", message, "Set USE_TZ = True."))
     for alias in settings.databases:
         if alias not in connections:
             message = f"BACKBEAT['DATABASES'] names {alias!r}, which DATABASES does not have."

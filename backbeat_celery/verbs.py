@@ -128,6 +128,8 @@ def add_child(
             row, now = lock_node(parent.pk, using)
             if row.is_finished:
                 raise NodeFinished(row.status, "add_child", row.pk, "Add it to a node above.")
+            if row.is_root:
+                row.workflow.refuse_if_closed()
             if known := _child_with_key(row, spec.key):
                 return known
             node, wake = _append(row, spec, spec.key, now)

@@ -53,6 +53,7 @@ def look(node_id: UUID, using: str) -> Wake:
     """
 
     def once() -> Wake:
+        wake = Wake()
         while True:
             node = (
                 Node.objects.using(using)
@@ -64,8 +65,8 @@ def look(node_id: UUID, using: str) -> Wake:
             )
             points.reached("looked")
             if node is None or node.status != Status.WAITING:
-                return Wake()
-            wake = _open_barrier(node)
+                return wake
+            wake += _open_barrier(node)
             is_open = node.has_open_child
             if is_open or has_open_link(node) or not _may_complete(node):
                 return wake

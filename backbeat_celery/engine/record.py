@@ -69,7 +69,10 @@ def _is_recorded(claim: Claim, ending: Ending) -> bool:
 
 def _counters_now(claim: Claim) -> dict[str, Any]:
     """Read the counters again: a child or a link was added, or the attempt is not ours."""
-    row = Node.objects.using(claim.using).filter(pk=claim.node.pk).first()
+    with transaction.atomic(using=claim.using):
+        # Locked, since only a locking read sees the newest row in a frozen snapshot.
+        rows = Node.objects.using(claim.using).filter(pk=claim.node.pk)
+        row = rows.without_payload().locked().first()
     if row is None or row.status != Status.RUNNING or row.claim_id != claim.claim_id:
         status = row.status if row else "deleted"
         raise StaleAttempt(status, f"report of attempt {claim.node.attempt}", claim.node.pk)

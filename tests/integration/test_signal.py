@@ -12,6 +12,7 @@ from backbeat_celery import Mode, signal, signal_many
 from backbeat_celery.exceptions import InvalidTransition, LinkCycle, WorkflowClosed
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.testing import Simulation
+from backbeat_celery.verbs import add_child
 from tests import workflows
 
 
@@ -234,3 +235,10 @@ def test_two_links_that_wait_for_each_other_are_a_cycle(sim):
     with pytest.raises(LinkCycle):
         signal(workflows.done.s(), subject="c", link=a)
     assert Link.objects.count() == 2
+
+
+def test_a_closed_workflow_takes_no_child_of_its_root_either(sim):
+    node = signal(workflows.done.s(), subject="camera", delay=60)
+    Workflow.objects.update(closed_at=sim.now)
+    with pytest.raises(WorkflowClosed):
+        add_child(node.workflow.root, workflows.done.s())

@@ -135,3 +135,24 @@ def test_sqlite_that_begins_deferred_is_warned_of(monkeypatch, options, ids):
 
 def test_databases_are_left_alone_unless_asked_for():
     assert checks.check_databases() == []
+
+
+def test_times_without_zones_are_refused(settings):
+    settings.USE_TZ = False
+    [message] = checks.check_settings()
+    assert message.id == "backbeat_celery.E007"
+
+
+@pytest.mark.parametrize(
+    ("level", "ids"),
+    [
+        ("read committed", []),  # Django's default
+        ("repeatable read", ["backbeat_celery.E006"]),
+        (None, ["backbeat_celery.E006"]),  # the server's, which is repeatable read
+    ],
+)
+def test_mysql_at_another_isolation_level_is_refused(monkeypatch, level, ids):
+    monkeypatch.setattr(connections["default"], "vendor", "mysql")
+    monkeypatch.setattr(connections["default"], "isolation_level", level, raising=False)
+    messages = checks.check_databases(databases=["default"])
+    assert [message.id for message in messages] == ids
