@@ -71,8 +71,10 @@ def look(node_id: UUID, using: str) -> Wake:
             if is_open or has_open_link(node) or not _may_complete(node):
                 return wake
             try:
-                # A child or a link added since the look has raised next_seq.
-                wake += finish(node, outcome=Outcome.SUCCEEDED, guard=Q(next_seq=node.next_seq))
+                with transaction.atomic(using=using):
+                    # A child or a link added since the look has raised next_seq.
+                    unchanged = Q(next_seq=node.next_seq)
+                    wake += finish(node, outcome=Outcome.SUCCEEDED, guard=unchanged)
             except StaleNode:
                 continue
             return wake

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery.engine.children import open_ready
@@ -32,32 +31,31 @@ def finish(
     claimed_from: str = "",
     **values: Any,
 ) -> Wake:
-    """Complete a node and queue the siblings that it held back, in one transaction.
+    """Complete a node and queue the siblings that it held back, in the caller's transaction.
 
-    Raises StaleNode, with nothing written, when the row is no longer as it was read.
+    Raises StaleNode when the row is no longer as it was read; the caller rolls back.
     """
     using = node.alias
     wake = Wake()
-    with transaction.atomic(using=using):
-        parent = None
-        if node.is_blocking and node.parent_id is not None:
-            # Ancestors are locked before descendants, here as everywhere.
-            parent, now = lock_node(node.parent_id, using)
-        transition(
-            node,
-            Status.COMPLETE,
-            reason=reason,
-            actor=actor,
-            guard=guard,
-            claimed_from=claimed_from,
-            outcome=outcome,
-            **values,
-        )
-        if node.is_root:
-            Workflow.objects.using(using).filter(pk=node.workflow_id).update(unfinished=None)
-        wake.ended(node)
-        if parent is not None:
-            # Where something that counts is queued now, the parent goes on waiting: no look.
-            wake.look_at.clear()
-            wake += open_ready(parent, node.seq, now)
+    parent = None
+    if node.is_blocking and node.parent_id is not None:
+        # Ancestors are locked before descendants, here as everywhere.
+        parent, now = lock_node(node.parent_id, using)
+    transition(
+        node,
+        Status.COMPLETE,
+        reason=reason,
+        actor=actor,
+        guard=guard,
+        claimed_from=claimed_from,
+        outcome=outcome,
+        **values,
+    )
+    if node.is_root:
+        Workflow.objects.using(using).filter(pk=node.workflow_id).update(unfinished=None)
+    wake.ended(node)
+    if parent is not None:
+        # Where something that counts is queued now, the parent goes on waiting: no look.
+        wake.look_at.clear()
+        wake += open_ready(parent, node.seq, now)
     return wake

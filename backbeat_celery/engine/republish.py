@@ -106,7 +106,8 @@ def _settle(row: Node, using: str) -> int:
 
 
 def _complete_flag(flag: Node) -> Wake:
-    return finish(flag, outcome=Outcome.SUCCEEDED, reason="flag is due")
+    with transaction.atomic(using=flag.alias):
+        return finish(flag, outcome=Outcome.SUCCEEDED, reason="flag is due")
 
 
 def requeue(node: Node) -> Wake:
