@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _history = late("backbeat_celery.tree", "history")
 _attempts = late("backbeat_celery.tree", "attempts")
+_add_child = late("backbeat_celery.verbs", "add_child")
 
 # The indexes below are conditioned on columns that no guarded UPDATE names: PostgreSQL, when
 # its statistics lag behind, takes a partial index that it may use for small, and then reads
@@ -176,6 +177,14 @@ class Node(models.Model):
         """Every attempt in order, the running one included."""
         rows: list[Attempt] = _attempts(self)
         return rows
+
+    def add_child(self, signature: Any, **options: Any) -> Node:
+        """Add a child from outside and have it waited for; takes the options of `spawn`.
+
+        Raises NodeFinished if this node is finished.
+        """
+        child: Node = _add_child(self, signature, **options)
+        return child
 
 
 class Link(models.Model):

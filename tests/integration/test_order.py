@@ -131,7 +131,7 @@ def test_a_child_does_not_start_before_its_time(sim, run_tree, delay):
 
 def test_child_added_from_outside_is_waited_for(sim, run_tree):
     node = run_tree({**PARALLEL, **SOON})
-    child = add_child(node, workflows.done.s("late"), mode=Mode.NON_BLOCKING)
+    child = node.add_child(workflows.done.s("late"), mode=Mode.NON_BLOCKING)
     assert child.status == "queued"
     sim.advance(seconds=61)
     node.refresh_from_db()
