@@ -7,7 +7,6 @@ hand work to a thread.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 from uuid import uuid4
 
@@ -21,8 +20,6 @@ from backbeat_celery.celery.shutdown import note_shutdown, note_start
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.late import late
-
-logger = logging.getLogger(__name__)
 
 # Only a worker needs what a worker is made of.
 _prepare = late("backbeat_celery.celery.worker", "prepare")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from django.db.models import Q
@@ -18,8 +17,6 @@ from backbeat_celery.models import Node
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import CLAIMABLE, Status
 from backbeat_celery.transitions import StaleNode
-
-logger = logging.getLogger(__name__)
 
 
 def died(message: NodeMessage) -> None:
