@@ -72,7 +72,9 @@ class Run:
         self.claim = taken
         self.is_started = False
         self.before_handler: Callable[..., Any] | None = None
-        self._handler: Callable[..., Any] = task.run
+        # `run` of a task with autoretry_for is a wrapper that retries through the broker;
+        # every failure of a node is retried through its row instead.
+        self._handler: Callable[..., Any] = getattr(task, "_orig_run", task.run)
         self._asked: Retry | None = None
         self._wake: Wake | None = None
 
@@ -87,10 +89,7 @@ class Run:
         `own_call` is the `__call__` that the task's author wrote around the handler.
         """
         self.is_started = True
-        # `run` of a task with autoretry_for is a wrapper that retries through the broker;
-        # every failure of a node is retried through its row instead.
-        handler: Callable[..., Any] = getattr(self.task, "_orig_run", self.task.run)
-        self._handler = own_call or handler
+        self._handler = own_call or self._handler
         try:
             with entered(RunningNode(self.claim)):
                 call = self._call_atomic if self.claim.policy.atomic else self._call

@@ -141,7 +141,7 @@ def open_ready(parent: Node, floor: int, now: datetime) -> Wake:
     while True:
         rows = list(_turn(parent, floor))
         barrier = rows.pop() if rows and rows[-1].barrier else None
-        if barrier is not None and _is_clear_before(barrier):
+        if barrier is not None and _is_clear_before(parent, barrier.seq):
             rows.append(barrier)
             move_barrier(parent, barrier.seq)
         flags = [row for row in rows if row.is_flag and is_due(row.fires_at, now)]
@@ -170,8 +170,8 @@ def has_counting_before(parent: Node) -> bool:
 
 
 def is_barrier_clear(parent: Node) -> bool:
-    """Tell whether nothing that counts is unfinished before the parent's next barrier."""
-    return not _awaited(parent).counting().filter(seq__lt=parent.next_barrier).exists()
+    """Tell whether a parent has a barrier with nothing that counts unfinished before it."""
+    return parent.next_barrier is not None and _is_clear_before(parent, parent.next_barrier)
 
 
 def _children(parent: Node) -> NodeQuerySet:
@@ -196,9 +196,9 @@ def _is_paused(parent: Node) -> bool:
     return workflows.filter(paused_at__isnull=False).exists()
 
 
-def _is_clear_before(barrier: Node) -> bool:
-    siblings = Node.objects.using(barrier.alias).filter(awaited_by=barrier.parent_id)
-    return not siblings.counting().filter(seq__lt=barrier.seq).exists()
+def _is_clear_before(parent: Node, seq: int) -> bool:
+    # The mode, which all awaited children have, stands before seq in the index.
+    return not _awaited(parent).counting().filter(seq__lt=seq).exists()
 
 
 def move_barrier(parent: Node, seq: int) -> None:

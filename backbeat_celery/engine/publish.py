@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID, uuid4
 
 from celery import Celery, current_app
@@ -137,10 +137,7 @@ def _producer(app: Celery) -> Iterator[Producer]:
     connection: Connection = app.connection_for_write(connect_timeout=CONNECT_SECONDS)
     if connection.transport_cls not in {"sqla", "sqlalchemy"}:
         # kombu's SQLAlchemy transport hands unknown options on to create_engine(), which fails.
-        options: dict[str, Any] = {**app.conf.broker_transport_options, **GIVE_UP_SOON}
-        connection = app.connection_for_write(
-            connect_timeout=CONNECT_SECONDS, transport_options=options
-        )
+        connection.transport_options = {**(connection.transport_options or {}), **GIVE_UP_SOON}
     with pools.producers[connection].acquire(block=True, timeout=CONNECT_SECONDS) as producer:
         yield producer
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from backbeat_celery import signal
+from backbeat_celery.models import Node
+from backbeat_celery.testing import Simulation
 from tests import workflows
 
 
@@ -22,3 +25,16 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setitem(workflows.scripts, name, function)
 
     return write
+
+
+@pytest.fixture
+def send(sim: Simulation) -> Callable[..., Node]:
+    """Signal a task and run what is due."""
+
+    def signal_and_run(task: Any, **options: Any) -> Node:
+        node = signal(task, subject="camera", **options)
+        sim.run()
+        node.refresh_from_db()
+        return node
+
+    return signal_and_run

@@ -9,19 +9,6 @@ from backbeat_celery import current_node, signal
 from tests import workflows
 
 
-@pytest.fixture
-def send(sim):
-    """Signal a task and run what is due."""
-
-    def signal_and_run(task, **options):
-        node = signal(task, subject="camera", **options)
-        sim.run()
-        node.refresh_from_db()
-        return node
-
-    return signal_and_run
-
-
 def test_ignore_completes_without_a_result(send):
     node = send(workflows.ignoring)
     assert (node.status, node.outcome, node.result) == ("complete", "succeeded", None)

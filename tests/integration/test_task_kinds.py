@@ -9,7 +9,7 @@ import uuid
 import pytest
 from celery import Task, current_app, shared_task, signature
 
-from backbeat_celery import NodeTask, current_node, node_task, signal
+from backbeat_celery import NodeTask, current_node, node_task
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.exceptions import NotInNode
 from backbeat_celery.models import Node
@@ -33,19 +33,6 @@ def register(monkeypatch):
     yield add
     for name in names:
         current_app.tasks.pop(name)
-
-
-@pytest.fixture
-def send(sim):
-    """Signal a task and run what is due."""
-
-    def signal_and_run(task, **options):
-        node = signal(task, subject="camera", **options)
-        sim.run()
-        node.refresh_from_db()
-        return node
-
-    return signal_and_run
 
 
 @pytest.mark.parametrize(

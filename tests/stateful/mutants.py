@@ -38,7 +38,7 @@ def believes_stale_attempts(patch: pytest.MonkeyPatch) -> None:
 
 
 def opens_barriers_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(children, "_is_clear_before", lambda barrier: True)
+    patch.setattr(children, "_is_clear_before", lambda parent, seq: True)
 
 
 def adds_behind_nothing(patch: pytest.MonkeyPatch) -> None:
