@@ -72,8 +72,14 @@ def signal_many(signals: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Node]:
     Each item is a signature and the options of `signal`. Nodes come back in the same order.
     """
     checked = []
-    for position, (signature, given) in enumerate(signals, start=1):
-        options = dict(given)
+    for position, item in enumerate(signals, start=1):
+        try:
+            signature, given = item
+            options = dict(given)
+        except (TypeError, ValueError) as exc:
+            raise BadInput(
+                f"Signal number {position} is not a pair of a signature and its options."
+            ) from exc
         if "subject" not in options:
             raise BadInput(f"Signal number {position} has no subject.")
         where = [options.pop(name, None) for name in ("subject", "name", "link", "using")]

@@ -10,7 +10,8 @@ class BackbeatConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from backbeat_celery import checks  # noqa: F401  (registers itself)
+        from backbeat_celery import checks, mail  # noqa: F401  (checks registers itself)
         from backbeat_celery.celery import hooks
 
         hooks.connect()
+        mail.connect()

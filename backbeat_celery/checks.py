@@ -34,7 +34,9 @@ def _problem(option: Option, value: Any) -> str:
     number: Any = value
     if value is None and option.nullable:
         return ""
-    if isinstance(value, bool) or not isinstance(value, option.kinds):
+    # A bool is an int to Python, and a mistake here unless a bool is what is wanted.
+    is_misplaced = isinstance(value, bool) and bool not in option.kinds
+    if is_misplaced or not isinstance(value, option.kinds):
         names = " or ".join(kind.__name__ for kind in option.kinds)
         return f"is {value!r}, but must be {names}{' or None' if option.nullable else ''}"
     if isinstance(value, float) and value == float("inf"):
@@ -52,6 +54,14 @@ def _check_together() -> list[checks.CheckMessage]:
                 "BACKBEAT['SWEEP_INTERVAL'] is longer than BACKBEAT['LEASE'].",
                 hint="A dead worker's nodes wait for the sweep; make it a fraction of the lease.",
                 id="backbeat_celery.W001",
+            )
+        )
+    if settings.mail_admins and not django_settings.ADMINS:
+        messages.append(
+            checks.Warning(
+                "BACKBEAT['MAIL_ADMINS'] is on, but ADMINS is empty.",
+                hint="Name the recipients in ADMINS, and the sender in SERVER_EMAIL.",
+                id="backbeat_celery.W004",
             )
         )
     if not django_settings.USE_TZ:

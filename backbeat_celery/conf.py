@@ -1,7 +1,8 @@
 """The settings: one dictionary `BACKBEAT` in the Django settings.
 
-Each property reads its key on each access, so that overriding settings works in tests.
-`checks.py` tells at start what is wrong with a value; here values are taken as they are.
+Each property reads its key on each access, so that overriding settings works in tests; only
+where Django keeps the dictionary is remembered. `checks.py` tells at start what is wrong with a
+value; here values are taken as they are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.signals import setting_changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ OPTIONS: Mapping[str, Option] = {
     "RETENTION": Option(90, (int, float), "Days that finished workflows are kept.", 0),
     "KEY_RETENTION": Option(90, (int, float), "Days that idempotency keys are kept.", 0),
     "REDACT": Option((), (list, tuple, set, frozenset), "Keyword arguments that are not shown."),
+    "MAIL_ADMINS": Option(False, (bool,), "Whether ADMINS get a mail when a node fails."),
     "DATABASES": Option(
         (), (list, tuple), "Aliases to sweep; empty: the one that the router names for nodes."
     ),
@@ -66,11 +69,20 @@ OPTIONS: Mapping[str, Option] = {
 class Settings:
     """Typed access to `BACKBEAT`."""
 
+    def __init__(self) -> None:
+        self._values: Mapping[str, Any] | None = None
+        # Django's own settings are changed in tests by what sends this.
+        setting_changed.connect(self._forget, weak=False)
+
+    def _forget(self, **_: Any) -> None:
+        self._values = None
+
     @property
     def user_values(self) -> Mapping[str, Any]:
         """What the project has set, as it stands in its settings module."""
-        values: Mapping[str, Any] = getattr(django_settings, "BACKBEAT", {})
-        return values
+        if self._values is None:
+            self._values = getattr(django_settings, "BACKBEAT", {})
+        return self._values
 
     def _get(self, key: str) -> Any:
         return self.user_values.get(key, OPTIONS[key].default)
@@ -118,8 +130,20 @@ class Settings:
         return int(self._get("MAX_PAYLOAD"))
 
     @property
+    def retention(self) -> float:
+        return float(self._get("RETENTION"))
+
+    @property
+    def key_retention(self) -> float:
+        return float(self._get("KEY_RETENTION"))
+
+    @property
     def redact(self) -> frozenset[str]:
         return frozenset(self._get("REDACT"))
+
+    @property
+    def mail_admins(self) -> bool:
+        return bool(self._get("MAIL_ADMINS"))
 
     @property
     def databases(self) -> Sequence[str]:

@@ -47,8 +47,17 @@ class CurrentNode(Protocol):
     @property
     def metadata(self) -> dict[str, Any]: ...
 
+    def completion_token(self) -> str:
+        """Give a signed token with which anybody may report this attempt's outcome, once."""
+
     def is_wanted(self) -> bool:
         """Tell whether this attempt's outcome would still be accepted: one query."""
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell how far this attempt is; cheap enough to call for each item of a loop.
+
+        At most about one call a second is written to `Node.progress`. Raises BadInput.
+        """
 
     def spawn(
         self,

@@ -30,7 +30,13 @@ def is_conflict(exc: BaseException) -> bool:
     return "database is locked" in str(exc) or "table is locked" in str(exc)
 
 
-def repeat_on(instance: M, work: Callable[[M], T], *, using: str) -> T:
+def is_broken(raw: object, using: str) -> bool:
+    """Tell whether the connection `raw` was lost: what failed on it is nobody's fault."""
+    connection = connections[using]
+    return connection.connection is not raw or not connection.is_usable()
+
+
+def repeat_on(instance: M, work: Callable[[M], T], *, using: str, outage: bool = False) -> T:
     """Repeat a step that changes a model instance; each try begins with it as it was read."""
     as_read = dict(vars(instance))
 
@@ -38,7 +44,7 @@ def repeat_on(instance: M, work: Callable[[M], T], *, using: str) -> T:
         vars(instance).update(as_read)
         return work(instance)
 
-    return repeat(once, using=using)
+    return repeat(once, using=using, outage=outage)
 
 
 def repeat(work: Callable[[], T], *, using: str, outage: bool = False) -> T:

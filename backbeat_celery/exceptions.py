@@ -12,6 +12,7 @@ BackbeatError
     ├── BadPayload         JSON cannot carry it, or it is too large
     ├── BadTime            not a time, without time zone, or given twice
     ├── BadMode            a mode that does not exist or does not fit
+    ├── BadToken           a completion token that we did not sign, or that is too old
     ├── UnknownTask        no task of that name is registered
     └── UnsupportedOption  a signature option that a node cannot honour
 """
@@ -20,6 +21,17 @@ from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
+
+LONGEST_QUOTE = 200
+
+
+def shown(value: object) -> str:
+    """Quote a value that was handed in: not too long, and whatever its own repr does."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"<{type(value).__name__} without a repr>"
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
 
 
 class BackbeatError(Exception):
@@ -85,6 +97,10 @@ class BadTime(BadInput):
 
 class BadMode(BadInput):
     """A mode is one of blocking, non_blocking and fire_and_forget."""
+
+
+class BadToken(BadInput):
+    """This is not a completion token of ours, or it is too old."""
 
 
 class UnknownTask(BadInput):

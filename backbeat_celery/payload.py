@@ -15,7 +15,7 @@ DEEPEST = 30
 """Levels of metadata; MariaDB reads 32 levels of JSON."""
 
 
-def encode(value: Any, what: str = "value") -> str:
+def encode(value: Any, what: str = "value", spare: int = 0) -> str:
     """Encode `value` as JSON text; dates, UUIDs and decimals survive the way back.
 
     Raises BadPayload, naming `what`, when JSON cannot carry it or it exceeds MAX_PAYLOAD.
@@ -29,7 +29,7 @@ def encode(value: Any, what: str = "value") -> str:
             f"{what} cannot be stored as JSON: {exc}. Pass plain data, such as a primary key, "
             "and load the object in the handler."
         ) from exc
-    if len(text) > settings.max_payload:
+    if len(text) > settings.max_payload + spare:
         raise BadPayload(
             f"{what} takes {len(text)} bytes as JSON, more than BACKBEAT['MAX_PAYLOAD'] = "
             f"{settings.max_payload}. Store it elsewhere and pass a reference."

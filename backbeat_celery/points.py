@@ -18,6 +18,7 @@ def _nothing(name: str) -> None:
 
 
 _observer: Callable[[str], None] = _nothing
+_is_inside = False
 
 
 def reached(name: str) -> None:
@@ -25,12 +26,25 @@ def reached(name: str) -> None:
     _observer(name)
 
 
+def are_watched_inside() -> bool:
+    """Tell whether somebody is to be told of points within a transaction, before its commit.
+
+    What is sent to the database in one piece passes such points only when it is done.
+    """
+    return _is_inside
+
+
 @contextmanager
-def watched(observer: Callable[[str], None]) -> Iterator[None]:
-    """Call `observer` with the name of each point reached, in any thread of this process."""
-    global _observer
-    previous, _observer = _observer, observer
+def watched(observer: Callable[[str], None], *, inside: bool = True) -> Iterator[None]:
+    """Call `observer` with the name of each point reached, in any thread of this process.
+
+    `inside`: transactions are made statement by statement, so that the points within them
+    are reached there.
+    """
+    global _observer, _is_inside
+    previous = _observer, _is_inside
+    _observer, _is_inside = observer, inside
     try:
         yield
     finally:
-        _observer = previous
+        _observer, _is_inside = previous

@@ -29,6 +29,8 @@ class Policy:
     quiet: tuple[type[BaseException], ...]
     timeout: float | None
     atomic: bool
+    rescue: str = ""
+    """The name of the task that is called once when retries are exhausted."""
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after failure number `failures`, counted from 1."""
@@ -65,7 +67,14 @@ def policy_of(task: Task[Any, Any]) -> Policy:
         quiet=tuple(task.throws or ()),
         timeout=getattr(task, "timeout", settings.default_timeout),
         atomic=bool(getattr(task, "atomic", False)),
+        rescue=rescue_name(task),
     )
+
+
+def rescue_name(task: Task[Any, Any]) -> str:
+    """The name of a task's rescue, which is given as a task or by name; empty if it has none."""
+    rescue = getattr(task, "rescue", None) or ""
+    return rescue if isinstance(rescue, str) else str(rescue.name)
 
 
 def _own(task: Task[Any, Any], name: str, default: Any) -> Any:

@@ -21,8 +21,10 @@ from backbeat_celery.exceptions import (
     BadTime,
     UnknownTask,
     UnsupportedOption,
+    shown,
 )
 from backbeat_celery.ids import uuid7
+from backbeat_celery.policy import rescue_name
 from backbeat_celery.states import Mode
 
 MESSAGE_OPTIONS = frozenset(
@@ -34,6 +36,7 @@ CANVAS = {"celery.map": "map", "celery.starmap": "starmap", "celery.chunks": "ch
 IGNORED_OPTIONS = frozenset({"ignore_result", "add_to_parent"})
 TIME_OPTIONS = frozenset({"countdown", "eta"})
 MAX_NAME = 255
+LARGEST_BUNDLE = 1000
 LONGEST_DELAY = timedelta(days=365 * 100).total_seconds()
 
 
@@ -52,6 +55,8 @@ class NodeSpec:
     key: str | None = None
     fires_at: datetime | None = None
     delay: float | None = None
+    remote: bool = False
+    awaits_completion: bool = False
     id: UUID = field(default_factory=uuid7)
 
     def due_at(self, now: datetime) -> datetime | None:
@@ -74,27 +79,30 @@ def task_spec(
 
     Raises a BadInput for whatever of it cannot be used.
     """
-    task, args, kwargs, options = _unpack(signature)
-    _check_task(task)
+    name, task, args, kwargs, options = _unpack(signature)
+    if task is not None:
+        _check_task(task)
     options = dict(options)
     times = {name: options.pop(name) for name in TIME_OPTIONS & options.keys()}
-    fires_at, delay = _check_times(task.name, fires_at, delay, times)
-    _check_call(task, args, kwargs)
+    fires_at, delay = _check_times(name, fires_at, delay, times)
+    _check_call(name, task, args, kwargs)
     if mode is None:
         mode = getattr(task, "mode", None) or default_mode
     mode = check_mode(mode, barrier)
     return NodeSpec(
-        task=task.name,
-        name=task.name,
+        task=name,
+        name=name,
         mode=mode,
         barrier=barrier,
         args=args,
         kwargs=kwargs,
-        options=_check_options(task.name, options),
+        options=_check_options(name, options),
         metadata=payload.check_metadata(metadata),
         key=check_key(key),
         fires_at=fires_at,
         delay=delay,
+        remote=task is None,
+        awaits_completion=bool(getattr(task, "awaits_completion", False)),
     )
 
 
@@ -135,9 +143,9 @@ def check_mode(mode: Mode | str, barrier: bool) -> Mode:
     """Give the mode, or raise BadMode."""
     try:
         mode = Mode(mode)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter from quoting it
         choices = ", ".join(Mode.values)
-        raise BadMode(f"There is no mode {mode!r}; choose one of {choices}.") from None
+        raise BadMode(f"There is no mode {shown(mode)}; choose one of {choices}.") from None
     if barrier and mode != Mode.BLOCKING:
         raise BadMode(f"A barrier is blocking by nature; {mode.value!r} does not fit.")
     return mode
@@ -154,9 +162,10 @@ def check_key(key: str | None) -> str | None:
 
 def _unpack(
     signature: Any,
-) -> tuple[Task[Any, Any], list[Any], dict[str, Any], Mapping[str, Any]]:
+) -> tuple[str, Task[Any, Any] | None, list[Any], dict[str, Any], Mapping[str, Any]]:
+    """Take a signature apart; it has no task if only another code base knows that."""
     if isinstance(signature, Task):
-        return signature, [], {}, {}
+        return signature.name, signature, [], {}, {}
     if not isinstance(signature, Signature):
         raise BadInput(
             f"Pass a task or its signature, such as task.s(...), not {type(signature).__name__}."
@@ -165,44 +174,64 @@ def _unpack(
     kind = signature.subtask_type or CANVAS.get(name)
     if kind:
         raise UnsupportedOption(f"A {kind} cannot be a node yet; spawn its tasks as children.")
-    task = registered_task(name)
-    return task, list(signature.args or ()), dict(signature.kwargs or {}), signature.options or {}
+    options = signature.options or {}
+    task = find_task(name)
+    if task is None and not options.get("queue"):
+        raise _unknown(name)
+    return name, task, list(signature.args or ()), dict(signature.kwargs or {}), options
 
 
 def registered_task(name: str) -> Task[Any, Any]:
-    """Find a task by name, importing the project's task modules if need be."""
-    if not isinstance(name, str) or not name or len(name) > MAX_NAME:
-        raise UnknownTask(f"A task's name has 1 to {MAX_NAME} characters.")
+    """Find a task by name, or raise UnknownTask."""
+    if (task := find_task(name)) is None:
+        raise _unknown(name)
+    return task
+
+
+def _unknown(name: str) -> UnknownTask:
+    return UnknownTask(
+        f"No task {name!r} is registered with the Celery app {current_app.main!r}. Check the "
+        "name, and that the module which defines it is imported (autodiscover_tasks). If "
+        f"another code base runs it, name its queue: signature({name!r}, queue=...)."
+    )
+
+
+def find_task(name: str) -> Task[Any, Any] | None:
+    """Find a registered task by name, importing the project's task modules if need be."""
+    if (
+        not isinstance(name, str)
+        or not 1 <= len(name) <= MAX_NAME
+        or not payload.is_storable(name)
+    ):
+        raise UnknownTask(f"A task's name has 1 to {MAX_NAME} characters and no NUL.")
     if name.startswith("celery."):
         raise UnsupportedOption(f"{name} is a part of Celery's canvas and cannot be a node.")
     tasks = current_app.tasks
     if name not in tasks:
         current_app.loader.import_default_modules()
-    if name not in tasks:
-        raise UnknownTask(
-            f"No task {name!r} is registered with the Celery app {current_app.main!r}. Check the "
-            "name, and that the module which defines it is imported (autodiscover_tasks)."
-        )
-    return tasks[name]
+    task: Task[Any, Any] | None = tasks.get(name)
+    return task
 
 
 def _check_task(task: Task[Any, Any]) -> None:
     """Refuse what a task asks for and this version does not do, rather than ignore it."""
-    asked = [
-        name for name in ("awaits_completion", "bundle", "rescue") if getattr(task, name, None)
-    ]
-    if asked:
-        raise UnsupportedOption(f"{task.name}: this version does not support {', '.join(asked)}.")
+    size = getattr(task, "bundle", None)
+    if size is not None and (type(size) is not int or not 1 <= size <= LARGEST_BUNDLE):
+        raise BadInput(f"{task.name}: bundle is a number from 1 to {LARGEST_BUNDLE}.")
+    if rescue := rescue_name(task):
+        registered_task(rescue)  # told now, not when the node has failed
 
 
-def _check_call(task: Task[Any, Any], args: list[Any], kwargs: dict[str, Any]) -> None:
-    payload.encode([args, kwargs], f"The arguments of {task.name}")
+def _check_call(
+    name: str, task: Task[Any, Any] | None, args: list[Any], kwargs: dict[str, Any]
+) -> None:
+    payload.encode([args, kwargs], f"The arguments of {name}")
     check_arguments = getattr(task, "__header__", None)
-    if task.typing and check_arguments is not None:
+    if task is not None and task.typing and check_arguments is not None:
         try:
             check_arguments(*args, **kwargs)
         except TypeError as exc:
-            raise BadInput(f"{task.name} cannot be called like this: {exc}.") from exc
+            raise BadInput(f"{name} cannot be called like this: {exc}.") from exc
 
 
 def _check_times(
@@ -213,12 +242,12 @@ def _check_times(
     fires_at = times.get("eta") if fires_at is None else fires_at
     delay = times.get("countdown") if delay is None else delay
     if fires_at is not None and (not isinstance(fires_at, datetime) or fires_at.tzinfo is None):
-        raise BadTime(f"{name}: fires_at is a datetime with time zone, not {fires_at!r}.")
+        raise BadTime(f"{name}: fires_at is a datetime with time zone, not {shown(fires_at)}.")
     if delay is not None:
         if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-            raise BadTime(f"{name}: delay is a number of seconds, not {delay!r}.")
+            raise BadTime(f"{name}: delay is a number of seconds, not {shown(delay)}.")
         if not 0 <= delay <= LONGEST_DELAY:
-            raise BadTime(f"{name}: delay is between 0 seconds and 100 years, not {delay!r}.")
+            raise BadTime(f"{name}: delay is between 0 seconds and 100 years, not {shown(delay)}.")
     return fires_at, delay
 
 

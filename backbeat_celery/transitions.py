@@ -86,9 +86,11 @@ def _columns(to: Status) -> dict[str, Any]:
     if to not in CLAIMABLE:
         columns["publish_at"] = None
     if to != Status.RUNNING:
-        columns.update(claim_id=None, lease_expires_at=None, times_out_at=None)
+        columns.update(claim_id=None, lease_expires_at=None, times_out_at=None, report=None)
     if to in FINISHED:
         columns.update(finished_at=clock.now(), awaited_by=None)
+    if to == Status.CANCELED:
+        columns["outcome"] = ""  # a node that was resolved and still waited has one
     return columns
 
 

@@ -1,20 +1,25 @@
-"""Read the tree: history and attempts of a node, and a printable picture. Writes nothing."""
+"""Look at nodes: their history, their attempts, and a printable picture of their tree.
+
+Writes nothing.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from uuid import UUID
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
-from django.db.models import Count
+from django.utils import timezone
+from django.utils.termcolors import colorize
 
+from backbeat_celery.branches import PAGE, Branch, tree
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
-from backbeat_celery.states import Mode, Status
+from backbeat_celery.redact import error_of
+from backbeat_celery.states import Mode, Outcome, Status
 from backbeat_celery.transitions import status_before_claim
 
-PAGE = 1000
-"""Nodes shown of one tree unless told otherwise."""
+__all__ = ["PAGE", "SIGNS", "Branch", "attempts", "draw", "history", "label", "render", "tree"]
 
 
 def history(node: Node) -> list[Transition]:
@@ -54,63 +59,6 @@ def attempts(node: Node) -> list[Attempt]:
     return rows
 
 
-@dataclass(slots=True)
-class Branch:
-    """A node with its children, in order."""
-
-    node: Node
-    children: list[Branch] = field(default_factory=list)
-    hidden: int = 0
-    """Children left out because the page was full."""
-
-    def walk(self) -> Iterator[Branch]:
-        """This branch and all below it, parents first."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
-
-def tree(start: Workflow | Node, limit: int = PAGE) -> Branch:
-    """Read the tree below a workflow or a node, level by level, at most `limit` nodes of it.
-
-    The number of statements depends on the depth alone.
-    """
-    top = start.root if isinstance(start, Workflow) else start
-    top.refresh_from_db()
-    root = Branch(top)
-    level, room = {top.pk: root}, limit
-    while level and room > 0:
-        level, room = _read_level(level, room, top.alias)
-    if room <= 0:
-        _count_hidden(root, top.alias)
-    return root
-
-
-def _count_hidden(root: Branch, using: str) -> None:
-    """Tell at each branch how many children the page had no room for."""
-    branches = {branch.node.pk: branch for branch in root.walk() if branch.node.next_seq}
-    children = Node.objects.using(using).filter(parent__in=list(branches)).order_by()
-    for row in children.values("parent").annotate(count=Count("pk")):
-        branch = branches[row["parent"]]  # type: ignore[index]
-        branch.hidden = row["count"] - len(branch.children)
-
-
-def _read_level(
-    parents: dict[UUID, Branch], room: int, using: str
-) -> tuple[dict[UUID, Branch], int]:
-    by_parent: dict[UUID, list[Node]] = defaultdict(list)
-    children = Node.objects.using(using).filter(parent__in=list(parents)).order_by("parent", "seq")
-    rows = list(children.defer("result", "args", "kwargs")[: room + 1])
-    for row in rows[:room]:
-        by_parent[row.parent_id].append(row)  # type: ignore[index]
-    below = {}
-    for parent_id, nodes in by_parent.items():
-        branch = parents[parent_id]
-        branch.children = [Branch(node) for node in nodes]
-        below.update({child.node.pk: child for child in branch.children})
-    return below, room - len(rows)
-
-
 SIGNS = {
     Status.PENDING: "·",
     Status.READY: "○",
@@ -125,32 +73,113 @@ SIGNS = {
 }
 
 
-def render(start: Workflow | Node, limit: int = PAGE) -> str:
-    """Draw the tree below a workflow or a node as text."""
-    branch = tree(start, limit)
-    title = str(start) if isinstance(start, Workflow) else label(start)
-    return "\n".join([title, *_lines(branch, "")])
+COLOURS: Mapping[Status, dict[str, Any]] = {
+    Status.RUNNING: {"fg": "cyan"},
+    Status.RETRYING: {"fg": "yellow"},
+    Status.PAUSED: {"fg": "magenta"},
+    Status.FAILED: {"fg": "red", "opts": ("bold",)},
+    Status.COMPLETE: {"fg": "green"},
+}
 
 
-def label(node: Node) -> str:
+def render(
+    start: Workflow | Node,
+    limit: int = PAGE,
+    *,
+    color: bool | None = False,
+    statuses: Collection[str] = (),
+    task: str = "",
+) -> str:
+    """Draw the tree below a workflow or a node as text, at most `limit` nodes of it.
+
+    `color=None` colours it if standard output is a terminal and NO_COLOR is not set.
+    With `statuses` or `task` it shows the nodes that match, and those above them.
+    """
+    branch = tree(start, limit, statuses=statuses, task=task)
+    return draw(branch, start, takes_color(sys.stdout) if color is None else color)
+
+
+def draw(branch: Branch, start: Workflow | Node, color: bool = False) -> str:
+    """Draw a branch that was read before."""
+    title = _title(start) if isinstance(start, Workflow) else label(branch.node, color)
+    return "\n".join([title, *_lines(branch, color)])
+
+
+def takes_color(stream: Any) -> bool:
+    """Tell whether a stream is a terminal whose user has not asked for plain text."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream is not None and bool(stream.isatty())
+
+
+def _title(workflow: Workflow) -> str:
+    words = [str(workflow)]
+    if workflow.paused_at:
+        words.append("[paused]")
+    if workflow.closed_at and workflow.unfinished:
+        words.append("[closed]")
+    return " ".join(words)
+
+
+def label(node: Node, color: bool = False) -> str:
     """One line about a node: sign, name, status, and what is special about it."""
-    words = [SIGNS[Status(node.status)], node.name, node.status]
-    if node.mode != Mode.BLOCKING:
-        words.append(f"[{Mode(node.mode).label}]")
-    if node.barrier:
-        words.append("[barrier]")
+    status = Status(node.status)
+    words = [SIGNS[status], node.name, node.outcome if _is_forced(node) else node.status]
+    words += _marks(node)
     if node.retries:
         words.append(f"after {node.retries} failed")
     if node.lost_attempts:
         words.append(f"{node.lost_attempts} lost")
-    return " ".join(str(word) for word in words)
+    text = " ".join(str(word) for word in words) + _times(node) + _progress(node)
+    if node.status == Status.FAILED and node.error:
+        text += f": {error_of(node).splitlines()[0][:100]}"
+    return colorize(text, **COLOURS[status]) if color and status in COLOURS else text
 
 
-def _lines(branch: Branch, indent: str) -> Iterator[str]:
-    last = len(branch.children) - 1
-    for index, child in enumerate(branch.children):
-        is_last = index == last and not branch.hidden
-        yield f"{indent}{'└─' if is_last else '├─'} {label(child.node)}"
-        yield from _lines(child, indent + ("   " if is_last else "│  "))
+def _is_forced(node: Node) -> bool:
+    return node.outcome in {Outcome.RESOLVED, Outcome.SHUTDOWN}
+
+
+def _marks(node: Node) -> Iterator[str]:
+    if node.mode != Mode.BLOCKING and not node.rescue:
+        yield f"[{Mode(node.mode).label}]"
+    for name in ("barrier", "rescue", "remote"):
+        if getattr(node, name):
+            yield f"[{name}]"
+
+
+def _times(node: Node) -> str:
+    """When a node runs that does not run yet, if that was written down."""
+    if node.fires_at is None or node.status not in {Status.QUEUED, Status.RETRYING}:
+        return ""
+    return f", due {timezone.localtime(node.fires_at):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _progress(node: Node) -> str:
+    said = node.progress
+    if node.status != Status.RUNNING or not isinstance(said, dict) or said.get("done") is None:
+        return ""
+    total = said.get("total")
+    message = f" {said['message']}" if said.get("message") else ""
+    return f", {said['done']}{'' if total is None else f' of {total}'} done{message}"
+
+
+def _lines(top: Branch, color: bool) -> Iterator[str]:
+    """The lines below a branch; a stack rather than recursion, since trees may be deep."""
+    ahead: list[tuple[Branch | int, str, bool]] = _below(top, "")
+    while ahead:
+        item, indent, is_last = ahead.pop()
+        if isinstance(item, int):
+            yield f"{indent}└─ … {item} more"
+            continue
+        yield f"{indent}{'└─' if is_last else '├─'} {label(item.node, color)}"
+        ahead += _below(item, indent + ("   " if is_last else "│  "))
+
+
+def _below(branch: Branch, indent: str) -> list[tuple[Branch | int, str, bool]]:
+    """A branch's children, and how many are hidden, last first."""
+    items: list[Branch | int] = [*branch.children]
     if branch.hidden:
-        yield f"{indent}└─ … {branch.hidden} more"
+        items.append(branch.hidden)
+    last = len(items) - 1
+    return [(item, indent, index == last) for index, item in enumerate(items)][::-1]

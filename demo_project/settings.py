@@ -15,12 +15,38 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
+    "django.contrib.admin",
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
     "django_celery_beat",
     "backbeat_celery",
     "demo_project.shop",
 ]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
@@ -37,7 +63,7 @@ DATABASES = {
 
 # A short lease shows the recovery of a killed worker's nodes within seconds. In production
 # the defaults serve better: 30 s, and a sweep every 5 s.
-BACKBEAT = {"LEASE": 4, "SWEEP_INTERVAL": 1}
+BACKBEAT = {"LEASE": 4, "SWEEP_INTERVAL": 1, "REDACT": ["card"]}
 
 # `redis://` and `amqp://` addresses work as well.
 EMBEDDED_BROKER_FILE = DATA_DIR / "broker.sqlite3"

@@ -1,5 +1,10 @@
-"""Addresses of the demo: none yet."""
+"""Addresses of the demo: the admin."""
 
-from django.urls import URLPattern
+from django.contrib import admin
+from django.urls import path
+from django.views.generic import RedirectView
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+]

@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from backbeat_celery import signal
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
-from tests import workflows
+from tests import faulty, partitions, workflows
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "exact: counts statements, messages or log lines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On partitioned tables PostgreSQL reads empty partitions, which tests of plans reject."""
+    if partitions.wanted():
+        skip = pytest.mark.skip(reason="plans of partitioned tables")
+        for item in items:
+            if item.path.name in {"test_plans.py", "test_admin_volume.py"}:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Partition the tables of a run that asks for it."""
+    if partitions.wanted():
+        with django_db_blocker.unblock():
+            partitions.partition(connection)
+
+
+@pytest.fixture(autouse=True)
+def faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the engine's operations fail now and then, in a run that asks for it."""
+    if request.node.get_closest_marker("exact"):
+        yield
+        return
+    with faulty.inflicted(request.node.nodeid):
+        yield
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the counts of a process of pytest-xdist to the one that reports."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["faults"] = dict(faulty.counts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    faulty.counts.update(getattr(node, "workeroutput", {}).get("faults", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in faulty.summary():
+        terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let xdist carry logs with half a character in them, which some tests are about."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture

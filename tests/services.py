@@ -100,6 +100,8 @@ def server_settings(url: str) -> dict[str, Any]:
     }
     if engine == "mysql":
         settings["OPTIONS"] = {"charset": "utf8mb4"}
+    elif os.environ.get("BACKBEAT_TEST_POOLER"):
+        settings["DISABLE_SERVER_SIDE_CURSORS"] = True
     elif os.environ.get("BACKBEAT_TEST_POOL"):
         settings |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": {"min_size": 1, "max_size": 4}}}
     return settings

@@ -11,11 +11,13 @@ settings.configure(
     USE_TZ=True,
     INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "backbeat_celery"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}],
 )
 django.setup()
 
 from celery import Celery
 from django.core.management import call_command
+from django.template import engines
 
 from backbeat_celery import current_node, node_task, signal
 from backbeat_celery.testing import Simulation
@@ -41,6 +43,16 @@ with Simulation() as sim:
     sim.run()
 node.refresh_from_db()
 print(render(node.workflow))
-if node.status != "complete" or not files("backbeat_celery").joinpath("py.typed").is_file():
-    raise SystemExit("The installed package does not work.")
+# Our template tags are imported in every project, also in one without the admin, as here.
+engines["django"].from_string("{% load backbeat_admin %}").render()
+parts = (
+    "py.typed",
+    "static/backbeat_celery/backbeat.css",
+    "static/backbeat_celery/backbeat.js",
+    "templates/admin/backbeat_celery/app_index.html",
+    "templates/admin/backbeat_celery/workflow/live.html",
+)
+missing = [part for part in parts if not files("backbeat_celery").joinpath(part).is_file()]
+if node.status != "complete" or missing:
+    raise SystemExit(f"The installed package does not work: {missing or node.status}")
 print(f"backbeat-celery {version('backbeat-celery')} works where it is installed.")

@@ -160,7 +160,62 @@ def non_blocking_by_default() -> None:
 
 @node_task(awaits_completion=True)
 def awaiting() -> None:
-    """Asks for something that this version does not do."""
+    """Done when somebody says so."""
+
+
+@node_task(
+    bind=True,
+    awaits_completion=True,
+    timeout=600,
+    max_retries=2,
+    default_retry_delay=10,
+    retry_jitter=False,
+    dont_autoretry_for=(ValueError,),
+)
+def scripted_awaiting(self: Any, name: str = "main") -> Any:
+    return scripts[name](self)
+
+
+@node_task(bind=True, awaits_completion=True, atomic=True, retry_jitter=False)
+def scripted_awaiting_atomic(self: Any, name: str = "main") -> Any:
+    return scripts[name](self)
+
+
+@node_task(bundle=5, bind=True, max_retries=2, default_retry_delay=10, retry_jitter=False)
+def bundled(self: Any, number: int = 0) -> Any:
+    """Do what the test says; up to five in a message."""
+    script = scripts.get("bundled")
+    return number if script is None else script(self, number)
+
+
+@node_task(bundle=True)
+def badly_bundled() -> None:
+    """Says something that is no number."""
+
+
+@node_task(bind=True, max_retries=2, default_retry_delay=10, retry_jitter=False)
+def rescuing(self: Any, node_id: Any) -> Any:
+    """Come to the rescue of a failed node as the script `rescue` says."""
+    return scripts["rescue"](node_id)
+
+
+@node_task(max_retries=1, default_retry_delay=10, retry_jitter=False, rescue=rescuing)
+def rescued(succeeds_at: int = 99) -> int:
+    """Fail until that attempt."""
+    if current_node().attempt < succeeds_at:
+        raise RuntimeError("somebody come to the rescue")
+    return current_node().attempt
+
+
+@node_task(rescue="tests.workflows.nobody")
+def rescued_by_nobody() -> None:
+    """Name a rescue that does not exist."""
+
+
+@node_task(max_retries=0)
+def revealing(card: str) -> None:
+    """Say in an error what should not be said."""
+    raise ValueError(f"no {card} here")
 
 
 @node_task(max_retries=0)

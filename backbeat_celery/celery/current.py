@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backbeat_celery.celery.bundle import Bundle
     from backbeat_celery.celery.runner import Run
 
 _RUN = "backbeat_run"
 
 
-def run_of(request: Any) -> Run | None:
+def run_of(request: Any) -> Run | Bundle | None:
     """The attempt that a task call runs; None in an ordinary call."""
-    run: Run | None = getattr(request, _RUN, None)
+    run: Run | Bundle | None = getattr(request, _RUN, None)
     return run
 
 
-def keep_run(request: Any, run: Run) -> None:
+def keep_run(request: Any, run: Run | Bundle) -> None:
     """Remember the attempt for the rest of this call."""
     request.update({_RUN: run})

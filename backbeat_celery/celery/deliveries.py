@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -30,12 +31,14 @@ class Deliveries:
         return None if request is None else self._messages.get(request)
 
     def of(self, requests: list[Any]) -> list[NodeMessage]:
-        """The messages of those requests that are about nodes."""
-        return [self._messages[request] for request in requests if request in self._messages]
+        """The messages of those requests that are about nodes, one for each node."""
+        known = [self._messages[request] for request in requests if request in self._messages]
+        return [single for message in known for single in message.each()]
 
-    def tell(self, hint: Callable[[], None]) -> None:
+    def tell(self, hint: Callable[[NodeMessage], None], message: NodeMessage) -> None:
         """Hand work to the worker's thread; the event loop must not wait for a database."""
-        self.hints.put(hint)
+        for single in message.each():
+            self.hints.put(partial(hint, single))
 
 
 deliveries = Deliveries()

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
+from celery.exceptions import Retry
 
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.deliveries import deliveries
@@ -32,6 +33,7 @@ def connect() -> None:
         (signals.task_failure, on_outcome),
         (signals.task_retry, on_outcome),
         (signals.task_postrun, on_outcome),
+        (signals.task_postrun, on_return),
         (signals.task_received, on_received),
         (signals.task_failure, on_death),
         (signals.task_revoked, on_revoked),
@@ -50,6 +52,26 @@ def on_outcome(sender: Any = None, **_: Any) -> None:
         advance(wake, run.claim.using)
 
 
+def on_return(sender: Any = None, retval: Any = None, **_: Any) -> None:
+    """At the end of a node's task call: let go of what its exception holds.
+
+    An exception, its traceback and Celery's frames hold one another, some 200 KB for each
+    call with billiard's copy of the frames, until Python's collector comes by. Whoever reports
+    errors has read them by now.
+    """
+    if not has_header(vars(sender.request)):
+        return
+    ring = [retval]
+    while ring:
+        exc = ring.pop()
+        if isinstance(exc, BaseException) and (exc.__traceback__ or exc.args[:1] == (exc,)):
+            exc.__traceback__ = None
+            ring += [exc.__cause__, exc.__context__]
+            if isinstance(exc, Retry):
+                ring.append(exc.exc)
+                exc.args = ()  # Celery's Retry is an argument of itself
+
+
 def on_received(request: Any = None, **_: Any) -> None:
     """In the main process: give each delivery the claim id by which its lease is renewed."""
     headers = request.request_dict
@@ -64,9 +86,9 @@ def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: 
     if message is None:
         return
     if isinstance(exception, TimeLimitExceeded):
-        deliveries.tell(lambda: hints.overdue(message))
+        deliveries.tell(hints.overdue, message)
     elif isinstance(exception, WorkerLostError):
-        deliveries.tell(lambda: hints.died(message))
+        deliveries.tell(hints.died, message)
 
 
 def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
@@ -74,15 +96,14 @@ def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
     message = deliveries.named(request.id)
     if message is None:
         return
-    hint = hints.died if terminated else hints.unpublished
-    deliveries.tell(lambda: hint(message))
+    deliveries.tell(hints.died if terminated else hints.unpublished, message)
 
 
 def on_unknown(sender: Any = None, name: str = "", message: Any = None, **_: Any) -> None:
     """In the main process: this worker does not know the task of a node."""
     headers = getattr(message, "headers", None) or {}
     if has_header(headers) and (node := parse(headers, name)):
-        deliveries.tell(lambda: hints.unknown_task(node))
+        deliveries.tell(hints.unknown_task, node)
 
 
 def on_worker_init(instance: Any = None, **_: Any) -> None:

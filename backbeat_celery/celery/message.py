@@ -10,6 +10,7 @@ from django.db import connections
 
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.publish import HEADER
+from backbeat_celery.specs import LARGEST_BUNDLE
 
 CLAIM_HEADER = "backbeat_claim"
 """Where the worker's main process notes the claim id of a delivery for its child."""
@@ -25,7 +26,7 @@ def has_header(headers: Mapping[str, Any]) -> bool:
 def parse(headers: Mapping[str, Any], task: str) -> NodeMessage | None:
     """Read our header; None for one that we did not write."""
     said = headers.get(HEADER)
-    if not isinstance(said, dict) or said.keys() != _TYPES.keys():
+    if not isinstance(said, dict) or said.keys() - {"others"} != _TYPES.keys():
         return None
     if any(type(said[name]) is not kind for name, kind in _TYPES.items()):
         return None
@@ -34,6 +35,8 @@ def parse(headers: Mapping[str, Any], task: str) -> NodeMessage | None:
     try:
         node_id = UUID(said["node"])
         claim_id = UUID(headers[CLAIM_HEADER]) if headers.get(CLAIM_HEADER) else uuid4()
+        others = dict.fromkeys(UUID(other) for other in said.get("others", ())[:LARGEST_BUNDLE])
+        others.pop(node_id, None)
     except (ValueError, TypeError, AttributeError):
         return None
-    return NodeMessage(node_id, task, said["attempt"], said["db"], claim_id)
+    return NodeMessage(node_id, task, said["attempt"], said["db"], claim_id, tuple(others))

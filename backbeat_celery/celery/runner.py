@@ -7,36 +7,43 @@ Celery swallows the exceptions of signal receivers.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+from celery.utils.saferepr import saferepr
 from django.db import Error as DatabaseTrouble
-from django.db import transaction
+from django.db import connections, transaction
 
 from backbeat_celery import payload, points
 from backbeat_celery.celery.current import keep_run, run_of
 from backbeat_celery.celery.message import has_header, parse
 from backbeat_celery.celery.shutdown import is_kill, is_shutdown
-from backbeat_celery.database import is_conflict
-from backbeat_celery.engine.claim import Claim, claim
-from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, as_utc
+from backbeat_celery.database import is_broken, is_conflict
+from backbeat_celery.engine.bundles import claim_bundle
+from backbeat_celery.engine.claim import Claim, NodeMessage, claim
+from backbeat_celery.engine.outcomes import Ending, Failed, GivenBack, Lost, Succeeded, as_utc
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running import RunningNode, entered
 from backbeat_celery.engine.wake import Wake
-from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt
+from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, shown
 from backbeat_celery.points import WorkerDied
 from backbeat_celery.policy import policy_of
+from backbeat_celery.redact import node_secrets, scrub, secrets_in
 from backbeat_celery.specs import LONGEST_DELAY
 from backbeat_celery.states import AttemptOutcome, Status
+
+if TYPE_CHECKING:
+    from backbeat_celery.celery.bundle import Bundle
 
 logger = logging.getLogger(__name__)
 
 
 class HandlerCrashed(BackbeatError):
-    """A handler raised something that is not an Exception; it is reported as this instead."""
+    """Told to Celery in place of what is not an Exception, or quotes what is to be hidden."""
 
 
 def begin(task: Task[Any, Any]) -> None:
@@ -53,15 +60,32 @@ def begin(task: Task[Any, Any]) -> None:
         raise Ignore("malformed header")
     points.reached("before_claim")
     try:
-        taken = claim(message, worker=request.hostname or "", policy=policy_of(task))
+        run = _claimed(task, message)
     except DatabaseTrouble as exc:
         logger.warning("Cannot claim node %s: %r. It is sent again.", message.node_id, exc)
         raise Ignore("the database cannot be reached") from exc
-    if taken is None:
+    if run is None:
         raise Ignore("not to be claimed")
-    request.update(args=taken.node.args, kwargs=taken.node.kwargs, retries=taken.node.retries)
-    keep_run(request, Run(task, taken))
-    points.reached("before_handler")
+    keep_run(request, run)
+    if isinstance(run, Run):
+        node = run.claim.node
+        request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        points.reached("before_handler")
+
+
+def _claimed(task: Task[Any, Any], message: NodeMessage) -> Run | Bundle | None:
+    """Claim what the message asks for; None if nothing of it is to be had.
+
+    An atomic handler shares its transaction with nobody: the others get messages of their own.
+    """
+    worker, policy = task.request.hostname or "", policy_of(task)
+    if message.others and not policy.atomic:
+        from backbeat_celery.celery.bundle import Bundle
+
+        claims = claim_bundle(message, worker=worker, policy=policy)
+        return Bundle(task, claims) if claims else None
+    taken = claim(message, worker=worker, policy=policy)
+    return None if taken is None else Run(task, taken)
 
 
 class Run:
@@ -77,6 +101,8 @@ class Run:
         self._handler: Callable[..., Any] = getattr(task, "_orig_run", task.run)
         self._asked: Retry | None = None
         self._wake: Wake | None = None
+        self.result: Any = None
+        """What the handler has returned; Celery may be told another thing."""
 
     def take_wake(self) -> Wake | None:
         """What the record left to do; handed out once."""
@@ -103,21 +129,35 @@ class Run:
         points.reached("after_record")
         return self._conclude(ending, cause)
 
-    def _call(self) -> tuple[Ending, BaseException | None]:
+    def attempt(
+        self, own_call: Callable[..., Any] | None = None
+    ) -> tuple[Ending, BaseException | None]:
+        """Call the handler; tell how it ended, and leave it to the caller to record that."""
+        self.is_started = True
+        self._handler = own_call or self._handler
+        with entered(RunningNode(self.claim)):
+            return self._outcome()
+
+    def _outcome(self) -> tuple[Ending, BaseException | None]:
         try:
-            ending, cause = self._run_handler()
+            return self._run_handler()
         except BaseException as exc:
             if isinstance(exc, WorkerDied) or is_kill(exc):
                 raise
-            ending, cause = self._ending_of(exc), exc
+            return self._ending_of(exc), exc
+
+    def _call(self) -> tuple[Ending, BaseException | None]:
+        ending, cause = self._outcome()
         self._wake = record(self.claim, ending)
         return ending, cause
 
     def _call_atomic(self) -> tuple[Ending, BaseException | None]:
         """Let handler and outcome share a transaction: both are committed, or neither is."""
         as_claimed = dict(vars(self.claim.node))
+        raw: object = None
         try:
             with transaction.atomic(using=self.claim.using):
+                raw = connections[self.claim.using].connection
                 ending, cause = self._run_handler()
                 wake = record(self.claim, ending)
         except BaseException as exc:
@@ -125,7 +165,9 @@ class Run:
                 raise
             vars(self.claim.node).update(as_claimed)
             ending, cause = self._ending_of(exc), exc
-            if isinstance(exc, DatabaseTrouble) and is_conflict(exc):
+            if isinstance(exc, DatabaseTrouble) and (
+                is_conflict(exc) or is_broken(raw, self.claim.using)
+            ):
                 ending = Lost(f"The transaction was rolled back: {exc!r}")
             wake = record(self.claim, ending)
         self._wake = wake
@@ -138,11 +180,13 @@ class Run:
                 self.before_handler(node.args, node.kwargs)
             result = self._handler(*node.args, **node.kwargs)
         except Ignore as exc:
-            return Succeeded(None), exc
+            return Succeeded(None, at_once=True), exc
         points.reached("after_handler")
         asked = result if isinstance(result, Retry) else self._asked
         if asked is not None:
             raise asked
+        if node.awaits_report:
+            return Succeeded(None), None  # the result is what `complete()` will say
         payload.encode(result, f"The result of {self.task.name}")
         return Succeeded(result), None
 
@@ -156,34 +200,60 @@ class Run:
             return _asked_for(exc, self.claim.max_retries)
         if is_shutdown(exc):
             return Lost("The worker was shut down.", AttemptOutcome.GIVEN_BACK, counted=False)
+        if isinstance(exc, GivenBack):
+            return Lost(str(exc), AttemptOutcome.GIVEN_BACK, counted=False)
         final = isinstance(exc, policy.fatal) if policy.fatal else False
         return Failed.from_exception(exc, final=final, max_retries=self.claim.max_retries)
 
     def _conclude(self, ending: Ending, cause: BaseException | None) -> Any:
         """End the task call so that Celery's own signals, logs and monitors are right."""
         if cause is None:
-            return ending.result if isinstance(ending, Succeeded) else None
+            self.result = ending.result if isinstance(ending, Succeeded) else None
+            return self._result_without_secrets()
         if isinstance(ending, Lost):
-            if not ending.counted:
+            if not ending.counted and not isinstance(cause, GivenBack):
                 raise cause
             raise Ignore(ending.error) from cause
-        if isinstance(ending, Succeeded) or isinstance(cause, Reject):
+        told = cause if isinstance(ending, Succeeded) else self.without_secrets(cause)
+        if told is cause and isinstance(cause, (Ignore, Reject)):
             raise cause
+        error = _as_exception(told)
         if self.claim.node.status == Status.RETRYING:
-            self._log_retry(cause)
-            raise Retry(exc=_as_exception(cause), when=self.claim.node.fires_at) from cause
-        error = _as_exception(cause)
+            self.log_retry(cause)
+            retry = Retry(exc=error, when=self.claim.node.fires_at)
+            raise retry from (cause if told is cause else None)
+        if told is not cause:
+            raise error from None
         raise error from (cause if error is not cause else cause.__cause__)
 
-    def _log_retry(self, cause: BaseException) -> None:
+    def without_secrets(self, cause: BaseException) -> BaseException:
+        """What Celery may log: another error in place of one that quotes a hidden value."""
+        secrets = node_secrets(self.claim.node)
+        text = "".join(traceback.format_exception(cause)) if secrets else ""
+        if scrub(text, secrets, "***") == text:
+            return cause
+        return HandlerCrashed(scrub(repr(cause), secrets, "***"))
+
+    def _result_without_secrets(self) -> Any:
+        """What Celery may log: a text in place of a result that shows a hidden value."""
+        secrets = node_secrets(self.claim.node) | secrets_in(self.result)
+        text = saferepr(self.result, maxlen=None) if secrets else ""
+        quiet = scrub(text, secrets, "***")
+        return self.result if quiet == text else quiet
+
+    def log_retry(self, cause: BaseException) -> None:
+        """Tell of a failure after which the node is tried again."""
         node = self.claim.node
-        quiet = isinstance(cause, (Retry, *self.claim.policy.quiet))
+        secrets = node_secrets(node)
+        error = scrub(repr(cause), secrets, "***")
+        # A traceback quotes what it likes: where something is to be hidden, the row alone has it.
+        quiet = isinstance(cause, (Retry, *self.claim.policy.quiet)) or bool(secrets)
         logger.warning(
-            "Attempt %d of %s %s failed: %r; next try at %s.",
+            "Attempt %d of %s %s failed: %s; next try at %s.",
             node.attempt,
             node.name,
             node.pk,
-            cause,
+            error,
             node.fires_at,
             exc_info=None if quiet else cause,
             extra={"node_id": node.pk, "attempt": node.attempt},
@@ -201,7 +271,7 @@ class Run:
         if self.claim.policy.is_exhausted(self.claim.node.retries + 1, max_retries):
             raise exc or MaxRetriesExceededError(f"Can't retry {self.task.name} any more.")
         if countdown is not None and not 0 <= countdown <= LONGEST_DELAY:
-            raise BadTime(f"countdown is between 0 seconds and 100 years, not {countdown!r}.")
+            raise BadTime(f"countdown is between 0 seconds and 100 years, not {shown(countdown)}.")
         when: Any = eta if eta is not None else countdown
         self._asked = Retry(exc=exc, when=when)
         return self._asked

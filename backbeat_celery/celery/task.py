@@ -15,11 +15,13 @@ from typing import Any, NoReturn
 from celery import Celery, Task, shared_task
 from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Retry
+from celery.states import SUCCESS
 
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.exceptions import UnsupportedOption
 from backbeat_celery.late import late
 
+GUARDED = "backbeat_celery.celery.strategy:guarded"
 begin = late("backbeat_celery.celery.runner", "begin")
 
 
@@ -33,6 +35,7 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
     class NodeCapable(cls):  # type: ignore[misc]
         node_class = cls
         abstract = True
+        Strategy = GUARDED if cls.Strategy == Task.Strategy else cls.Strategy
 
         def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
             """Claim the node: the one place where the handler can still be called off."""
@@ -52,12 +55,17 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             return run.execute(super().__call__ if _has_own_call(cls) else None)
 
         def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-            super().on_success(retval, task_id, *_node_arguments(self, args, kwargs))
+            run = run_of(self.request)
+            told = retval if run is None else run.result
+            super().on_success(told, task_id, *_node_arguments(run, args, kwargs))
 
         def after_return(
             self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
         ) -> None:
-            arguments = _node_arguments(self, args, kwargs)
+            run = run_of(self.request)
+            if run is not None and status == SUCCESS:
+                retval = run.result
+            arguments = _node_arguments(run, args, kwargs)
             super().after_return(status, retval, task_id, *arguments, einfo)
 
         def retry(
@@ -101,9 +109,8 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
     return NodeCapable
 
 
-def _node_arguments(task: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+def _node_arguments(run: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """A node's message has no arguments; those of the row are meant."""
-    run = run_of(task.request)
     return (args, kwargs) if run is None else (run.claim.node.args, run.claim.node.kwargs)
 
 

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
@@ -20,11 +21,12 @@ from celery.worker import state
 from django.db import Error as DatabaseTrouble
 from django.db import connections
 
+from backbeat_celery import points
 from backbeat_celery.celery.connections import keep_connections
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
-from backbeat_celery.engine import hints, leader
+from backbeat_celery.engine import hints, leader, workers
 from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.models import node_alias
 
@@ -37,6 +39,8 @@ PAUSE = 0.2
 def prepare(worker: Any) -> None:
     """Fit a worker that is about to start: its tasks, its connections, its threads."""
     keep_connections(worker.app)
+    # A project may discover tasks by hand, but a worker without ours loses remote results.
+    import_module("backbeat_celery.tasks")
     make_node_capable(worker.app)
     worker.app.steps["worker"].add(BackbeatStep)
 
@@ -53,14 +57,18 @@ class BackbeatStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         make_node_capable(worker.app)
         name = f"{worker.hostname}:{uuid4().hex[:8]}"
-        self._threads = [LeaseKeeper(has_children="prefork" in _pool(worker)), Sweeper(name)]
+        self._threads = [
+            LeaseKeeper(has_children="prefork" in _pool(worker)),
+            Sweeper(name),
+            Pulse(worker),
+        ]
         for thread in self._threads:
             thread.start_in(worker)
 
     def stop(self, parent: Any) -> None:
         """Stop sweeping; leases are renewed until the process ends, since handlers still run."""
         for thread in self._threads:
-            if isinstance(thread, Sweeper):
+            if isinstance(thread, (Sweeper, Pulse)):
                 thread.is_stopped = True
 
     terminate = stop
@@ -113,6 +121,7 @@ class LeaseKeeper(Repeater):
     def work(self) -> None:
         if time.monotonic() >= self._next_renewal:
             self._next_renewal = time.monotonic() + 1  # again soon, should it fail
+            points.reached("before_renewal")
             requests = list(state.active_requests)
             dead = [r for r in requests if self._has_children and _is_dead(r.worker_pid)]
             if running := deliveries.of([r for r in requests if r not in dead]):
@@ -148,6 +157,7 @@ class Sweeper(Repeater):
     def _sweep(self, using: str) -> None:
         if leader.take(self._holder, settings.sweep_interval * 3, using):
             self._sweeps.setdefault(using, Sweep(using)).run()
+            workers.forget(using)
             leader.note_sweep(self._holder, using)
 
     def wait(self) -> None:
@@ -157,6 +167,36 @@ class Sweeper(Repeater):
     def end(self) -> None:
         for using in self._sweeps:
             leader.release(self._holder, using)
+        connections.close_all()
+
+
+class Pulse(Repeater):
+    """Writes that this worker lives, for those who watch; nothing is decided by it."""
+
+    def __init__(self, worker: Any) -> None:
+        self._name = str(worker.hostname)
+        self._pool = _pool(worker).rpartition(".")[2]
+        self._concurrency = int(worker.concurrency or 0)
+        self._next_beat = 0.0
+
+    def work(self) -> None:
+        self._next_beat = time.monotonic() + workers.BEAT
+        for using in settings.databases or [node_alias()]:
+            workers.beat(
+                self._name,
+                using,
+                pool=self._pool,
+                concurrency=self._concurrency,
+                running=len(state.active_requests),
+            )
+
+    def wait(self) -> None:
+        while not self.is_stopped and time.monotonic() < self._next_beat:
+            time.sleep(PAUSE)
+
+    def end(self) -> None:
+        for using in settings.databases or [node_alias()]:
+            workers.leave(self._name, using)
         connections.close_all()
 
 

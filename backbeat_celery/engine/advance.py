@@ -13,11 +13,15 @@ from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery import points
-from backbeat_celery.database import repeat
+from backbeat_celery.database import repeat, repeat_on
+from backbeat_celery.engine.again import wake_again
+from backbeat_celery.engine.announce import announce
+from backbeat_celery.engine.bundling import bundled
 from backbeat_celery.engine.children import is_barrier_clear, move_barrier, open_ready
-from backbeat_celery.engine.finish import finish, lock_node
+from backbeat_celery.engine.finish import complete_flag, finish, lock_node
+from backbeat_celery.engine.postgres import look as postgres
 from backbeat_celery.engine.publish import outbox
-from backbeat_celery.engine.wake import Wake
+from backbeat_celery.engine.wake import Ended, Wake, is_due
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.states import FINISHED, Outcome, Status
 from backbeat_celery.transitions import StaleNode
@@ -26,23 +30,45 @@ from backbeat_celery.transitions import StaleNode
 def advance(wake: Wake, using: str) -> None:
     """Do what `wake` says, and what follows from that, up to the root if need be."""
     points.reached("before_advance")
-    pending = deque([wake])
+    pending, news = deque([wake]), Ended()
     while pending:
         wake = pending.popleft()
         if wake.publications:
-            outbox().send(wake.publications, using)
+            outbox().send(bundled(wake.publications), using)
         if wake.ended_signals:
-            links = Link.objects.using(using).filter(target__in=wake.ended_signals)
-            wake.look_at += links.values_list("source_id", flat=True)
+            wake.look_at += _linked_to(wake.ended_signals, using)
+        pending += [due for flag_id in wake.due_flags if (due := _settle_flag(flag_id, using))]
         for node_id in dict.fromkeys(wake.look_at):
             if following := look(node_id, using):
                 pending.append(following)
+        news += wake.news
+    # Last, since a receiver may take its time.
+    announce(news, using)
 
 
 def advance_after_commit(wake: Wake, using: str) -> None:
     """Advance once the surrounding transaction is committed; never, if it is rolled back."""
     if wake:
         outbox().after_commit(lambda: advance(wake, using), using)
+
+
+def _linked_to(signals: list[UUID], using: str) -> list[UUID]:
+    found = postgres.linked_to(signals, using)
+    if found is None:
+        links = Link.objects.using(using).filter(target__in=signals)
+        found = list(links.values_list("source_id", flat=True))
+    return found
+
+
+def _settle_flag(flag_id: UUID, using: str) -> Wake:
+    rows = Node.objects.using(using).filter(pk=flag_id, status=Status.QUEUED)
+    flag = rows.filter(workflow__paused_at=None).without_payload().with_time().first()
+    if flag is None or not is_due(flag.fires_at, flag.db_now):
+        return Wake()
+    try:
+        return repeat_on(flag, complete_flag, using=using)
+    except StaleNode:
+        return Wake()  # somebody else was faster
 
 
 def look(node_id: UUID, using: str) -> Wake:
@@ -52,8 +78,16 @@ def look(node_id: UUID, using: str) -> Wake:
     others finished, and no write on the parent is needed to count them.
     """
 
+    is_repeated = False
+
     def once() -> Wake:
-        wake = Wake()
+        nonlocal is_repeated
+        if not is_repeated and postgres.is_settled(node_id, using):
+            points.reached("looked")
+            return Wake()
+        # The try before may have been committed without an answer.
+        wake = wake_again(node_id, using, only_barriers=True) if is_repeated else Wake()
+        is_repeated = True
         while True:
             node = (
                 Node.objects.using(using)
@@ -67,19 +101,24 @@ def look(node_id: UUID, using: str) -> Wake:
             if node is None or node.status != Status.WAITING:
                 return wake
             wake += _open_barrier(node)
-            is_open = node.has_open_child
+            is_open = node.open_child is not None
             if is_open or has_open_link(node) or not _may_complete(node):
                 return wake
             try:
                 with transaction.atomic(using=using):
                     # A child or a link added since the look has raised next_seq.
                     unchanged = Q(next_seq=node.next_seq)
-                    wake += finish(node, outcome=Outcome.SUCCEEDED, guard=unchanged)
+                    # A node that was resolved or shut down has its outcome already.
+                    outcome = Outcome(node.outcome or Outcome.SUCCEEDED)
+                    wake += finish(node, outcome=outcome, guard=unchanged)
             except StaleNode:
                 continue
+            points.reached("joined")
             return wake
 
-    return repeat(once, using=using)
+    # Also after an outage: a look may be repeated at any time, and the record just before
+    # it went through.
+    return repeat(once, using=using, outage=True)
 
 
 def has_open_link(node: Node) -> bool:
@@ -116,4 +155,5 @@ def _open_barrier(node: Node) -> Wake:
         wake = open_ready(parent, node.next_barrier - 1, now)
         if parent.next_barrier == node.next_barrier:
             move_barrier(parent, node.next_barrier)
+        points.reached("barrier_opened")
     return wake

@@ -1,19 +1,134 @@
-"""Cancel nodes: the engine's side of `cancel`, `reset` and `retry`."""
+"""Cancel nodes and what is below them, from the top down: the engine's side of several verbs.
+
+A level is canceled before the level below is read, in a new statement. So children that a
+handler recorded meanwhile are seen, and a handler whose node is canceled records none.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
 from django.db import transaction
 
+from backbeat_celery import points
+from backbeat_celery.engine.attempts import ended_attempt
+from backbeat_celery.engine.children import open_behind
+from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.engine.wake import Wake
-from backbeat_celery.models import Node
-from backbeat_celery.states import Status
-from backbeat_celery.transitions import transition
+from backbeat_celery.models import Attempt, Node
+from backbeat_celery.querysets import NodeQuerySet
+from backbeat_celery.states import AttemptOutcome, Status
+from backbeat_celery.transitions import transition_all
+
+BATCH = 1000
+"""Parents whose children are read in one statement."""
 
 
-def cancel_row(node: Node) -> Wake:
-    """Cancel one node whose parent is canceled already."""
+def cancel_trees(tops: Sequence[Node], using: str, *, actor: str, reason: str) -> Wake:
+    """Cancel nodes with all that is below them, in the caller's transaction.
+
+    Of nodes below one another name only the topmost. Those that are finished by now are
+    spared, what they have left running is not.
+    """
+    families: dict[UUID, list[UUID]] = defaultdict(list)
+    for top in tops:
+        assert top.parent_id is not None
+        families[top.parent_id].append(top.pk)
+    wake = Wake()
+    # Ids grow with time, so ancestors are locked before descendants.
+    for parent_id in sorted(families):
+        wake += _cancel_siblings(parent_id, families[parent_id], using, actor, reason)
+    return wake
+
+
+def _cancel_siblings(
+    parent_id: UUID, ids: Sequence[UUID], using: str, actor: str, reason: str
+) -> Wake:
+    wake = Wake()
+    parent, now = lock_node(parent_id, using)
+    rows = [
+        row
+        for some in _batched(ids)
+        for row in _locked(Node.objects.using(using).filter(pk__in=some))
+    ]
+    cancel_rows(rows, actor=actor, reason=reason)
+    cancel_below(ids, using, actor=actor, reason="a node above was canceled")
+    for row in rows:
+        wake.ended(row)
+    if blocking := [row.seq for row in rows if row.is_blocking]:
+        wake += open_behind(parent, min(blocking), now)
+    return wake
+
+
+def cancel_below(
+    ids: Iterable[UUID],
+    using: str,
+    *,
+    actor: str,
+    reason: str,
+    spare_rescues: bool = False,
+    release_keys: bool = False,
+) -> None:
+    """Cancel all that is below these nodes, whose rows the caller has locked.
+
+    `release_keys` lets later children of these nodes use their children's keys again;
+    `spare_rescues` leaves out rescues of these nodes, with what is below them.
+    """
+    level = list(ids)
+    values: dict[str, Any] = {"key": None} if release_keys else {}
+    while level:
+        below: list[UUID] = []
+        for some in _batched(level):
+            children = Node.objects.using(using).filter(parent__in=some)
+            if spare_rescues:
+                children = children.filter(rescue=False)
+            cancel_rows(list(_locked(children)), actor=actor, reason=reason, **values)
+            # Finished ones, too: they may have left fire_and_forget children behind.
+            points.reached("level_canceled")
+            below += children.filter(next_seq__gt=0).values_list("pk", flat=True)
+        level, spare_rescues, values = below, False, {}
+
+
+def cancel_rows(rows: Sequence[Node], *, actor: str = "", reason: str = "", **values: Any) -> None:
+    """Cancel unfinished nodes whose rows the caller has locked, and the attempts they run."""
+    groups: dict[str, list[Node]] = defaultdict(list)
+    for row in rows:
+        groups[row.status].append(row)
+    for status, group in groups.items():
+        claims = [row.claim_id for row in group]
+        transition_all(group, Status.CANCELED, actor=actor, reason=reason, **values)
+        if status == Status.RUNNING:
+            ended = [
+                ended_attempt(row, claim_id, AttemptOutcome.CANCELED)
+                for row, claim_id in zip(group, claims, strict=True)
+            ]
+            Attempt.objects.using(group[0].alias).bulk_create(ended)
+
+
+def cancel_orphan(node: Node) -> Wake:
+    """Cancel one node whose parent is canceled already; what is below it comes next."""
     wake = Wake()
     with transaction.atomic(using=node.alias):
-        transition(node, Status.CANCELED, reason="its parent was canceled")
+        rows = list(_locked(Node.objects.using(node.alias).filter(pk=node.pk)))
+        cancel_rows(rows, reason="a node above was canceled")
     wake.ended(node)
     return wake
+
+
+def topmost(rows: Iterable[Node]) -> list[Node]:
+    """Those of the nodes whose parents are not among them."""
+    by_id = {row.pk: row for row in rows}
+    return [row for row in by_id.values() if row.parent_id not in by_id]
+
+
+def _locked(rows: NodeQuerySet) -> NodeQuerySet:
+    return rows.unfinished().without_payload().order_by("parent_id", "seq").locked()
+
+
+def _batched(ids: Iterable[UUID]) -> Iterator[Sequence[UUID]]:
+    ordered = list(ids)
+    for start in range(0, len(ordered), BATCH):
+        yield ordered[start : start + BATCH]

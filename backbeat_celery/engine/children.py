@@ -10,26 +10,21 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections
 from django.db.models import BigIntegerField, DateTimeField, ExpressionWrapper, F, Subquery, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce
 
-from backbeat_celery import clock
+from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.wake import Publication, Wake, is_due, seconds_until
+from backbeat_celery.engine.inserting import insert
+from backbeat_celery.engine.postgres.rows import new_node
+from backbeat_celery.engine.wake import Wake, is_due, publications_due, seconds_until
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.specs import NodeSpec
 from backbeat_celery.states import COUNTING, Mode, Outcome, Status
 from backbeat_celery.transitions import transition_all
 
-INSERTED = """
-    id workflow parent awaited_by seq stage barrier task name mode status args kwargs options
-    metadata key spawned_by fires_at publish_at created_at
-"""
-INSERTED_FIELDS = [Node._meta.get_field(name) for name in INSERTED.split()]
-LARGEST_INSERT = 10_000
 END_OF_LINE = 2**62
 
 
@@ -52,7 +47,8 @@ class Line:
 
     def _build(self, spec: NodeSpec, spawned_by: int | None) -> Node:
         self._next_stage += spec.barrier
-        node = Node(
+        node = new_node(
+            self.parent.alias,
             id=spec.id,
             workflow_id=self.parent.workflow_id,
             parent_id=self.parent.pk,
@@ -60,6 +56,8 @@ class Line:
             seq=self._next_seq,
             stage=self._next_stage,
             barrier=spec.barrier,
+            remote=spec.remote,
+            awaits_completion=spec.awaits_completion,
             task=spec.task,
             name=spec.name,
             mode=spec.mode,
@@ -72,7 +70,6 @@ class Line:
             fires_at=spec.due_at(self.now),
             created_at=self.now,
         )
-        node._state.db = self.parent._state.db
         self._next_seq += 1
         self._next_stage += spec.mode == Mode.BLOCKING
         return node
@@ -121,10 +118,12 @@ class Line:
 
     def insert(self) -> Wake:
         """Write the rows; the caller has written the parent's counters."""
-        _insert(self.children)
+        insert(self.children)
+        points.reached("children_inserted")
         _complete_flags(self._due_flags)
         opened = [child for child in self.children if child.status == Status.QUEUED]
-        wake = Wake(publications=_publications(opened, self.now))
+        wake = Wake(publications=publications_due(opened, self.now))
+        wake.news.completed += [flag.pk for flag in self._due_flags]
         # A barrier added while the last one before it ended was not seen by that one's look.
         has_held_barrier = any(c.barrier and c.status == Status.READY for c in self.children)
         if has_held_barrier or not self._crowded:
@@ -150,23 +149,52 @@ def open_ready(parent: Node, floor: int, now: datetime) -> Wake:
         queued = [row for row in rows if row not in flags]
         _queue(queued, now)
         _complete_flags(flags)
-        wake.publications += _publications(queued, now)
+        wake.news.completed += [flag.pk for flag in flags]
+        wake.publications += publications_due(queued, now)
         if not (flags and flags[-1].is_blocking):
             break
         floor = flags[-1].seq
     if not any(row.counts for row in queued):
         wake.look_at.append(parent.pk)
+    points.reached("stage_opened")
     return wake
+
+
+def open_behind(parent: Node, seq: int, now: datetime) -> Wake:
+    """Queue what stood behind a blocking child at `seq` that does not hold it back any more.
+
+    The caller holds the parent's row lock. Nothing opens while an earlier one still blocks.
+    """
+    if _awaited(parent).blocking().filter(seq__lt=seq).first_awaited():
+        return Wake()
+    return open_ready(parent, seq - 1, now)
+
+
+def queue_paused(rows: Sequence[Node], *, actor: str = "", reason: str = "resumed") -> Wake:
+    """Queue paused nodes of a workflow that goes on, in the caller's transaction.
+
+    The rows are read with their time.
+    """
+    if not rows:
+        return Wake()
+    tasks = [row for row in rows if not row.is_flag]
+    flags = [row for row in rows if row.is_flag]
+    said = {"actor": actor, "reason": reason}
+    at_once, lease = clock.now(), clock.after(settings.lease)
+    transition_all(tasks, Status.QUEUED, publish_at=lease, publications=0, **said)
+    transition_all(flags, Status.QUEUED, publish_at=at_once, publications=0, **said)
+    messages = publications_due(tasks, rows[0].db_now)
+    return Wake(publications=messages, due_flags=[flag.pk for flag in flags])
 
 
 def has_blocking_before(parent: Node) -> bool:
     """Tell whether an unfinished blocking child holds back what is added to the line's end."""
-    return _awaited(parent).blocking().exists()
+    return bool(_awaited(parent).blocking().first_awaited())
 
 
 def has_counting_before(parent: Node) -> bool:
     """Tell whether an unfinished child that counts stands before the line's end."""
-    return _awaited(parent).exists()
+    return bool(_awaited(parent).first_awaited())
 
 
 def is_barrier_clear(parent: Node) -> bool:
@@ -236,36 +264,7 @@ def _publish_time(node: Node, now: datetime) -> datetime:
     return now + timedelta(seconds=wait + late)
 
 
-def _publications(rows: Iterable[Node], now: datetime) -> list[Publication]:
-    horizon = settings.publish_horizon
-    return [
-        Publication.of(row, now)
-        for row in rows
-        if not row.is_flag and seconds_until(row.fires_at, now) <= horizon
-    ]
-
-
 def _complete_flags(flags: Sequence[Node]) -> None:
     for status in (Status.QUEUED, Status.READY):
         due = [flag for flag in flags if flag.status == status]
         transition_all(due, Status.COMPLETE, outcome=Outcome.SUCCEEDED, reason="flag is due")
-
-
-def _insert(children: Sequence[Node]) -> None:
-    """Insert rows with the columns that a new node has; the rest has defaults in the database.
-
-    `bulk_create` would send every column of the table, half of them empty, and so fit
-    half as many rows into a statement.
-    """
-    if not children:
-        return
-    using = children[0].alias
-    connection = connections[using]
-    limit = connection.ops.bulk_batch_size(INSERTED_FIELDS, children)
-    size = max(1, min(limit, LARGEST_INSERT))
-    for start in range(0, len(children), size):
-        chunk = children[start : start + size]
-        rows = Node._base_manager.using(using)
-        rows._insert(chunk, fields=INSERTED_FIELDS, using=using)  # type: ignore[attr-defined]
-    for child in children:
-        child._state.adding = False

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, Q
 
-from backbeat_celery import clock
+from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat
+from backbeat_celery.engine.postgres import claim as postgres
 from backbeat_celery.engine.publish import outbox
-from backbeat_celery.engine.wake import Publication, is_due
+from backbeat_celery.engine.wake import Publication, called_task, is_due
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.policy import Policy
 from backbeat_celery.specs import NodeSpec
@@ -41,6 +43,17 @@ class NodeMessage:
     attempt: int
     using: str
     claim_id: UUID
+    others: tuple[UUID, ...] = ()
+    """Nodes of the same task whose first attempts the message asks for as well."""
+
+    @property
+    def node_ids(self) -> tuple[UUID, ...]:
+        """All nodes that the message is about."""
+        return (self.node_id, *self.others)
+
+    def each(self) -> list[NodeMessage]:
+        """The same as messages about one node each."""
+        return [replace(self, node_id=node_id, others=()) for node_id in self.node_ids]
 
 
 @dataclass(slots=True)
@@ -55,6 +68,8 @@ class Claim:
     monotonic: float = field(default_factory=time.monotonic)
     specs: list[NodeSpec] = field(default_factory=list)
     max_retries: int | None = None
+    progress: dict[str, Any] | None = None
+    """What the handler said last, to be written with its outcome."""
 
     @property
     def using(self) -> str:
@@ -82,6 +97,9 @@ class _Refused(Exception):
 
 
 def _claim(message: NodeMessage, worker: str, policy: Policy) -> Claim | None:
+    if taken := postgres.take(message, worker, policy.timeout):
+        node, now = taken
+        return Claim(node, message.claim_id, Status.QUEUED, policy, now)
     why = "others keep changing it"
     for _ in range(TRIES):
         try:
@@ -105,8 +123,8 @@ def _look_and_take(message: NodeMessage, worker: str, policy: Policy) -> Claim:
     node = _read(message)
     if node is None:
         raise _Refused("there is no such node")
-    if node.task != message.task:
-        raise _Refused(f"it calls {node.task or 'nothing'}, not {message.task}")
+    if called_task(node) != message.task:
+        raise _Refused(f"it calls {called_task(node) or 'nothing'}, not {message.task}")
     now: datetime = node.db_now
     if node.claim_id == message.claim_id and node.status == Status.RUNNING:
         # The answer to an earlier try of this very claim was lost.
@@ -143,9 +161,11 @@ def _take(node: Node, message: NodeMessage, worker: str, policy: Policy, now: da
         claim_id=message.claim_id,
         worker=worker[:255],
         started_at=now,
+        progress=None,
         lease_expires_at=clock.after(settings.lease),
         times_out_at=None if policy.timeout is None else clock.after(policy.timeout),
     )
+    points.reached("claim_written")
     return Claim(node, message.claim_id, claimed_from, policy, now)
 
 
@@ -154,6 +174,20 @@ _RUNS = Exists(Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=Non
 
 
 def pause_due(node: Node) -> None:
-    """Write `paused` on a due node of a paused workflow."""
-    with transaction.atomic(using=node.alias):
+    """Write `paused` on a due node of a paused workflow.
+
+    The workflow's lock orders this against a resume, which queues what it finds paused:
+    raises StaleNode if the workflow goes on, or the node has changed.
+    """
+    using = node.alias
+    with transaction.atomic(using=using):
+        if lock_workflow(node.workflow_id, using).paused_at is None:
+            raise StaleNode
         transition(node, Status.PAUSED, reason="due while the workflow is paused")
+
+
+def lock_workflow(pk: UUID, using: str) -> Workflow:
+    """Lock a workflow's row until the transaction ends: before any of its nodes."""
+    features = connections[using].features
+    no_key = features.has_select_for_no_key_update
+    return Workflow.objects.using(using).select_for_update(no_key=no_key).get(pk=pk)

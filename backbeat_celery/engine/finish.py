@@ -6,13 +6,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Q
 
+from backbeat_celery import clock, points
 from backbeat_celery.engine.children import open_ready
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Outcome, Status
-from backbeat_celery.transitions import transition
+from backbeat_celery.transitions import StaleNode, transition
 
 
 def lock_node(pk: UUID, using: str) -> tuple[Node, datetime]:
@@ -37,10 +39,19 @@ def finish(
     """
     using = node.alias
     wake = Wake()
+    if node.is_root:
+        # A workflow's row is locked before its nodes, here as everywhere.
+        Workflow.objects.using(using).filter(pk=node.workflow_id).update(
+            unfinished=None, finished_at=clock.now()
+        )
     parent = None
     if node.is_blocking and node.parent_id is not None:
         # Ancestors are locked before descendants, here as everywhere.
-        parent, now = lock_node(node.parent_id, using)
+        try:
+            parent, now = lock_node(node.parent_id, using)
+        except Node.DoesNotExist:
+            raise StaleNode from None  # its workflow was deleted, and the node with it
+        points.reached("parent_locked")
     transition(
         node,
         Status.COMPLETE,
@@ -51,11 +62,17 @@ def finish(
         outcome=outcome,
         **values,
     )
-    if node.is_root:
-        Workflow.objects.using(using).filter(pk=node.workflow_id).update(unfinished=None)
+    points.reached("finish_written")
     wake.ended(node)
+    (wake.news.workflows if node.is_root else wake.news.completed).append(node.pk)
     if parent is not None:
         # Where something that counts is queued now, the parent goes on waiting: no look.
         wake.look_at.clear()
         wake += open_ready(parent, node.seq, now)
     return wake
+
+
+def complete_flag(flag: Node) -> Wake:
+    """Complete a flag whose turn and time have come."""
+    with transaction.atomic(using=flag.alias):
+        return finish(flag, outcome=Outcome.SUCCEEDED, reason="flag is due")

@@ -13,9 +13,10 @@ from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.publish import make_due
 from backbeat_celery.engine.sweep import lose, time_out
+from backbeat_celery.engine.wake import DISPATCH
 from backbeat_celery.models import Node
 from backbeat_celery.querysets import NodeQuerySet
-from backbeat_celery.states import CLAIMABLE, Status
+from backbeat_celery.states import CLAIMABLE
 from backbeat_celery.transitions import StaleNode
 
 
@@ -38,9 +39,10 @@ def unpublished(message: NodeMessage) -> None:
 
 def unknown_task(message: NodeMessage) -> None:
     """A worker does not know the node's task: from now on it has UNKNOWN_TASK_GRACE left."""
+    calls = Q(remote=True) if message.task == DISPATCH else Q(remote=False, task=message.task)
     rows = Node.objects.using(message.using).filter(
+        calls,
         pk=message.node_id,
-        task=message.task,
         status__in=CLAIMABLE,
         times_out_at=None,
     )
@@ -55,15 +57,13 @@ def renew(messages: Sequence[NodeMessage]) -> None:
     for using in {message.using for message in messages}:
         claims = [message.claim_id for message in messages if message.using == using]
         nodes = [message.node_id for message in messages if message.using == using]
-        running = Node.objects.using(using).filter(
-            pk__in=nodes, claim_id__in=claims, status=Status.RUNNING
-        )
-        running.update(lease_expires_at=clock.after(settings.lease))
+        held = Node.objects.using(using).filter(pk__in=nodes, claim_id__in=claims).with_lease()
+        held.update(lease_expires_at=clock.after(settings.lease))
 
 
 def _running(message: NodeMessage) -> NodeQuerySet:
-    current = Q(pk=message.node_id, status=Status.RUNNING, claim_id=message.claim_id)
-    return Node.objects.using(message.using).filter(current)
+    current = Q(pk=message.node_id, claim_id=message.claim_id)
+    return Node.objects.using(message.using).filter(current).with_lease()
 
 
 def _mend(message: NodeMessage, *, lost: bool) -> None:

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import F, Q
 
 from backbeat_celery.engine.finish import lock_node
-from backbeat_celery.exceptions import BadInput, InvalidTransition, LinkCycle
+from backbeat_celery.exceptions import BadInput, InvalidTransition, LinkCycle, shown
 from backbeat_celery.models import Link, Node
 from backbeat_celery.states import Mode, Status
 
@@ -19,9 +19,11 @@ def link(source_id: UUID, target: Node, using: str) -> None:
     Raises InvalidTransition if the node is finished, LinkCycle if they would wait for each other.
     """
     try:
+        if not isinstance(source_id, (UUID, str)):
+            raise TypeError(type(source_id).__name__)
         source, _ = lock_node(source_id, using)
     except (Node.DoesNotExist, ValidationError, TypeError, ValueError) as exc:
-        raise BadInput(f"link is a node or its id, and {source_id!r} names none.") from exc
+        raise BadInput(f"link is a node or its id, and {shown(source_id)} names none.") from exc
     if target.is_finished or Link.objects.using(using).filter(source=source, target=target):
         return  # a repeated signal with the same key
     if source.is_finished:

@@ -18,9 +18,12 @@ LONGEST_ERROR = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler is done."""
+    """The handler is done, or somebody says so. `at_once`: no completion is awaited after it."""
 
     result: Any = None
+    at_once: bool = False
+    actor: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Failed:
     fires_at: datetime | None = None
     max_retries: int | None = None
     kind: AttemptOutcome = AttemptOutcome.FAILED
+    actor: str = ""
+    reason: str = ""
 
     @classmethod
     def from_exception(cls, exc: BaseException, **fields: Any) -> Failed:
@@ -53,9 +58,15 @@ class Lost:
     error: str
     kind: AttemptOutcome = AttemptOutcome.LOST
     counted: bool = True
+    actor: str = ""
+    reason: str = ""
 
 
 Ending = Succeeded | Failed | Lost
+
+
+class GivenBack(Exception):
+    """Raised in a handler of ours: the attempt did not begin in earnest and does not count."""
 
 
 @dataclass(frozen=True, slots=True)

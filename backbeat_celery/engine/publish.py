@@ -10,8 +10,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 from uuid import UUID, uuid4
+from weakref import WeakKeyDictionary
 
 from celery import Celery, current_app
 from django.db import transaction
@@ -19,7 +21,9 @@ from kombu import Connection, Producer, pools
 from kombu.exceptions import OperationalError
 
 from backbeat_celery import clock, points
-from backbeat_celery.engine.wake import Publication
+from backbeat_celery.broker import depths
+from backbeat_celery.engine.copies import Original, Originals, may_copy, of_a_kind
+from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
 from backbeat_celery.models import Node
 
 logger = logging.getLogger(__name__)
@@ -50,8 +54,17 @@ class Outbox(Protocol):
     def send(self, publications: Sequence[Publication], using: str) -> None:
         """Send messages; what cannot be sent now is sent again by the sweeper."""
 
+    def hand_over(self, task: str, **message: Any) -> None:
+        """Send a call to workers of another code base; raise what the broker raises."""
+
     def after_commit(self, function: Callable[[], None], using: str) -> None:
         """Call `function` once the current transaction is committed."""
+
+    def call_task(self, name: str, **kwargs: Any) -> None:
+        """Have a task called that is no node; at most once."""
+
+    def depth(self, queue: str) -> int | None:
+        """Count the messages that wait on a queue; None where nobody can tell."""
 
 
 class BrokerOutbox:
@@ -62,35 +75,72 @@ class BrokerOutbox:
 
     def send(self, publications: Sequence[Publication], using: str) -> None:
         points.reached("before_publish")
-        sent = 0
+        groups = list(of_a_kind(publications))
+        unsent = [publication for group in groups for publication in group]
         try:
             if time.monotonic() < self._try_again_at:
                 raise OperationalError("the broker did not answer a moment ago")
-            with _producer(current_app) as producer:
-                for publication in publications:
-                    self._send_one(publication, using, producer)
-                    sent += 1
+            broker = _broker()
+            with broker.producer() as producer:
+                for group in groups:
+                    for count in self._send_group(group, using, broker, producer):
+                        del unsent[:count]
+                        points.reached("sent_one")
         except Exception as exc:  # any transport's own errors; nothing is lost by it
-            unsent = publications[sent:]
             logger.warning(
                 "The broker did not take %d messages: %r. The sweeper sends them again.",
                 len(unsent),
                 exc,
             )
             self._note_trouble()
-            make_due([publication.node_id for publication in unsent], using)
+            make_due([pk for publication in unsent for pk in publication.node_ids], using)
         points.reached("after_publish")
 
-    def _send_one(self, publication: Publication, using: str, producer: Producer) -> None:
+    def hand_over(self, task: str, **message: Any) -> None:
+        with _broker().producer() as producer:
+            current_app.send_task(
+                task, producer=producer, retry=True, retry_policy=RECONNECT_ONCE, **message
+            )
+
+    def _send_group(
+        self, group: Sequence[Publication], using: str, broker: _Broker, producer: Producer
+    ) -> Iterator[int]:
+        """Send messages of one kind; tell each time how many more are done with."""
         errors: tuple[type[BaseException], ...] = (OperationalError, OSError)
         if producer.connection is not None:
             errors += producer.connection.connection_errors
+        done = 0
         try:
-            _send(publication, using, producer)
+            for count in _send_all(group, using, broker, producer):
+                done += count
+                yield count
         except errors:
             raise
         except Exception:  # its own queue or priority; the others are none the worse
-            logger.exception("Cannot send a message for node %s", publication.node_id)
+            left = group[done:]
+            ids = ", ".join(str(publication.node_id) for publication in left[:10])
+            logger.exception("Cannot send %d messages, for nodes %s", len(left), ids)
+            yield len(left)
+
+    def call_task(self, name: str, **kwargs: Any) -> None:
+        try:
+            if time.monotonic() < self._try_again_at:
+                raise OperationalError("the broker did not answer a moment ago")
+            with _broker().producer() as producer:
+                current_app.send_task(
+                    name,
+                    kwargs=kwargs,
+                    producer=producer,
+                    ignore_result=True,
+                    retry=True,
+                    retry_policy=RECONNECT_ONCE,
+                )
+        except Exception as exc:  # any transport's own errors
+            logger.warning("The broker did not take a message for %s: %r.", name, exc)
+            self._note_trouble()
+
+    def depth(self, queue: str) -> int | None:
+        return depths.ask(queue)
 
     def _note_trouble(self) -> None:
         """Leave the broker alone for a while: each of a request's signals would wait for it."""
@@ -103,13 +153,40 @@ class BrokerOutbox:
 
 
 def make_due(node_ids: Sequence[UUID], using: str) -> None:
-    """Let the sweeper publish these nodes at its next pass."""
+    """Let the sweeper publish these nodes at its next pass, however deep their queue is."""
     rows = Node.objects.using(using).filter(pk__in=node_ids).claimable()
-    rows.update(publish_at=clock.now())
+    rows.update(publish_at=clock.after(-LONGEST_INTERVAL))
 
 
-def _send(publication: Publication, using: str, producer: Producer) -> None:
-    node = str(publication.node_id)
+def _send_all(
+    group: Sequence[Publication], using: str, broker: _Broker, producer: Producer
+) -> Iterator[int]:
+    """Send messages that differ in nothing but the node; give how many more the broker has."""
+    app = _app()
+    if not may_copy(app, group[0]):
+        for publication in group:
+            _send(publication, using, producer)
+            yield 1
+        return
+    original = broker.originals.original(
+        app, producer, group[0], lambda original: _send(group[0], using, original)
+    )
+    yield from original.send(app, producer, [(one, header(one, using)) for one in group])
+
+
+def header(publication: Publication, using: str) -> dict[str, Any]:
+    """The header by which a worker knows what a message is about."""
+    said: dict[str, Any] = {
+        "node": str(publication.node_id),
+        "attempt": publication.attempt,
+        "db": using,
+    }
+    if publication.others:
+        said["others"] = [other.hex for other in publication.others]
+    return {HEADER: said}
+
+
+def _send(publication: Publication, using: str, producer: Producer | Original) -> None:
     current_app.send_task(
         publication.task,
         # The arguments are in the row: no secret lies about in the broker, and an operator
@@ -118,8 +195,8 @@ def _send(publication: Publication, using: str, producer: Producer) -> None:
         kwargs={},
         # Each publication has an id of its own: a revoked id would be dropped for hours.
         task_id=str(uuid4()),
-        producer=producer,
-        headers={HEADER: {"node": node, "attempt": publication.attempt, "db": using}},
+        producer=producer,  # type: ignore[arg-type]
+        headers=header(publication, using),
         countdown=publication.countdown or None,
         expires=None,
         ignore_result=True,
@@ -131,15 +208,45 @@ def _send(publication: Publication, using: str, producer: Producer) -> None:
     )
 
 
-@contextmanager
-def _producer(app: Celery) -> Iterator[Producer]:
-    """Take a pooled producer whose connection gives up after about a second."""
+def _app() -> Celery:
+    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Broker:
+    """A broker that messages go to: what kombu finds its pool by, and what can be copied."""
+
+    address: Any
+    connection: Connection
+    originals: Originals
+
+    @contextmanager
+    def producer(self) -> Iterator[Producer]:
+        """Take a pooled producer whose connection gives up after about a second."""
+        pool = pools.producers[self.connection]
+        with pool.acquire(block=True, timeout=CONNECT_SECONDS) as producer:
+            yield producer
+
+
+_brokers: WeakKeyDictionary[Celery, _Broker] = WeakKeyDictionary()
+
+
+def _broker() -> _Broker:
+    """The broker of the current app; another one when its address has changed."""
+    app = _app()
+    conf = app.conf
+    options = dict(conf.broker_transport_options)
+    address = (conf.broker_write_url, options, conf.task_default_queue)
+    known = _brokers.get(app)
+    if known is not None and known.address == address:
+        return known
     connection: Connection = app.connection_for_write(connect_timeout=CONNECT_SECONDS)
     if connection.transport_cls not in {"sqla", "sqlalchemy"}:
         # kombu's SQLAlchemy transport hands unknown options on to create_engine(), which fails.
         connection.transport_options = {**(connection.transport_options or {}), **GIVE_UP_SOON}
-    with pools.producers[connection].acquire(block=True, timeout=CONNECT_SECONDS) as producer:
-        yield producer
+    _brokers[app] = _Broker(address, connection, Originals())
+    return _brokers[app]
 
 
 _outbox: Outbox = BrokerOutbox()

@@ -11,13 +11,18 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from backbeat_celery import clock, points
+from backbeat_celery import points
 from backbeat_celery.conf import settings
-from backbeat_celery.database import repeat
+from backbeat_celery.database import repeat_on
+from backbeat_celery.engine.again import wake_again
+from backbeat_celery.engine.attempts import ended_attempt
+from backbeat_celery.engine.awaiting import drop_children, hold, is_held, kept_report
 from backbeat_celery.engine.children import Line, open_ready
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.finish import finish
 from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, decide
+from backbeat_celery.engine.postgres import record as postgres
+from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.engine.wake import Publication, Wake
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.models import Attempt, Node
@@ -26,6 +31,10 @@ from backbeat_celery.specs import NodeSpec
 from backbeat_celery.states import AttemptOutcome, Outcome, Status
 from backbeat_celery.transitions import StaleNode, transition, transition_all
 
+ANY = Q()
+MOVING = ("next_seq", "next_stage", "next_barrier", "report")
+"""Columns that others may change while a handler runs."""
+
 
 def record(claim: Claim, ending: Ending) -> Wake:
     """Write the ending of a claimed attempt; give what is left to do after the commit.
@@ -33,32 +42,65 @@ def record(claim: Claim, ending: Ending) -> Wake:
     Raises StaleAttempt when the attempt is no longer the node's current one.
     """
     points.reached("before_record")
-    wake = repeat(lambda: _record(claim, ending), using=claim.using, outage=True)
+    # A commit that failed, or whose answer was lost, has left its values in the instance.
+    wake = repeat_on(claim.node, lambda _: _record(claim, ending), using=claim.using, outage=True)
     points.reached("recorded")
     return wake
 
 
 def _record(claim: Claim, ending: Ending) -> Wake:
+    if isinstance(ending, Succeeded):
+        wake = postgres.leaf(claim, ending.result)
+        if wake is not None:
+            return wake
     as_claimed = dict(vars(claim.node))
     while True:
         # A try that was rolled back has left its values in the instance.
         vars(claim.node).update(as_claimed)
         try:
             with transaction.atomic(using=claim.using):
-                if isinstance(ending, Succeeded):
-                    return _record_success(claim, ending)
-                return write_setback(
-                    claim.node, ending, claim.policy, claim.now(), claimed_from=claim.claimed_from
-                )
+                if claim.node.awaits_report:
+                    return _write_return(claim, ending)
+                return write_ending(claim, ending)
         except StaleNode:
             if _is_recorded(claim, ending):
-                above = claim.node.parent_id
-                return Wake(look_at=[claim.node.pk, *([above] if above else [])])
+                return wake_again(claim.node.pk, claim.using)
             as_claimed |= _counters_now(claim)
+
+
+def write_ending(claim: Claim, ending: Ending, guard: Q = ANY) -> Wake:
+    """Write the end of a claimed attempt, in the caller's transaction."""
+    if isinstance(ending, Succeeded):
+        return _write_success(claim, ending, guard)
+    return write_setback(
+        claim.node,
+        ending,
+        claim.policy,
+        claim.now(),
+        claimed_from=claim.claimed_from,
+        guard=guard,
+    )
+
+
+def _write_return(claim: Claim, ending: Ending) -> Wake:
+    """Write the handler's return where that does not end the attempt by itself."""
+    node, returns = claim.node, Q(lease_expires_at__isnull=False)
+    if isinstance(ending, Succeeded):
+        if node.report is not None:
+            ending = kept_report(node.report)
+        elif ending.at_once:
+            returns &= Q(report=None)
+        else:
+            specs = _without_known_keys(node, claim.specs)
+            hold(node, specs, claim.now(), **_last_progress(claim))
+            return Wake()
+    return write_ending(claim, ending, returns)
 
 
 def _is_recorded(claim: Claim, ending: Ending) -> bool:
     """Whether the transaction was done already and only the answer to its commit was lost."""
+    if claim.node.awaits_report and is_held(claim.node, claim.claim_id):
+        return True
     rows = Attempt.objects.using(claim.using).filter(
         node_id=claim.node.pk, number=claim.node.attempt, claim_id=claim.claim_id
     )
@@ -76,28 +118,41 @@ def _counters_now(claim: Claim) -> dict[str, Any]:
     if row is None or row.status != Status.RUNNING or row.claim_id != claim.claim_id:
         status = row.status if row else "deleted"
         raise StaleAttempt(status, f"report of attempt {claim.node.attempt}", claim.node.pk)
-    return {name: getattr(row, name) for name in ("next_seq", "next_stage", "next_barrier")}
+    return {name: getattr(row, name) for name in MOVING}
 
 
-def _record_success(claim: Claim, ending: Succeeded) -> Wake:
+def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> Wake:
     node = claim.node
-    unchanged = claim.is_current & Q(next_seq=node.next_seq)
-    values: dict[str, Any] = {"result": ending.result, "error": None, "lost_attempts": 0}
+    unchanged = claim.is_current & Q(next_seq=node.next_seq) & guard
+    values: dict[str, Any] = {
+        "actor": ending.actor,
+        "result": ending.result,
+        "error": None,
+        "lost_attempts": 0,
+        **_last_progress(claim),
+    }
     if not claim.specs and node.next_seq == 0:
         wake = finish(
             node,
             outcome=Outcome.SUCCEEDED,
             guard=unchanged,
             claimed_from=claim.claimed_from,
+            reason=ending.reason,
             **values,
         )
     else:
-        wake = _record_parent(claim, unchanged, values)
+        wake = _record_parent(claim, unchanged, ending.reason, values)
     _write_attempt(node, claim.claim_id, AttemptOutcome.SUCCEEDED)
+    points.reached("record_written")
     return wake
 
 
-def _record_parent(claim: Claim, unchanged: Q, values: dict[str, Any]) -> Wake:
+def _last_progress(claim: Claim) -> dict[str, Any]:
+    """What the handler said last of its progress, which may not have been written yet."""
+    return {} if claim.progress is None else {"progress": claim.progress}
+
+
+def _record_parent(claim: Claim, unchanged: Q, reason: str, values: dict[str, Any]) -> Wake:
     node, now = claim.node, claim.now()
     is_first = node.next_seq == 0
     line = Line(node, now)
@@ -109,7 +164,7 @@ def _record_parent(claim: Claim, unchanged: Q, values: dict[str, Any]) -> Wake:
     transition(
         node,
         Status.WAITING,
-        reason=f"spawned {len(line.children)}",
+        reason=reason or f"spawned {len(line.children)}",
         guard=unchanged,
         claimed_from=claim.claimed_from,
         **values,
@@ -145,7 +200,7 @@ def write_setback(
     now: datetime,
     *,
     claimed_from: str = "",
-    guard: Q | None = None,
+    guard: Q = ANY,
 ) -> Wake:
     """Write the end of a running attempt that did not succeed, in the caller's transaction."""
     verdict = decide(node, ending, policy)
@@ -157,8 +212,9 @@ def write_setback(
     transition(
         node,
         verdict.status,
-        reason=verdict.reason,
-        guard=current if guard is None else current & guard,
+        reason=f"{verdict.reason}; {ending.reason}" if ending.reason else verdict.reason,
+        actor=ending.actor,
+        guard=current & guard,
         claimed_from=claimed_from,
         retries=verdict.retries,
         lost_attempts=verdict.lost_attempts,
@@ -169,6 +225,10 @@ def write_setback(
     )
     trace = ending.traceback if isinstance(ending, Failed) else ""
     _write_attempt(node, claim_id, ending.kind, error=ending.error, trace=trace)
+    if node.awaits_report:
+        drop_children(node)
+    if verdict.status == Status.FAILED:
+        wake += call_rescue(node, policy)
     return wake
 
 
@@ -189,6 +249,7 @@ def _next_try(
         pk=node.pk,
         attempt=node.attempt,
         task=node.task,
+        remote=node.remote,
         options=node.options,
         args=node.args,
         kwargs=node.kwargs,
@@ -198,17 +259,5 @@ def _next_try(
     return fires_at, publish_at, Wake(publications=[Publication.of(again, now)])
 
 
-def _write_attempt(
-    node: Node, claim_id: Any, outcome: AttemptOutcome, *, error: str = "", trace: str = ""
-) -> None:
-    Attempt.objects.using(node.alias).create(
-        node_id=node.pk,
-        number=node.attempt,
-        claim_id=claim_id,
-        worker=node.worker,
-        started_at=node.started_at,
-        finished_at=clock.now(),
-        outcome=outcome,
-        error=error or None,
-        traceback=trace or None,
-    )
+def _write_attempt(node: Node, claim_id: Any, outcome: AttemptOutcome, **texts: str) -> None:
+    ended_attempt(node, claim_id, outcome, **texts).save(using=node.alias, force_insert=True)

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db import connections, transaction
-from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterRef
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterRef, Q
 
-from backbeat_celery import clock
+from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat, repeat_on
 from backbeat_celery.engine.advance import advance
+from backbeat_celery.engine.bundling import bundled
+from backbeat_celery.engine.children import queue_paused
 from backbeat_celery.engine.claim import pause_due
-from backbeat_celery.engine.finish import finish
-from backbeat_celery.engine.publish import outbox
-from backbeat_celery.engine.wake import Publication, Wake, is_due
+from backbeat_celery.engine.finish import complete_flag
+from backbeat_celery.engine.losses import (
+    Losses,
+    is_resting,
+    look,
+    perhaps_lost,
+    without_message,
+)
+from backbeat_celery.engine.publish import make_due, outbox
+from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication, Wake, is_due
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.states import Outcome, Status
-from backbeat_celery.transitions import StaleNode, transition
+from backbeat_celery.querysets import NodeQuerySet
+from backbeat_celery.transitions import StaleNode
 
 logger = logging.getLogger(__name__)
 
 MOST_BATCHES = 20
 """Batches sent in one pass; a million timers due at once must not hold up the other repairs."""
-
-LONGEST_INTERVAL = 600.0
-"""Seconds between two messages for a node that stays queued."""
 
 
 def publish_due(using: str, batch: int) -> int:
@@ -39,7 +46,35 @@ def publish_due(using: str, batch: int) -> int:
         done += _see_to(rows, using)
         if len(rows) < batch:
             break
+    return done + _publish_lost(using, batch)
+
+
+def _publish_lost(using: str, batch: int) -> int:
+    """Send another message for nodes whose first one may be lost, by the depth of the queues."""
+    if is_resting(using) or not _due(using).filter(perhaps_lost()).exists():
+        return 0
+    done = 0
+    last: Node | None = None
+    begun = time.monotonic()
+    for _ in range(MOST_BATCHES):
+        rows, last = _next_lost(using, batch, last)
+        done += _see_to(rows, using)
+        if last is None or _takes_long(begun):
+            break
     return done
+
+
+def _next_lost(using: str, batch: int, after: Node | None) -> tuple[list[Node], Node | None]:
+    """Take a batch; the queues are looked at anew, since other sweepers may send, too."""
+    losses = look(using)
+    if not losses:
+        return [], None
+    return repeat(lambda: _take_lost(using, batch, losses, after), using=using)
+
+
+def _takes_long(begun: float) -> bool:
+    """Whether a pass has lasted an interval: one that lasts longer is no longer the only one."""
+    return not clock.is_simulated() and time.monotonic() - begun > settings.sweep_interval
 
 
 def _see_to(rows: Iterable[Node], using: str) -> int:
@@ -52,26 +87,49 @@ def _see_to(rows: Iterable[Node], using: str) -> int:
         elif not row.is_flag:
             messages.append(Publication.of(row, now))
     if messages:
-        outbox().send(messages, using)
+        outbox().send(bundled(messages), using)
     return done + len(messages)
+
+
+def _due(using: str) -> NodeQuerySet:
+    """Nodes whose next message is due."""
+    paused = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at__isnull=False)
+    nodes = Node.objects.using(using).filter(publish_at__lte=clock.now()).claimable()
+    rows: NodeQuerySet = nodes.annotate(is_paused=Exists(paused))  # type: ignore[no-redef]
+    return rows
 
 
 def _take_due(using: str, batch: int) -> list[Node]:
     """Take rows that are due for a message and put their next message off."""
-    paused = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at__isnull=False)
-    skip = connections[using].features.has_select_for_update_skip_locked
     with transaction.atomic(using=using):
-        rows = list(
-            Node.objects.using(using)
-            .filter(publish_at__lte=clock.now())
-            .claimable()
-            .with_time()
-            .annotate(is_paused=Exists(paused))  # type: ignore[no-redef]
-            .order_by("publish_at")
-            .select_for_update(skip_locked=skip)[:batch]
-        )
+        rows = _locked(_due(using).filter(without_message()), using, batch)
         _put_off(rows)
+        points.reached("put_off")
+    points.reached("taken_due")
     return rows
+
+
+def _take_lost(
+    using: str, batch: int, losses: Losses, after: Node | None
+) -> tuple[list[Node], Node | None]:
+    """Do the same with rows whose message may be lost; give also the last one that was seen."""
+    due = _due(using).filter(perhaps_lost())
+    if after is not None:
+        same = Q(publish_at=after.publish_at, pk__gt=after.pk)
+        due = due.filter(Q(publish_at__gt=after.publish_at) | same)
+    with transaction.atomic(using=using):
+        seen = _locked(due, using, batch)
+        rows = losses.among(seen)
+        _put_off(rows)
+        points.reached("put_off")
+    points.reached("taken_due")
+    return rows, seen[-1] if len(seen) == batch else None
+
+
+def _locked(due: NodeQuerySet, using: str, batch: int) -> list[Node]:
+    skip = connections[using].features.has_select_for_update_skip_locked
+    rows = due.with_time().order_by("publish_at", "pk").select_for_update(skip_locked=skip)
+    return list(rows[:batch])
 
 
 def _put_off(rows: Iterable[Node]) -> None:
@@ -96,8 +154,9 @@ def _settle(row: Node, using: str) -> int:
         if row.is_paused:
             pause_due(row)
         else:
-            advance(repeat_on(row, _complete_flag, using=using), using)
+            advance(repeat_on(row, complete_flag, using=using), using)
     except StaleNode:
+        make_due([row.pk], using)  # it was resumed meanwhile, or is somebody else's now
         return 0
     except Exception:  # the messages of the other rows still have to be sent
         logger.exception("Cannot settle node %s", row.pk, extra={"node_id": row.pk})
@@ -105,15 +164,7 @@ def _settle(row: Node, using: str) -> int:
     return 1
 
 
-def _complete_flag(flag: Node) -> Wake:
-    with transaction.atomic(using=flag.alias):
-        return finish(flag, outcome=Outcome.SUCCEEDED, reason="flag is due")
-
-
 def requeue(node: Node) -> Wake:
-    """Queue a paused node again; the sweeper publishes it, or completes it if it is a flag."""
-    now = node.db_now
-    publish_at = clock.now() if node.is_flag else clock.after(settings.lease)
+    """Queue a paused node of a workflow that is not."""
     with transaction.atomic(using=node.alias):
-        transition(node, Status.QUEUED, reason="resumed", publish_at=publish_at, publications=0)
-    return Wake(publications=[] if node.is_flag else [Publication.of(node, now)])
+        return queue_paused([node])

@@ -9,8 +9,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from backbeat_celery import points
+from backbeat_celery import points, tokens
 from backbeat_celery.context import SpawnedChild, running
+from backbeat_celery.engine.progress import ProgressReport
+from backbeat_celery.exceptions import UnsupportedOption
 from backbeat_celery.models import Node
 from backbeat_celery.specs import NodeSpec, flag_spec, task_spec
 from backbeat_celery.states import Mode, Status
@@ -26,6 +28,7 @@ class RunningNode:
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
+        self._progress = ProgressReport(claim)
         self._signals: dict[tuple[str, UUID], dict[UUID, int]] = defaultdict(dict)
 
     def __repr__(self) -> str:
@@ -67,11 +70,29 @@ class RunningNode:
         metadata: dict[str, Any] = self._claim.node.metadata
         return metadata
 
+    def completion_token(self) -> str:
+        """Give a signed token with which anybody may report this attempt's outcome, once.
+
+        Raises UnsupportedOption in a node whose outcome its handler's return decides.
+        """
+        node = self._claim.node
+        if not node.awaits_report:
+            raise UnsupportedOption(
+                f"{self.name} is done when its handler returns. Write awaits_completion=True on "
+                "the task to have it wait for a report."
+            )
+        return tokens.sign(tokens.Ticket(node.alias, node.pk, node.attempt, self._claim.claim_id))
+
     def is_wanted(self) -> bool:
         """Tell whether this attempt's outcome would still be accepted: one query."""
         points.reached("in_handler")
         rows = Node.objects.using(self._claim.using).filter(pk=self.id, status=Status.RUNNING)
         return rows.filter(self._claim.is_current).exists()
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell how far this attempt is; cheap enough to call for each item of a loop."""
+        points.reached("in_handler")
+        self._progress.tell(done, total, message)
 
     def spawn(
         self,

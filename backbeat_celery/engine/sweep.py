@@ -10,23 +10,24 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat_on
 from backbeat_celery.engine.advance import advance, look
-from backbeat_celery.engine.cancel import cancel_row
+from backbeat_celery.engine.cancel import cancel_orphan
 from backbeat_celery.engine.children import is_barrier_clear, open_ready
 from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.engine.outcomes import Failed, Lost
 from backbeat_celery.engine.record import write_setback
 from backbeat_celery.engine.republish import publish_due, requeue
+from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.policy import policy_by_name
@@ -35,7 +36,7 @@ from backbeat_celery.states import AttemptOutcome, Status
 from backbeat_celery.transitions import StaleNode, transition
 
 logger = logging.getLogger(__name__)
-M = TypeVar("M", bound=Model)
+T = TypeVar("T", bound=tuple[Any, ...])
 
 BATCH = 500
 """Rows mended in one pass of one condition; the rest follows in the next pass."""
@@ -77,7 +78,7 @@ class Sweep:
             "barriers": self._open_barriers,
             "resumed": lambda: self._each(self._paused_in_vain(), requeue),
             "opened": self._open_stages,
-            "canceled": lambda: self._each(self._below_canceled(), cancel_row),
+            "canceled": lambda: self._each(self._below_canceled(), cancel_orphan),
         }
 
     def _nodes(self) -> NodeQuerySet:
@@ -89,6 +90,7 @@ class Sweep:
         for row in rows:
             try:
                 wake = repeat_on(row, mend, using=self.using)
+                points.reached("mended")
                 advance(wake, self.using)
                 mended += 1
             except StaleNode:
@@ -114,12 +116,18 @@ class Sweep:
         return self._nodes().filter(Exists(going_on), status=Status.PAUSED)[:BATCH]
 
     def _below_canceled(self) -> list[Node]:
-        unfinished = self._nodes().without_payload().annotate(above=F("parent__status"))
+        # No model instances: of thousands of rows that are read, mostly none is to be mended.
+        unfinished = self._nodes().values_list("pk", "parent__status")
         rows = self._walk("below_canceled", unfinished)
-        return [row for row in rows if vars(row)["above"] == Status.CANCELED]
+        return self._read([pk for pk, above in rows if above == Status.CANCELED])
 
-    def _walk(self, name: str, rows: QuerySet[M]) -> Iterator[M]:
-        """Go through rows in order of their ids, a batch at a time.
+    def _read(self, node_ids: Sequence[UUID]) -> list[Node]:
+        """Those of these nodes that are unfinished still, in the order of their ids."""
+        rows = self._nodes().without_payload().filter(pk__in=node_ids)
+        return list(rows.order_by("pk")) if node_ids else []
+
+    def _walk(self, name: str, rows: QuerySet[Any, T]) -> Iterator[T]:
+        """Go through rows, given as tuples with the id first, in order of their ids.
 
         What does not fit into a part of the interval is gone through in the next pass.
         """
@@ -128,24 +136,25 @@ class Sweep:
             found = list(rows.filter(pk__gt=self._reached.get(name, FIRST)).order_by("pk")[:WALK])
             yield from found
             is_end = len(found) < WALK
-            self._reached[name] = FIRST if is_end else found[-1].pk
+            self._reached[name] = FIRST if is_end else found[-1][0]
             if is_end or time.monotonic() > until:
                 return
 
     def _complete_waiting(self) -> int:
         waiting = self._nodes().filter(status=Status.WAITING, parent__isnull=False)
-        rows = self._walk("waiting", waiting.with_open_child().only("pk"))
-        done = [row.pk for row in rows if not row.has_open_child]
+        columns = waiting.with_open_child().values_list("pk", "open_child")  # type: ignore[misc]
+        rows = self._walk("waiting", columns)
+        done = [pk for pk, open_child in rows if not open_child]
         closed = Workflow.objects.using(self.using).filter(
             unfinished=True, closed_at__isnull=False
         )
-        done += [workflow.pk for workflow in self._walk("closed", closed)]
+        done += [pk for (pk,) in self._walk("closed", closed.values_list("pk"))]
         return self._look_at(done)
 
     def _open_barriers(self) -> int:
         parents = self._nodes().filter(status=Status.WAITING, next_barrier__isnull=False)
-        rows = self._walk("barriers", parents)
-        return self._look_at([row.pk for row in rows if is_barrier_clear(row)])
+        found = [pk for (pk,) in self._walk("barriers", parents.values_list("pk"))]
+        return self._look_at([row.pk for row in self._read(found) if is_barrier_clear(row)])
 
     def _look_at(self, node_ids: Iterable[UUID]) -> int:
         mended = 0
@@ -160,11 +169,11 @@ class Sweep:
         ahead = Node.objects.awaited_by(OuterRef("parent_id")).blocking()
         held = Exists(ahead.filter(seq__lt=OuterRef("seq")))
         ready = self._nodes().filter(status=Status.READY, barrier=False).annotate(is_held=held)  # type: ignore[no-redef]
-        rows = self._walk("stages", ready.select_related("parent"))
+        columns = ready.values_list("pk", "is_held", "parent_id", "parent__status", "seq")  # type: ignore[misc]
         floors: dict[UUID, int] = {}
-        for row in rows:
-            if not row.is_held and row.parent and row.parent.status == Status.WAITING:
-                floors.setdefault(row.parent.pk, row.seq - 1)
+        for _, is_held, parent_id, above, seq in self._walk("stages", columns):
+            if not is_held and above == Status.WAITING:
+                floors.setdefault(parent_id, seq - 1)
         for parent_id, floor in floors.items():
             advance(_open_from(parent_id, floor, self.using), self.using)
         return len(floors)
@@ -188,7 +197,9 @@ def time_out(node: Node) -> Wake:
 def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
     with transaction.atomic(using=node.alias):
         now = node.db_now
-        return write_setback(node, ending, policy_by_name(node.task), now, guard=guard)
+        wake = write_setback(node, ending, policy_by_name(node.task), now, guard=guard)
+        points.reached("setback_written")
+        return wake
 
 
 def fail_unknown(node: Node) -> Wake:
@@ -201,7 +212,7 @@ def fail_unknown(node: Node) -> Wake:
                 node, Status.QUEUED, reason=reason, guard=overdue, times_out_at=node.times_out_at
             )
         transition(node, Status.FAILED, reason=reason, guard=overdue)
-    return Wake()
+        return call_rescue(node, policy_by_name(node.task))
 
 
 def _open_from(parent_id: UUID, floor: int, using: str) -> Wake:

@@ -5,6 +5,7 @@ A wake is only a hint for speed. Whatever is lost with it, the sweeper finds in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,23 @@ from uuid import UUID
 
 from backbeat_celery.conf import settings
 from backbeat_celery.models import Node
+from backbeat_celery.redact import redact, redact_args
+
+DISPATCH = "backbeat.dispatch"
+"""The task by which a worker of ours hands a remote node's call to the other code base."""
+
+LONGEST_INTERVAL = 600.0
+"""Seconds between two messages for a node that stays queued, however long the queue is."""
+
+
+def called_task(node: Node) -> str:
+    """Name the task that a node's message calls."""
+    return DISPATCH if node.remote else node.task
+
+
+def options_of(node: Node) -> dict[str, Any]:
+    """The options of a node's message; a remote node's are for the message to the other side."""
+    return {} if node.remote else node.options
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +43,13 @@ class Publication:
     countdown: float
     argsrepr: str
     kwargsrepr: str
+    others: tuple[UUID, ...] = ()
+    """Nodes of the same task whose first attempts are asked for as well."""
+
+    @property
+    def node_ids(self) -> tuple[UUID, ...]:
+        """All nodes that the message is about."""
+        return (self.node_id, *self.others)
 
     @classmethod
     def of(cls, node: Node, now: datetime) -> Publication:
@@ -32,12 +57,30 @@ class Publication:
         return cls(
             node_id=node.pk,
             attempt=node.attempt + 1,
-            task=node.task,
-            options=node.options,
+            task=called_task(node),
+            options=options_of(node),
             countdown=seconds_until(node.fires_at, now),
-            argsrepr=shown_args(node.args),
+            argsrepr=shown_args(node.task, node.args),
             kwargsrepr=shown_kwargs(node.kwargs),
         )
+
+
+@dataclass(slots=True)
+class Ended:
+    """What receivers of Django signals are told about: ids of nodes, and of workflows."""
+
+    completed: list[UUID] = field(default_factory=list)
+    failed: list[UUID] = field(default_factory=list)
+    workflows: list[UUID] = field(default_factory=list)
+
+    def __iadd__(self, other: Ended) -> Ended:
+        self.completed += other.completed
+        self.failed += other.failed
+        self.workflows += other.workflows
+        return self
+
+    def __bool__(self) -> bool:
+        return bool(self.completed or self.failed or self.workflows)
 
 
 @dataclass(slots=True)
@@ -49,15 +92,22 @@ class Wake:
     """Waiting nodes that may be complete now, or whose barrier may open."""
     ended_signals: list[UUID] = field(default_factory=list)
     """Finished signals, for which nodes of other workflows may wait."""
+    due_flags: list[UUID] = field(default_factory=list)
+    """Queued flags whose time may have come."""
+    news: Ended = field(default_factory=Ended)
+    """What to announce once all the rest is done."""
 
     def __iadd__(self, other: Wake) -> Wake:
         self.publications += other.publications
         self.look_at += other.look_at
         self.ended_signals += other.ended_signals
+        self.due_flags += other.due_flags
+        self.news += other.news
         return self
 
     def __bool__(self) -> bool:
-        return bool(self.publications or self.look_at or self.ended_signals)
+        work = self.publications or self.look_at or self.ended_signals or self.due_flags
+        return bool(work or self.news)
 
     def ended(self, node: Node) -> None:
         """Note that `node` is finished: its parent, or nodes linked to it, may go on."""
@@ -72,20 +122,29 @@ def seconds_until(fires_at: datetime | None, now: datetime) -> float:
     return 0.0 if fires_at is None else max(0.0, (fires_at - now).total_seconds())
 
 
+def publications_due(nodes: Iterable[Node], now: datetime) -> list[Publication]:
+    """The messages of queued nodes that are due within the horizon; flags have none."""
+    horizon = settings.publish_horizon
+    return [
+        Publication.of(node, now)
+        for node in nodes
+        if not node.is_flag and seconds_until(node.fires_at, now) <= horizon
+    ]
+
+
 def is_due(fires_at: datetime | None, now: datetime) -> bool:
     """Tell whether a node may run."""
     return fires_at is None or fires_at <= now
 
 
-def shown_args(args: list[Any]) -> str:
-    """Arguments as monitors and logs show them."""
-    return _cut(repr(tuple(args)))
+def shown_args(task: str, args: list[Any]) -> str:
+    """Arguments as monitors and logs show them, the secret ones hidden."""
+    return _cut(repr(tuple(redact_args(task, args, "***"))))
 
 
 def shown_kwargs(kwargs: dict[str, Any]) -> str:
     """Keyword arguments as monitors and logs show them, the secret ones hidden."""
-    secret = settings.redact
-    return _cut(repr({k: "***" if k in secret else v for k, v in kwargs.items()}))
+    return _cut(repr(redact(kwargs, "***")))
 
 
 def _cut(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from backbeat_celery.fields import RecencyIndex
 from backbeat_celery.models.node import Node
 from backbeat_celery.states import AttemptOutcome, Status
 
@@ -28,6 +29,7 @@ class Transition(models.Model):
     class Meta:
         verbose_name = _("transition")
         verbose_name_plural = _("transitions")
+        default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.from_status or 'new'} → {self.to_status}"
@@ -55,9 +57,11 @@ class Attempt(models.Model):
     class Meta:
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
+        default_permissions = ()
         constraints = [
             models.UniqueConstraint(fields=["node", "number"], name="backbeat_attempt_number")
         ]
+        indexes = [RecencyIndex(fields=["finished_at"], name="backbeat_attempt_recent")]
 
     def __str__(self) -> str:
         return f"attempt {self.number}: {self.outcome or 'running'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.core.checks import CheckMessage
 from django.db import models, router
@@ -13,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from backbeat_celery.fields import ExactCharField, PayloadField, PostgresPartialIndex
 from backbeat_celery.ids import uuid7
 from backbeat_celery.late import late
+from backbeat_celery.models.node_verbs import NodeVerbs
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import COUNTING, FINISHED, Mode, Outcome, Status
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 _history = late("backbeat_celery.tree", "history")
 _attempts = late("backbeat_celery.tree", "attempts")
-_add_child = late("backbeat_celery.verbs", "add_child")
 
 # The indexes below are conditioned on columns that no guarded UPDATE names: PostgreSQL, when
 # its statistics lag behind, takes a partial index that it may use for small, and then reads
@@ -29,7 +30,7 @@ _add_child = late("backbeat_celery.verbs", "add_child")
 IS_UNFINISHED = Q(finished_at__isnull=True)
 
 
-class Node(models.Model):
+class Node(NodeVerbs, models.Model):
     """One step: a signal, a child, a flag, or the root of a workflow.
 
     Only `backbeat_celery.transitions` writes `status`.
@@ -43,6 +44,7 @@ class Node(models.Model):
         on_delete=models.CASCADE,
         related_name="nodes",
         db_constraint=False,
+        db_index=False,
     )
     parent = models.ForeignKey(
         "self", on_delete=models.CASCADE, related_name="children", null=True, db_index=False
@@ -54,6 +56,12 @@ class Node(models.Model):
     seq = models.PositiveIntegerField()
     stage = models.PositiveIntegerField()
     barrier = models.BooleanField(default=False)
+    # Called because its parent's retries were exhausted; it runs although the parent is failed.
+    rescue = models.BooleanField(default=False, db_default=False)
+    # Run by workers of another code base, which know neither this package nor this database.
+    remote = models.BooleanField(default=False, db_default=False)
+    # Done when `complete()` or `fail()` says so, not when its handler returns.
+    awaits_completion = models.BooleanField(default=False, db_default=False)
     task = ExactCharField(max_length=255, blank=True)
     name = ExactCharField(max_length=255)
     mode = models.CharField(max_length=15, choices=Mode.choices)
@@ -71,6 +79,10 @@ class Node(models.Model):
     metadata = models.JSONField(default=dict)
     result = PayloadField(null=True)
     error = models.TextField(null=True)
+    # What `complete()` or `fail()` said while the handler still ran; its record applies it.
+    report = PayloadField(null=True, editable=False)
+    # What the handler said of its progress: done, total, message and when.
+    progress = PayloadField(null=True)
     key = ExactCharField(max_length=255, null=True)
     spawned_by = models.PositiveIntegerField(null=True)
     fires_at = models.DateTimeField(null=True)
@@ -89,7 +101,7 @@ class Node(models.Model):
     if TYPE_CHECKING:
         # Annotations that some query sets add.
         db_now: datetime
-        has_open_child: bool
+        open_child: UUID | None
         is_paused: bool
         is_held: bool
 
@@ -98,6 +110,16 @@ class Node(models.Model):
     class Meta:
         verbose_name = _("node")
         verbose_name_plural = _("nodes")
+        default_permissions = ("view",)
+        permissions = [
+            ("retry_node", _("Can retry nodes")),
+            ("resolve_node", _("Can resolve failed nodes")),
+            ("shutdown_node", _("Can shut failed nodes down")),
+            ("cancel_node", _("Can cancel nodes")),
+            ("reset_node", _("Can reset nodes")),
+            ("edit_arguments_node", _("Can edit the arguments of nodes")),
+            ("view_payload_node", _("Can view arguments and results in full")),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["parent", "seq"], name="backbeat_node_seq"),
             models.UniqueConstraint(fields=["parent", "key"], name="backbeat_node_key"),
@@ -111,6 +133,8 @@ class Node(models.Model):
             PostgresPartialIndex(
                 fields=["status", "id"], condition=IS_UNFINISHED, name="backbeat_status"
             ),
+            # A workflow's open nodes, how many are done, and when the last one was.
+            models.Index(fields=["workflow", "finished_at"], name="backbeat_standing"),
             PostgresPartialIndex(
                 fields=["publish_at"], condition=Q(publish_at__isnull=False), name="backbeat_due"
             ),
@@ -158,6 +182,11 @@ class Node(models.Model):
         return self.status in FINISHED
 
     @property
+    def awaits_report(self) -> bool:
+        """Whether `complete()` or `fail()` ends an attempt, and not its handler's return."""
+        return self.awaits_completion or self.remote
+
+    @property
     def is_blocking(self) -> bool:
         return self.mode == Mode.BLOCKING
 
@@ -178,14 +207,6 @@ class Node(models.Model):
         rows: list[Attempt] = _attempts(self)
         return rows
 
-    def add_child(self, signature: Any, **options: Any) -> Node:
-        """Add a child from outside and have it waited for; takes the options of `spawn`.
-
-        Raises NodeFinished if this node is finished.
-        """
-        child: Node = _add_child(self, signature, **options)
-        return child
-
 
 class Link(models.Model):
     """`source` waits until `target`, a signal of another workflow, is finished."""
@@ -196,6 +217,7 @@ class Link(models.Model):
     class Meta:
         verbose_name = _("link")
         verbose_name_plural = _("links")
+        default_permissions = ()
         constraints = [models.UniqueConstraint(fields=["source", "target"], name="backbeat_link")]
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ class SweeperLease(models.Model):
     class Meta:
         verbose_name = _("sweeper lease")
         verbose_name_plural = _("sweeper leases")
+        default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.name}: {self.holder or 'free'}"

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from django.core.checks import CheckMessage
 from django.db import models
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from backbeat_celery.exceptions import WorkflowClosed
-from backbeat_celery.fields import ExactCharField
+from backbeat_celery.fields import ExactCharField, PostgresPartialIndex
 from backbeat_celery.ids import uuid7
 from backbeat_celery.late import late
 from backbeat_celery.models.node import Node, node_alias
 from backbeat_celery.querysets import WorkflowManager
 from backbeat_celery.states import Mode, Status
 
+if TYPE_CHECKING:
+    from backbeat_celery.branches import Branch
+
 _signal_workflow = late("backbeat_celery.verbs", "signal_workflow")
+_pause = late("backbeat_celery.verbs", "pause")
+_resume = late("backbeat_celery.verbs", "resume")
+_close = late("backbeat_celery.verbs", "close")
+_cancel = late("backbeat_celery.verbs", "cancel_workflow")
+_delete = late("backbeat_celery.verbs", "delete_workflow")
+_explain = late("backbeat_celery.explain", "explain_workflow")
+_tree = late("backbeat_celery.tree", "tree")
+_render = late("backbeat_celery.tree", "render")
 
 
 class Workflow(models.Model):
@@ -31,7 +43,12 @@ class Workflow(models.Model):
     # allows one unfinished run and any number of finished ones on every database.
     unfinished = models.BooleanField(null=True, default=True, editable=False)
     paused_at = models.DateTimeField(null=True, blank=True)
+    paused_by = models.CharField(max_length=150, blank=True, default="", db_default="")
+    pause_reason = models.CharField(max_length=255, blank=True, default="", db_default="")
     closed_at = models.DateTimeField(null=True, blank=True)
+    closed_by = models.CharField(max_length=150, blank=True, default="", db_default="")
+    close_reason = models.CharField(max_length=255, blank=True, default="", db_default="")
+    finished_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     metadata = models.JSONField(default=dict, blank=True)
 
@@ -40,15 +57,43 @@ class Workflow(models.Model):
     class Meta:
         verbose_name = _("workflow")
         verbose_name_plural = _("workflows")
+        default_permissions = ("view", "delete")
+        permissions = [
+            ("pause_workflow", _("Can pause workflows")),
+            ("resume_workflow", _("Can resume workflows")),
+            ("close_workflow", _("Can close workflows")),
+            ("cancel_workflow", _("Can cancel everything in workflows")),
+            ("signal_workflow", _("Can send signals to workflows")),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["name", "subject", "unfinished"], name="backbeat_one_unfinished_run"
             ),
             models.UniqueConstraint(fields=["name", "subject", "run"], name="backbeat_run"),
         ]
+        # For lists, newest first: the ids are ordered by time.
+        indexes = [
+            models.Index(fields=["name", "id"], name="backbeat_workflow_name"),
+            models.Index(fields=["created_at"], name="backbeat_workflow_age"),
+            PostgresPartialIndex(
+                fields=["unfinished", "id"],
+                condition=models.Q(unfinished=True),
+                name="backbeat_workflow_open",
+            ),
+            PostgresPartialIndex(
+                fields=["paused_at"],
+                condition=models.Q(paused_at__isnull=False),
+                name="backbeat_workflow_paused",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} for {self.subject}, run {self.run}"
+
+    @classmethod
+    def check(cls, **kwargs: Any) -> list[CheckMessage]:
+        """Check the model; MySQL ignoring the conditions of indexes is known and harmless."""
+        return [message for message in super().check(**kwargs) if message.id != "models.W037"]
 
     @property
     def alias(self) -> str:
@@ -81,6 +126,21 @@ class Workflow(models.Model):
                 "Once its root is finished, signal() opens the next run."
             )
 
+    def explain(self) -> str:
+        """Say in one sentence what this workflow waits for."""
+        sentence: str = _explain(self)
+        return sentence
+
+    def tree(self, **options: Any) -> Branch:
+        """Read the tree; takes `limit`, `statuses` and `task`."""
+        branch: Branch = _tree(self, **options)
+        return branch
+
+    def render(self, *, color: bool | None = None, **options: Any) -> str:
+        """Draw the tree as text, coloured on a terminal."""
+        text: str = _render(self, color=color, **options)
+        return text
+
     def signal(self, signature: Any, **options: Any) -> Node:
         """Add a signal to this very run; takes what `backbeat_celery.signal` takes.
 
@@ -88,3 +148,38 @@ class Workflow(models.Model):
         """
         node: Node = _signal_workflow(self, signature, **options)
         return node
+
+    # The verbs: `by` is a user or a text that is kept with what was done.
+
+    def pause(self, *, by: Any = None, reason: str = "") -> None:
+        """Let nothing new start in this run; what a running handler reports is accepted."""
+        _pause(self, by=by, reason=reason)
+
+    def resume(self, *, by: Any = None, reason: str = "") -> None:
+        """Let this run go on; what fell due meanwhile runs at once."""
+        _resume(self, by=by, reason=reason)
+
+    def close(self, *, by: Any = None, reason: str = "") -> None:
+        """Take no more signals; the run is finished when all that counts in it is."""
+        _close(self, by=by, reason=reason)
+
+    def cancel(self, *, by: Any = None, reason: str = "") -> None:
+        """Cancel every unfinished node but the root; the workflow stays open."""
+        _cancel(self, by=by, reason=reason)
+
+    def delete(
+        self,
+        using: str | None = None,
+        keep_parents: bool = False,
+        *,
+        by: Any = None,
+        reason: str = "",
+    ) -> tuple[int, dict[str, int]]:
+        """Cancel what is unfinished, then delete this run with its nodes and their history.
+
+        Handlers that run are not stopped; what they report is discarded. Nodes of other
+        workflows that waited for this one go on.
+        """
+        del keep_parents  # nothing is inherited here
+        deleted: tuple[int, dict[str, int]] = _delete(self, using=using, by=by, reason=reason)
+        return deleted

@@ -25,7 +25,7 @@ from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.message import CLAIM_HEADER
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.publish import HEADER, replaced_outbox
+from backbeat_celery.engine.publish import header, replaced_outbox
 from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.engine.wake import Publication
 from backbeat_celery.models import Node, node_alias
@@ -187,10 +187,23 @@ class Simulation:
             due_at = self._now + timedelta(seconds=publication.countdown)
             self._in_flight.append(Message(replace(publication, countdown=0), using, due_at))
 
+    def hand_over(self, task: str, **message: Any) -> None:
+        """Let the other code base have the call; the test reports what became of it."""
+        del task, message
+
     def after_commit(self, function: Callable[[], None], using: str) -> None:
         """Remember what is to be done; a TestCase never commits, so `run` does it."""
         del using
         self._after_commit.append(function)
+
+    def call_task(self, name: str, **kwargs: Any) -> None:
+        """Call a task that is no node in place, as if a worker had taken it at once."""
+        self._app.tasks[name].apply(kwargs=kwargs, throw=True)
+
+    def depth(self, queue: str) -> int | None:
+        """Count the messages of all queues that are due: the Simulation has one."""
+        del queue
+        return sum(message.due_at <= self._now for message in self._in_flight)
 
     def _commit(self) -> None:
         while self._after_commit:
@@ -210,11 +223,6 @@ class Simulation:
         task = self._app.tasks.get(publication.task)
         if task is None:
             return  # as a worker that does not know the task: the message is dropped
-        header = {
-            "node": str(publication.node_id),
-            "attempt": publication.attempt,
-            "db": message.using,
-        }
         task_id = str(uuid4())
         request = {
             "id": task_id,
@@ -222,7 +230,7 @@ class Simulation:
             "delivery_info": {},
             "ignore_result": True,
             "is_eager": False,
-            HEADER: header,
+            **header(publication, message.using),
             CLAIM_HEADER: str(UUID(int=self._random.getrandbits(128), version=4)),
         }
         try:
@@ -262,5 +270,5 @@ class Simulation:
         if self._death == "before_handler":
             return
         self.calls.append(
-            Call(task.name, list(node.args), dict(node.kwargs), node.pk, node.attempt, self._now)
+            Call(node.task, list(node.args), dict(node.kwargs), node.pk, node.attempt, self._now)
         )

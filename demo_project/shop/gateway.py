@@ -19,6 +19,7 @@ GOOD_CARD = "card-good"
 DECLINED_ONCE = "card-declined-once"
 TIMES_OUT_ONCE = "card-times-out-once"
 HANGS_ONCE = "card-hangs-once"
+BLOCKED = "card-blocked"
 
 HANG_SECONDS = 8.0
 """Longer than the lease: a worker that is alive must keep its attempt all the same."""
@@ -26,6 +27,10 @@ HANG_SECONDS = 8.0
 
 class CardDeclined(Exception):
     """The bank said no; it may say yes later."""
+
+
+class CardBlocked(Exception):
+    """The bank says no and will go on saying so."""
 
 
 class GatewayTimeout(Exception):
@@ -40,11 +45,14 @@ def reserve(amount: Decimal, *, card: str, key: str) -> str:
         )
         charge.requests += 1
         is_first = charge.requests == 1
-        if charge.reserved_at is None and not (is_first and card == DECLINED_ONCE):
+        is_declined = card == BLOCKED or (is_first and card == DECLINED_ONCE)
+        if charge.reserved_at is None and not is_declined:
             charge.reserved_at = timezone.now()
         charge.save(update_fields=["requests", "reserved_at"])
     if is_first:
         _misbehave(card)
+    if card == BLOCKED:
+        raise CardBlocked("the bank has blocked this card")
     return f"R-{charge.pk:04d}"
 
 

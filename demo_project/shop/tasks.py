@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from backbeat_celery import Mode, current_node, node_task
+from backbeat_celery.models import Node
 from demo_project.shop import gateway
 from demo_project.shop.models import Camera, Notification
 
@@ -11,13 +14,22 @@ class NotPurchased(Exception):
     """A camera is shipped only once it is paid."""
 
 
+@node_task
+def ask_for_another_card(node_id: UUID) -> None:
+    """Come to the rescue of a purchase that failed for good."""
+    (number,) = Node.objects.get(pk=node_id).args
+    _send(f"the customer of camera {number}", "Your card was refused. Have you another card?")
+
+
 @node_task(
     max_retries=5,
     default_retry_delay=1,
-    throws=(gateway.CardDeclined, gateway.GatewayTimeout),
+    throws=(gateway.CardDeclined, gateway.GatewayTimeout, gateway.CardBlocked),
+    dont_autoretry_for=(gateway.CardBlocked,),
+    rescue=ask_for_another_card,
 )
 def make_purchase(number: int) -> str:
-    """Take the customer's money for a camera. Whatever the gateway raises is retried."""
+    """Take the customer's money for a camera. What may go well the next time is retried."""
     camera = Camera.objects.get(number=number)
     # Every attempt of this node hands in the same key: the money is reserved once.
     receipt = gateway.reserve(camera.price, card=camera.card, key=current_node().idempotency_key)
@@ -79,6 +91,18 @@ def close_newsletter(issue: int) -> int:
     return Notification.objects.filter(
         recipient__startswith="reader ", text=f"issue {issue}"
     ).count()
+
+
+@node_task
+def stock_report() -> int:
+    """Count the cameras on the shelf, and tell the progress. A schedule signals this one."""
+    cameras = Camera.objects.order_by("number")
+    total = cameras.count()
+    unsold = 0
+    for done, camera in enumerate(cameras.iterator(), start=1):
+        unsold += camera.purchased_at is None
+        current_node().progress(done, total, camera.name)
+    return unsold
 
 
 def _send(recipient: str, text: str) -> None:

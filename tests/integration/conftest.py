@@ -38,3 +38,8 @@ def send(sim: Simulation) -> Callable[..., Node]:
         return node
 
     return signal_and_run
+
+
+def rows_of(*models: Any) -> list[list[dict[str, Any]]]:
+    """Every row of some tables, to see whether anything has changed."""
+    return [list(model.objects.order_by("pk").values()) for model in models]

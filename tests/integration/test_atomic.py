@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, OperationalError, connection
 
 from backbeat_celery import current_node, signal
 from backbeat_celery.engine.sweep import Sweep
@@ -140,6 +140,26 @@ def test_a_conflict_of_transactions_is_a_lost_attempt(sim, send, script):
     assert (node.status, node.retries, node.attempt) == ("complete", 0, 2)
     assert names() == ["attempt 2"]
     assert [a.outcome for a in node.attempts] == ["lost", "succeeded"]
+
+
+@pytest.mark.parametrize(("is_usable", "outcome"), [(False, "lost"), (True, "failed")])
+def test_a_lost_connection_is_a_lost_attempt(sim, send, script, monkeypatch, is_usable, outcome):
+    """The server was restarted, say; an error on a sound connection is the handler's own."""
+
+    def work(task):
+        write(task)
+        if current_node().attempt == 1:
+            monkeypatch.setattr(connection, "is_usable", lambda: is_usable)
+            raise OperationalError("terminating connection due to administrator command")
+
+    script(work)
+    node = send()
+    sim.advance(minutes=1)
+    node.refresh_from_db()
+    assert node.status == "complete"
+    assert names() == ["attempt 2"]
+    assert [a.outcome for a in node.attempts] == [outcome, "succeeded"]
+    assert node.retries == (outcome == "failed")
 
 
 @pytest.mark.parametrize("column", ["lease_expires_at", "times_out_at"])

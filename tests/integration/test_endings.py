@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from celery.exceptions import Ignore, Reject
+from celery.signals import task_success
 
 from backbeat_celery import current_node, signal
 from tests import workflows
@@ -105,3 +106,43 @@ def test_an_interrupt_that_the_handler_raises_is_its_own_failure(sim):
     node.refresh_from_db()
     assert node.status == "failed"
     assert "KeyboardInterrupt" in node.error
+
+
+@pytest.mark.parametrize("is_final", [False, True])
+def test_no_log_quotes_what_is_to_be_hidden(sim, script, settings, caplog, is_final):
+    settings.BACKBEAT = {"REDACT": ["name"], "MAX_RETRIES": 3}
+
+    def work(task):
+        try:
+            raise LookupError("no card canary-4711")
+        except LookupError as exc:
+            raise (Reject("canary-4711") if is_final else RuntimeError("canary-4711")) from exc
+
+    script(work, name="canary-4711")
+    node = signal(workflows.scripted.s(name="canary-4711"), subject="camera")
+    with caplog.at_level("DEBUG"):
+        sim.run()
+        sim.advance(minutes=5)
+    node.refresh_from_db()
+    assert node.status == "failed"
+    assert caplog.records
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("result", [{"deep": [{"name": "canary-4711"}]}, "for canary-4711", 4711])
+def test_no_log_quotes_a_result_that_is_to_be_hidden(sim, script, settings, caplog, result):
+    settings.BACKBEAT = {"REDACT": ["name"]}
+    told = []
+    script(lambda task: result, name="canary-4711")
+    node = signal(workflows.scripted.s(name="canary-4711"), subject="camera")
+    task_success.connect(lambda result, **_: told.append(result), weak=False, dispatch_uid="told")
+    try:
+        with caplog.at_level("DEBUG"):
+            sim.run()
+    finally:
+        task_success.disconnect(dispatch_uid="told")
+    node.refresh_from_db()
+    assert node.result == result
+    assert "succeeded" in caplog.text
+    assert "canary" not in f"{caplog.text} {told}"
+    assert (told == [result]) == (result == 4711)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import pytest
 
 from backbeat_celery import current_node, signal
+from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Workflow
 from tests import workflows
 
 
 def pause(sim, **which):
-    """Pause by hand, as `pause()` will."""
-    Workflow.objects.filter(**which).update(paused_at=sim.now)
+    """Pause every workflow that fits."""
+    for workflow in Workflow.objects.filter(**which):
+        workflow.pause(by="olga", reason="the gateway is down")
 
 
 def resume(sim):
-    """Resume by hand, and let the sweeper find it."""
-    Workflow.objects.update(paused_at=None)
-    sim.sweep()
+    """Resume everything, and let what is due run; no sweeper helps."""
+    for workflow in Workflow.objects.all():
+        workflow.resume(by="olga")
     sim.run()
 
 
@@ -48,8 +50,7 @@ def test_a_paused_node_runs_on_resume(sim, node):
 def test_the_message_after_a_resume_may_be_lost(sim, node):
     pause(sim)
     sim.run()
-    Workflow.objects.update(paused_at=None)
-    sim.sweep()
+    node.workflow.resume()
     sim.lose_messages()
     sim.advance(minutes=1)
     node.refresh_from_db()
@@ -127,8 +128,6 @@ def test_a_flag_does_not_pass_in_a_paused_workflow(sim, run_tree, statuses):
     sim.advance(seconds=200)
     assert statuses(node) == ["paused", "ready"]
     resume(sim)
-    sim.sweep()
-    sim.run()
     assert statuses(node) == ["complete", "complete"]
     node.refresh_from_db()
     assert node.status == "complete"
@@ -176,3 +175,83 @@ def test_a_lost_attempt_of_a_paused_workflow_is_not_started_again(sim, node):
     resume(sim)
     node.refresh_from_db()
     assert (node.status, node.attempt) == ("complete", 2)
+
+
+def test_who_paused_and_why_is_kept_until_the_resume(sim, node):
+    pause(sim)
+    workflow = Workflow.objects.get()
+    assert (workflow.paused_by, workflow.pause_reason) == ("olga", "the gateway is down")
+    assert workflow.paused_at == sim.now
+    resume(sim)
+    workflow.refresh_from_db()
+    assert (workflow.paused_at, workflow.paused_by, workflow.pause_reason) == (None, "", "")
+
+
+def test_the_history_names_who_resumed(sim, node):
+    pause(sim)
+    sim.run()
+    resume(sim)
+    (step,) = [step for step in node.history if step.from_status == "paused"]
+    assert (step.actor, step.reason) == ("olga", "resumed")
+
+
+def test_pausing_twice_keeps_the_first(sim, node):
+    pause(sim)
+    node.workflow.pause(by="otto")
+    assert Workflow.objects.get().paused_by == "olga"
+
+
+def test_resuming_twice_delivers_once(sim, node):
+    pause(sim)
+    sim.run()
+    node.workflow.resume()
+    node.workflow.resume()
+    assert sim.in_flight == 1
+
+
+def test_a_node_left_paused_in_a_workflow_that_goes_on_is_picked_up(sim, node):
+    """As after a crash of a version that could leave one; the sweeper does it, too."""
+    pause(sim)
+    sim.run()
+    Workflow.objects.update(paused_at=None)
+    node.workflow.resume()
+    sim.run()
+    node.refresh_from_db()
+    assert node.status == "complete"
+
+
+def test_the_sweeper_queues_what_was_left_paused(sim, node):
+    pause(sim)
+    sim.run()
+    Workflow.objects.update(paused_at=None)
+    sim.sweep()
+    sim.run()
+    node.refresh_from_db()
+    assert node.status == "complete"
+
+
+def test_a_finished_run_cannot_be_paused(sim, node):
+    sim.run()
+    node.workflow.close()
+    sim.run()
+    with pytest.raises(InvalidTransition, match="finished"):
+        node.workflow.pause()
+
+
+def test_two_hundred_paused_nodes_are_resumed_in_few_statements(
+    sim, script, django_assert_max_num_queries
+):
+    script(
+        lambda task: (
+            current_node().spawn_many([workflows.done.s()] * 200, mode="non_blocking") and None
+        )
+    )
+    node = signal(workflows.scripted.s(), subject="camera")
+    sim.step()
+    pause(sim)
+    sim.run()
+    assert node.children.filter(status="paused").count() == 200
+    with django_assert_max_num_queries(20):
+        node.workflow.resume()
+    sim.run()
+    assert node.children.filter(status="complete").count() == 200

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import signal
 from backbeat_celery.engine.advance import look
+from backbeat_celery.engine.postgres import session
 from backbeat_celery.models import Node
-from tests import workflows
+from tests import statements, workflows
 
 pytestmark = pytest.mark.skipif(
     connection.vendor != "postgresql", reason="plans of PostgreSQL; BACKBEAT_TEST_DB=postgres"
@@ -34,6 +37,12 @@ SELECT gen_random_uuid(), %(workflow)s, %(parent)s,
 FROM generate_series(1, %(rows)s) n
 """
 
+OTHER_WORKFLOWS = """
+INSERT INTO backbeat_celery_workflow (id, name, subject, run, unfinished, created_at, metadata)
+SELECT gen_random_uuid(), 't', n, 1, CASE WHEN n % 2 = 0 THEN TRUE END, now(), '{}'
+FROM generate_series(1, 5000) n
+"""
+
 
 @pytest.fixture
 def root(sim):
@@ -54,11 +63,11 @@ def children(root):
 
 QUERIES = {
     "the join: is a child that counts open": (
-        lambda root: Node.objects.awaited_by(root.pk)[:1],
+        lambda root: Node.objects.awaited_by(root.pk).first_awaited(),
         "backbeat_awaited",
     ),
     "the stage: is a blocking child open": (
-        lambda root: Node.objects.awaited_by(root.pk).blocking()[:1],
+        lambda root: Node.objects.awaited_by(root.pk).blocking().first_awaited(),
         "backbeat_awaited",
     ),
     "the key of a signal": (lambda root: children(root).filter(key="k77"), "backbeat_node_key"),
@@ -77,6 +86,15 @@ def test_the_question_is_answered_from_its_index(root, question):
     assert "Seq Scan on backbeat_celery_node" not in plan, plan
 
 
+def late_sweep(sim):
+    """A sweep that finds messages which nobody has taken for a while."""
+    sim._now += timedelta(minutes=2)
+    depths = []
+    sim.depth = lambda queue: depths.append(1) or 1
+    sim.sweep()
+    assert depths
+
+
 def plans_of(work):
     """The plans of all statements that `work` sends and that read the nodes."""
     with CaptureQueriesContext(connection) as queries:
@@ -85,7 +103,7 @@ def plans_of(work):
     plans = {}
     with connection.cursor() as cursor:
         for text in texts:
-            if text.startswith(("SELECT", "UPDATE")) and "backbeat_celery_node" in text:
+            if text.startswith(("SELECT", "UPDATE", "WITH")) and "backbeat_celery_node" in text:
                 cursor.execute("EXPLAIN " + text.replace("%", "%%"))
                 plans[text] = "\n".join(line for (line,) in cursor.fetchall())
     assert plans
@@ -98,11 +116,75 @@ def plans_of(work):
         lambda sim, root: look(root.pk, "default"),
         lambda sim, root: sim.step(),  # claim, record and advance
         lambda sim, root: sim.sweep(),
+        lambda sim, root: late_sweep(sim),
+        lambda sim, root: signal(workflows.done.s(), subject="camera"),
         lambda sim, root: signal(workflows.done.s(), subject="camera", key="new"),
         lambda sim, root: signal(workflows.done.s(), subject="lens", link=root.pk),
     ],
-    ids=["look", "node", "sweep", "signal", "link"],
+    ids=["look", "node", "sweep", "late sweep", "signal", "signal with key", "link"],
 )
 def test_nothing_reads_the_whole_table(sim, root, work):
     for text, plan in plans_of(lambda: work(sim, root)).items():
         assert "Seq Scan on backbeat_celery_node" not in plan, f"{text}\n{plan}"
+
+
+FORGET = """
+DELETE FROM pg_statistic WHERE starelid IN (
+    SELECT oid FROM pg_class WHERE relname LIKE 'backbeat_celery_%'
+)
+"""
+NEVER_COUNTED = """
+UPDATE pg_class SET relpages = 0, reltuples = -1
+WHERE relname LIKE 'backbeat_celery_%' AND relkind = 'r'
+"""
+
+
+@pytest.fixture(params=["analyzed", "never analyzed", "empty"])
+def statistics(request, root):
+    """What the planner knows: all, or nothing, as on the first day of an installation."""
+    with connection.cursor() as cursor:
+        cursor.execute(OTHER_WORKFLOWS)
+        cursor.execute("ANALYZE backbeat_celery_workflow")
+        if request.param != "analyzed":
+            cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+            if not cursor.fetchone()[0]:
+                pytest.skip("only a superuser of the server may forget its statistics")
+            if request.param == "empty":
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                cursor.execute("TRUNCATE backbeat_celery_workflow, backbeat_celery_node CASCADE")
+            cursor.execute(FORGET)
+            cursor.execute(NEVER_COUNTED)
+    return request.param
+
+
+@pytest.mark.skipif(
+    connection.vendor != "postgresql" or not session.is_enabled,
+    reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
+)
+@pytest.mark.parametrize("name", statements.BY_NAME)
+def test_no_prepared_statement_reads_the_whole_table(statistics, name):
+    """The plan that a server keeps for all parameters, once it has seen a few of them.
+
+    What is sent for a single node may be planned while the tables have but a few rows, and
+    then be used for many until they are analyzed.
+    """
+    if statistics == "empty" and name in statements.FOR_MANY:
+        pytest.skip("planned when there are many nodes")
+    sql = statements.BY_NAME[name].sql().decode()
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute(f"PREPARE asked AS {sql}")
+        try:
+            cursor.execute(
+                "SELECT cardinality(parameter_types) FROM pg_prepared_statements"
+                " WHERE name = 'asked'"
+            )
+            values = ", ".join(["NULL"] * cursor.fetchone()[0])
+            cursor.execute(f"EXPLAIN EXECUTE asked ({values})")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        finally:
+            cursor.execute("DEALLOCATE asked")
+    for table in ("node", "workflow", "transition", "attempt", "link"):
+        assert f"Seq Scan on backbeat_celery_{table}" not in plan, plan
+    # Its entries are those of all workflows of a name, of which there may be a million.
+    assert "backbeat_workflow_name" not in plan, plan

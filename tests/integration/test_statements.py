@@ -11,6 +11,7 @@ from backbeat_celery.models import Node
 from tests import workflows
 
 FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+pytestmark = pytest.mark.exact
 WIDTHS = [10, 1000, pytest.param(10_000, marks=pytest.mark.slow)]
 SMALL = 10
 

@@ -117,6 +117,19 @@ def test_hooks_of_the_author_are_called_with_the_nodes_arguments(send, register,
     ]
 
 
+def test_hooks_of_the_author_are_told_a_result_that_no_log_shows(send, register, settings):
+    settings.BACKBEAT = {"REDACT": ["card"]}
+    seen = []
+    task = register(
+        NodeTask,
+        run=lambda self: {"card": "canary"},
+        on_success=lambda self, result, *rest: seen.append(result),
+        after_return=lambda self, status, result, *rest: seen.append(result),
+    )
+    assert send(task.s()).result == {"card": "canary"}
+    assert seen == [{"card": "canary"}] * 2
+
+
 @pytest.mark.parametrize("base", [Task, NodeTask])
 def test_what_an_authors_before_start_raises_is_a_failure_with_its_retries(send, register, base):
     def before_start(self, task_id, args, kwargs):

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -40,6 +40,9 @@ class RecordingOutbox:
     def send(self, publications: Sequence[Publication], using: str) -> None:
         self.sent += publications
 
+    def depth(self, queue: str) -> int | None:
+        return None
+
     def after_commit(self, function: Callable[[], None], using: str) -> None:
         transaction.on_commit(function, using=using)
 
@@ -67,6 +70,7 @@ class Points:
 
     def __init__(self) -> None:
         self._callbacks: dict[tuple[str, str], Callable[[], Any]] = {}
+        self.stack = ExitStack()
 
     def __call__(self, name: str) -> None:
         callback = self._callbacks.pop((threading.current_thread().name, name), None)
@@ -76,14 +80,19 @@ class Points:
     def stop(self, thread: str, point: str) -> Stop:
         """Let a thread wait when it first comes by a point."""
         stop = Stop()
-        self._callbacks[thread, point] = stop.hold
+        self._call(stop.hold, thread, point)
         return stop
 
     def meet(self, point: str, *threads: str) -> None:
         """Let threads wait for each other when they first come by a point."""
         barrier = threading.Barrier(len(threads), timeout=DEADLINE)
         for thread in threads:
-            self._callbacks[thread, point] = barrier.wait
+            self._call(barrier.wait, thread, point)
+
+    def _call(self, callback: Callable[[], Any], thread: str, point: str) -> None:
+        self._callbacks[thread, point] = callback
+        # From now on every step is made statement by statement.
+        self.stack.enter_context(points.watched(self))
 
 
 def start(function: Callable[[], Any], name: str) -> Future[Any]:
@@ -152,7 +161,10 @@ def wait_until_blocked(count: int = 1) -> None:
 
 @contextmanager
 def engine() -> Iterator[tuple[Points, RecordingOutbox]]:
-    """The engine with stops instead of a broker."""
+    """The engine with stops instead of a broker.
+
+    Unless a test asks for a stop, what production sends in one piece is sent in one piece.
+    """
     stops, outbox = Points(), RecordingOutbox()
-    with replaced_outbox(outbox), points.watched(stops):
+    with replaced_outbox(outbox), points.watched(stops, inside=False), stops.stack:
         yield stops, outbox

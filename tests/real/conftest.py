@@ -19,6 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.real)
+            # The waits have deadlines of their own, longer than the suite's: several tests
+            # share two cores with workers of theirs.
+            item.add_marker(pytest.mark.timeout(400))
             item.add_marker(pytest.mark.django_db(transaction=True))
 
 
@@ -74,7 +77,7 @@ def worker(start_worker: Callable[..., Worker]) -> Worker:
 def finished(start_worker: Callable[..., Worker]) -> Callable[..., Node]:
     """Wait until a node is complete; when it is not in time, show the tree."""
 
-    def wait(node: Node, seconds: float = 60, status: str = "complete") -> Node:
+    def wait(node: Node, seconds: float = 120, status: str = "complete") -> Node:
         from backbeat_celery.tree import render
 
         def is_so() -> bool:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import shared_task
+from celery import shared_task, signature
 from django.db import connection
 
 from backbeat_celery import NodeTask, current_node, node_task
@@ -136,3 +136,10 @@ def backend() -> int:
         cursor.execute(f"SELECT {name}()")
         number: int = cursor.fetchone()[0]
     return number
+
+
+@node_task
+def remote_fan_out(width: int, queue: str) -> None:
+    """Spawn calls of another code base."""
+    calls = [signature("other.add", args=[n], queue=queue) for n in range(width)]
+    current_node().spawn_many(calls, mode="non_blocking")

@@ -7,10 +7,12 @@ import time
 
 import pytest
 from celery import current_app
+from kombu import Queue
 
-from backbeat_celery import signal, signal_many
+from backbeat_celery import broker, signal, signal_many
 from backbeat_celery.engine import publish
 from backbeat_celery.models import Node
+from tests import services
 from tests.real import handlers
 
 PATIENCE = 10
@@ -52,3 +54,18 @@ def test_one_message_that_cannot_be_sent_spares_the_others(worker, log, finished
     finally:
         current_app.amqp.queues.create_missing = True
     assert Node.objects.get(pk=bad.pk).status == "queued"
+
+
+@pytest.mark.skipif("services.broker_kind() == 'embedded'", reason="it does not tell")
+def test_the_depth_of_a_queue_is_asked_for():
+    name = f"depth-{services.run_id()}"
+    assert broker.depths.ask(name) == 0
+    with current_app.connection_for_write() as connection:
+        queue = Queue(name, routing_key=name)(connection.default_channel)
+        queue.declare()
+        for _ in range(3):
+            connection.Producer().publish({}, routing_key=name)
+        assert broker.depths.ask(name) == 3
+        queue.purge()
+        queue.delete()
+    assert broker.depths.ask(name) == 0

@@ -75,7 +75,7 @@ def test_purged_with_five_hundred_in_flight(worker: Worker, log, finished):
     node = signal(handlers.fan_out.s(500, 0.01), subject="camera")
     until(lambda: len(log.lines(event="end")) > 20)
     assert current_app.control.purge() > 0
-    finished(node, 90)
+    finished(node, 300)
     assert log.labels().count("after") == 1
     assert Attempt.objects.filter(node__parent=node, outcome="succeeded").count() == 501
 

@@ -32,7 +32,7 @@ def test_hundred_signals_run_one_tree_at_a_time_while_another_overtakes(worker, 
 
 
 def test_thousand_children_then_one_that_starts_once_after_all(worker, log, finished):
-    node = finished(signal(handlers.fan_out.s(1000), subject="camera"), 120)
+    node = finished(signal(handlers.fan_out.s(1000), subject="camera"), 360)
     labels = log.labels()
     assert labels.count("after") == 1
     last_end = max(line["at"] for line in log.lines(event="end") if line["label"] != "after")

@@ -1,3 +1,4 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.stateful.machine", "tests.stateful.compare")
+for name in ("machine", "compare", "steering"):
+    pytest.register_assert_rewrite(f"tests.stateful.{name}")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backbeat_celery import points, signal, signal_many
+from backbeat_celery.doctor import examine
 from backbeat_celery.exceptions import InvalidTransition, LinkCycle, NodeFinished
 from backbeat_celery.models import Node
 from backbeat_celery.points import WorkerDied
@@ -297,3 +298,6 @@ class Machine(RuleBasedStateMachine):
         assert self.sim.in_flight == 0
         faults = invariants.broken_at_rest()
         assert not faults, faults
+        # The doctor says the same, by queries.
+        findings = [str(found) for found in examine(wait=0).broken]
+        assert not findings, findings

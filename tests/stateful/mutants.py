@@ -9,13 +9,14 @@ from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery import clock
-from backbeat_celery.engine import advance, children, record, sweep
+from backbeat_celery.engine import advance, cancel, children, record, sweep
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.policy import Policy
 from backbeat_celery.states import Mode, Status
+from backbeat_celery.verbs import nodes, workflows
 
 
 def joins_without_guard(patch: pytest.MonkeyPatch) -> None:
@@ -43,7 +44,7 @@ def opens_barriers_at_once(patch: pytest.MonkeyPatch) -> None:
 
 def adds_behind_nothing(patch: pytest.MonkeyPatch) -> None:
     """A child added from outside does not see the blocking sibling before it."""
-    for module in (children, __import__("backbeat_celery.verbs", fromlist=["verbs"])):
+    for module in (children, __import__("backbeat_celery.verbs.sending", fromlist=["sending"])):
         patch.setattr(module, "has_blocking_before", lambda parent: False)
 
 
@@ -105,6 +106,46 @@ def forgets_the_rest_of_the_line(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(finish_module, "open_ready", lambda *args: Wake())
     patch.setattr(sweep.Sweep, "_open_stages", lambda self: 0)
 
+
+def cancels_without_opening(patch: pytest.MonkeyPatch) -> None:
+    """Neither a cancel nor the sweeper lets those behind go on."""
+    patch.setattr(cancel, "open_behind", lambda *args: Wake())
+    patch.setattr(sweep.Sweep, "_open_stages", lambda self: 0)
+
+
+def cancels_the_top_alone(patch: pytest.MonkeyPatch) -> None:
+    """What is below a canceled node runs on, for the sweeper does not see it either."""
+    patch.setattr(cancel, "cancel_below", lambda *args, **kwargs: None)
+    patch.setattr(sweep.Sweep, "_below_canceled", lambda self: [])
+
+
+def resolves_without_children(patch: pytest.MonkeyPatch) -> None:
+    """Children that were added to a failed node are forgotten when it is resolved."""
+    patch.setattr(nodes, "release_children", lambda node, now: Wake())
+
+
+def spares_siblings_at_a_shutdown(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(nodes, "cancel_rows", lambda *args, **kwargs: None)
+
+
+def forgets_what_is_paused(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(workflows, "queue_paused", lambda *args, **kwargs: Wake())
+    patch.setattr(sweep.Sweep, "_paused_in_vain", lambda self: [])
+
+
+def retries_beside_the_old_children(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(nodes, "cancel_below", lambda *args, **kwargs: None)
+
+
+STEERING_MUTANTS = [
+    cancels_without_opening,
+    cancels_the_top_alone,
+    resolves_without_children,
+    spares_siblings_at_a_shutdown,
+    forgets_what_is_paused,
+    retries_beside_the_old_children,
+]
+"""Faults that only an operator brings to light."""
 
 MUTANTS = [
     joins_without_guard,

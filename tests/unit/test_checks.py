@@ -34,6 +34,9 @@ WRONG = [
     ({"RETENTION": -1}, "E003", "at least 0"),
     ({"KEY_RETENTION": "90"}, "E003", "must be int or float"),
     ({"REDACT": "password"}, "E003", "must be"),  # a string is a list of letters
+    ({"MAIL_ADMINS": 1}, "E003", "must be bool"),
+    ({"MAIL_ADMINS": None}, "E003", "must be bool"),
+    ({"MAIL_ADMINS": True}, "W004", "ADMINS is empty"),
     ({"DATABASES": "default"}, "E003", "must be"),
     ({"DATABASES": ["nowhere"]}, "E004", "'nowhere'"),
     ({"SWEEP_INTERVAL": 31}, "W001", "longer than"),
@@ -135,6 +138,11 @@ def test_sqlite_that_begins_deferred_is_warned_of(monkeypatch, options, ids):
 
 def test_databases_are_left_alone_unless_asked_for():
     assert checks.check_databases() == []
+
+
+def test_mails_with_recipients_are_right(settings):
+    settings.BACKBEAT, settings.ADMINS = {"MAIL_ADMINS": True}, [("Ada", "ada@example.com")]
+    assert checks.check_settings() == []
 
 
 def test_times_without_zones_are_refused(settings):

@@ -19,6 +19,7 @@ DEFAULTS = {
     "unknown_task_grace": 3600,
     "max_payload": 256 * 1024,
     "redact": frozenset(),
+    "mail_admins": False,
 }
 
 

@@ -22,7 +22,7 @@ from backbeat_celery.exceptions import (
 )
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.specs import flag_spec, task_spec
-from tests.workflows import awaiting, bound, done, non_blocking_by_default, plain
+from tests.workflows import badly_bundled, bound, done, non_blocking_by_default, plain
 
 NAIVE = datetime(2030, 1, 1, 12)
 AWARE = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -226,7 +226,35 @@ def test_the_unknown_task_is_named_and_told_where_to_look():
 
 
 @pytest.mark.django_db
-def test_what_this_version_does_not_do_is_refused_not_ignored():
-    with pytest.raises(UnsupportedOption, match="awaits_completion"):
-        signal(awaiting.s(), subject="camera")
+def test_a_bundle_that_is_no_number_is_refused_not_ignored():
+    with pytest.raises(BadInput, match="bundle"):
+        signal(badly_bundled.s(), subject="camera")
     assert not Node.objects.exists()
+
+
+def test_a_task_of_another_code_base_needs_a_queue():
+    with pytest.raises(UnknownTask, match="queue="):
+        task_spec(signature("other.task"))
+    spec = task_spec(signature("other.task", args=[1], kwargs={"y": 2}, queue="other"))
+    assert (spec.task, spec.name, spec.remote) == ("other.task", "other.task", True)
+    assert (spec.args, spec.kwargs, spec.options) == ([1], {"y": 2}, {"queue": "other"})
+    assert task_spec(signature("other.task").set(queue="other", priority=3)).remote
+
+
+def test_a_registered_task_is_never_remote():
+    assert not task_spec(signature(done.name, queue="other")).remote
+
+
+@pytest.mark.parametrize(
+    "name", ["celery.chain", "celery.backend_cleanup", "", "x" * 256, "a\x00b"]
+)
+def test_a_queue_makes_no_bad_name_good(name):
+    with pytest.raises(BadInput):
+        task_spec(signature(name, queue="other"))
+
+
+def test_a_remote_task_takes_the_options_of_any_other():
+    with pytest.raises(UnsupportedOption, match="link"):
+        task_spec(signature("other.task", queue="other", link=signature("x")))
+    with pytest.raises(BadPayload):
+        task_spec(signature("other.task", args=[object()], queue="other"))

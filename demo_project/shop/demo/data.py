@@ -14,6 +14,7 @@ from django.db import connections
 from kombu.exceptions import OperationalError
 
 from demo_project import celery
+from demo_project.shop.demo import calendar
 
 
 @contextmanager
@@ -52,6 +53,7 @@ def prepare(folder: Path, *, keep: bool) -> None:
     celery.use_broker(celery.app.conf.broker_url)
     _declare_queue()
     call_command("migrate", verbosity=0, interactive=False)
+    calendar.fill()
 
 
 def _declare_queue() -> None:

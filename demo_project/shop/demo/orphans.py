@@ -1,4 +1,4 @@
-"""Workers of the demo end with it, even when it is killed with SIGKILL and cannot stop them."""
+"""The demo's processes end with it, even when it is killed with SIGKILL and cannot stop them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import threading
 import time
 from typing import Any
 
-from celery.signals import celeryd_init
+from celery.signals import beat_init, celeryd_init
 
 PARENT = "BACKBEAT_DEMO_PARENT"
-"""In the environment of a worker that the demo has started: the demo's process id."""
+"""In the environment of a process that the demo has started: the demo's process id."""
 
 
+@beat_init.connect
 @celeryd_init.connect
 def watch(**_: Any) -> None:
-    """In a worker of the demo: watch the process that has started it."""
+    """In a process of the demo: watch the process that has started it."""
     parent = os.environ.get(PARENT)
     if parent and os.getpgrp() == os.getpid():
         threading.Thread(target=_outlive_not, args=(int(parent),), daemon=True).start()

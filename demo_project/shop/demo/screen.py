@@ -105,9 +105,14 @@ def is_interactive() -> bool:
 
 def open_screen() -> Screen:
     """The screen that fits to where the output goes."""
+    screen = open_plain_screen()
+    if is_interactive() and not screen.console.is_dumb_terminal:
+        return LiveScreen(screen.console)
+    return screen
+
+
+def open_plain_screen() -> Screen:
+    """A screen that prints one thing after the other, wherever the output goes."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace", line_buffering=True)
-    console = Console(highlight=False)
-    if is_interactive() and not console.is_dumb_terminal:
-        return LiveScreen(console)
-    return Screen(console)
+    return Screen(Console(highlight=False))

@@ -12,6 +12,7 @@ from backbeat_celery import signal
 from backbeat_celery.models import Node
 from backbeat_celery.states import FINISHED, Status
 from demo_project.shop import gateway, tasks
+from demo_project.shop.demo.calendar import Started
 from demo_project.shop.demo.interrupts import Interrupts
 from demo_project.shop.demo.workers import Crew, Worker
 from demo_project.shop.models import Camera, Charge
@@ -59,6 +60,7 @@ class Plot:
     """Everything that was signalled."""
 
     newsletter: Node
+    started: Started
     orders: list[Order] = field(default_factory=list)
     crash: Crash | None = None
 
@@ -79,10 +81,9 @@ class Plot:
         return not tops.exclude(status__in=FINISHED).exists()
 
 
-def begin() -> Plot:
-    """Put cameras on the shelf and signal everything at once."""
-    cameras = _stock_up()
-    plot = Plot(newsletter=_newsletter(issue=cameras[0].number))
+def begin(cameras: list[Camera], started: Started) -> Plot:
+    """Signal everything at once."""
+    plot = Plot(newsletter=_newsletter(issue=cameras[0].number), started=started)
     for camera in cameras:
         purchase = signal(tasks.make_purchase.s(camera.number), subject=camera, name="camera sale")
         plot.orders.append(Order(camera, purchase))
@@ -94,7 +95,8 @@ def begin() -> Plot:
     return plot
 
 
-def _stock_up() -> list[Camera]:
+def stock_up() -> list[Camera]:
+    """Put cameras on the shelf."""
     highest = Camera.objects.aggregate(highest=Max("number"))["highest"] or FIRST_NUMBER - 1
     return [
         Camera.objects.create(number=number, name=name, price=Decimal(price), card=card)

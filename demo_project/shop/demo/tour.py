@@ -10,7 +10,8 @@ from typing import Any
 from django.conf import settings
 
 from demo_project import celery
-from demo_project.shop.demo import data, story
+from demo_project.shop.demo import calendar, data, story
+from demo_project.shop.demo.admin import PASSWORD, USER, Admin, create_user, look_at
 from demo_project.shop.demo.interrupts import Interrupted, Interrupts
 from demo_project.shop.demo.screen import is_interactive, open_screen
 from demo_project.shop.demo.verdict import Wrong, problems
@@ -18,6 +19,7 @@ from demo_project.shop.demo.workers import Crew
 
 READY_SECONDS = 40.0
 CRASH_SECONDS = 20.0
+BEAT_SECONDS = 30.0
 STORY_SECONDS = 60.0
 
 
@@ -54,15 +56,23 @@ class Tour:
         stay = "" if self._leaves else " · Ctrl-C stops everything"
         self._screen.say(f"backbeat demo · data in {_shown(folder)}/ · broker {broker}{stay}")
         data.prepare(folder, keep=self._options["keep"])
+        create_user()
         self._screen.tell("✔ database migrated")
         self._interrupts.check()
+        cameras, started = story.stock_up(), calendar.Started()
+        admin = Admin("admin", folder)
+        crew.others.append(admin)
         if not self._start(crew):
             return self._report([Wrong("the workers did not start")], crew)
-        plot = story.begin()
+        self._wait_for_beat(started)
+        plot = story.begin(cameras, started)
         self._screen.follow(plot)
         wrongs = self._watch(plot, crew)
         self._screen.close()
-        status = self._report(wrongs or problems(plot), crew, plot)
+        status = self._report(wrongs or problems(plot) or self._look_at(admin), crew, plot)
+        self._screen.say(
+            f"\nSee it in the admin: {admin.address}  user {USER}, password {PASSWORD}", "bold"
+        )
         if not self._leaves:
             self._stay()
         return status
@@ -70,11 +80,30 @@ class Tour:
     def _start(self, crew: Crew) -> bool:
         for _ in range(self._options["workers"]):
             crew.hire()
+        crew.start_beat()
         if not self._interrupts.wait_until(crew.are_ready, READY_SECONDS) or crew.fallen:
             return False
         for worker in crew.all:
             self._screen.tell(f"✔ worker {worker.name} is ready (2 processes)")
         return True
+
+    def _look_at(self, admin: Admin) -> list[Wrong]:
+        """Open the admin once, as whoever reads its address will."""
+        if not self._interrupts.wait_until(admin.is_ready, READY_SECONDS):
+            return [Wrong("the admin was not served", admin.hostname)]
+        wrong = look_at(admin.address)
+        return [Wrong(wrong, admin.hostname)] if wrong else []
+
+    def _wait_for_beat(self, started: calendar.Started) -> None:
+        """Let the calendar come first: the killed worker may have its message in hand.
+
+        Whether it came out right is for the verdict to say.
+        """
+        if self._interrupts.wait_until(started.are_finished, BEAT_SECONDS):
+            self._screen.tell(
+                f"✔ beat has fired “{calendar.ONCE}”, and its workflow is "
+                f"{started.nodes[0].status}: {started.nodes[0].workflow.subject}"
+            )
 
     def _watch(self, plot: story.Plot, crew: Crew) -> list[Wrong]:
         """Show the story until it is over, with the crash in its middle."""
@@ -108,7 +137,8 @@ class Tour:
                 if crash
                 else ""
             )
-            + f"{story.READERS} readers written to once, and the barrier after all of them.",
+            + f"{story.READERS} readers written to once, the barrier after all of them, "
+            "and a stock report started by the calendar.",
             style="bold green",
         )
         self._screen.say(_next_steps())
@@ -123,7 +153,7 @@ class Tour:
             self._screen.say(f"\nThe last lines of {_shown(worker.log)}:\n{worker.tail()}")
 
     def _stay(self) -> None:
-        self._screen.say("\nThe workers go on. Ctrl-C stops them.")
+        self._screen.say("The workers and the admin go on. Ctrl-C stops them.")
         while True:
             self._interrupts.wait_until(lambda: False, 3600)
 
@@ -138,9 +168,9 @@ def _next_steps() -> str:
     return (
         "\nNext:\n"
         "  read   demo_project/shop/tasks.py, the handlers you have just seen: about 80 lines\n"
-        f'  look   {python} manage.py shell -c "from backbeat_celery.models import Workflow; '
-        "from backbeat_celery.tree import render; "
-        '[print(render(w, 20)) for w in Workflow.objects.all()]"\n'
+        f"  look   {python} manage.py backbeat_tree --limit 20\n"
+        f"  ask    {python} manage.py backbeat_doctor\n"
+        f"  steer  {python} manage.py backbeat_walk\n"
         "  logs   .demo/*.log\n"
         "  test   tox run\n"
         "  use    README.md"

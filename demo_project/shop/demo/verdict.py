@@ -9,7 +9,7 @@ from backbeat_celery.models import Attempt, Node
 from backbeat_celery.states import AttemptOutcome, Mode, Status, is_allowed
 from backbeat_celery.tree import Branch, tree
 from demo_project.shop.demo.story import READERS, Order, Plot
-from demo_project.shop.models import Charge, Notification
+from demo_project.shop.models import Camera, Charge, Notification
 
 LIMIT = 2000
 PURCHASE = (
@@ -26,6 +26,7 @@ PURCHASE = (
         )
     ],
 )
+REPORT = ("stock_report", Mode.BLOCKING, [])
 SHIPPING = ("ship_camera", Mode.BLOCKING, [])
 NEWSLETTER = (
     "send_newsletter",
@@ -45,7 +46,7 @@ class Wrong(Exception):
 
 def problems(plot: Plot) -> list[Wrong]:
     """Everything that is wrong; empty when all is right."""
-    return [wrong for check in (_orders, _newsletter, _crash) for wrong in check(plot)]
+    return [wrong for check in (_orders, _newsletter, _calendar, _crash) for wrong in check(plot)]
 
 
 def short(name: str) -> str:
@@ -76,6 +77,23 @@ def _newsletter(plot: Plot) -> Iterator[Wrong]:
     result = Node.objects.get(pk=last.node.pk).result
     if result != READERS:
         yield Wrong(f"close_newsletter counted {result} readers", last.node.worker)
+
+
+def _calendar(plot: Plot) -> Iterator[Wrong]:
+    """Beat has fired once, and that has started one workflow, on its date."""
+    nodes = plot.started.nodes
+    if len(nodes) != 1:
+        yield Wrong(f"the calendar has started {len(nodes)} stock reports, not one", "beat@demo")
+    for node in nodes:
+        yield from _tree(tree(node), REPORT, plot)
+        if node.workflow.subject != f"stock {node.metadata['scheduled_at'][:10]}":
+            yield Wrong(f"{node} is about {node.workflow.subject}", node.worker)
+        cameras = Camera.objects.count()
+        progress = node.progress or {}
+        if (progress.get("done"), progress.get("total")) != (cameras, cameras):
+            yield Wrong(f"{node} of {cameras} cameras stands at {progress}", node.worker)
+        if not node.result or not len(plot.orders) <= node.result <= cameras:
+            yield Wrong(f"{node} has counted {node.result} of {cameras} cameras", node.worker)
 
 
 def _crash(plot: Plot) -> Iterator[Wrong]:

@@ -1,4 +1,4 @@
-"""Real Celery workers in processes of their own: started, killed and stopped."""
+"""Real Celery workers, and beat, in processes of their own: started, killed and stopped."""
 
 from __future__ import annotations
 
@@ -75,12 +75,31 @@ class Worker:
             self._process.terminate()
 
 
+class Beat(Worker):
+    """One `celery beat` that reads its schedules from the database."""
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "celery", "-A", "demo_project", "beat"]
+        command += ["--scheduler", "django_celery_beat.schedulers:DatabaseScheduler"]
+        return [*command, "--max-interval", "1", "--pidfile", "", "--loglevel", "INFO"]
+
+    def is_ready(self) -> bool:
+        return b"beat: Starting..." in self.log.read_bytes()
+
+
 class Crew:
-    """All workers of one demo."""
+    """All workers of one demo, and its beat."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.all: list[Worker] = []
+        self.beat: Beat | None = None
+        self.others: list[Worker] = []
+
+    def start_beat(self) -> Beat:
+        """Start the one beat: a second one would fire everything twice."""
+        self.beat = Beat("beat", self._folder)
+        return self.beat
 
     def hire(self) -> Worker:
         """Start one more worker."""
@@ -94,22 +113,26 @@ class Crew:
 
     @property
     def fallen(self) -> list[Worker]:
-        """Workers that have ended although nobody told them to."""
-        return [w for w in self.all if not w.is_alive() and not w.is_killed]
+        """Processes that have ended although nobody told them to."""
+        return [w for w in self._everybody if not w.is_alive() and not w.is_killed]
+
+    @property
+    def _everybody(self) -> list[Worker]:
+        return [*self.all, *([self.beat] if self.beat else []), *self.others]
 
     def named(self, hostname: str) -> Worker | None:
-        return next((worker for worker in self.all if worker.hostname == hostname), None)
+        return next((p for p in self._everybody if p.hostname == hostname), None)
 
     def are_ready(self) -> bool:
         """Tell whether all can take work, or some never will."""
         return bool(self.fallen) or all(worker.is_ready() for worker in self.alive)
 
     def stop(self) -> None:
-        """Stop every worker: politely, then for good. No process is left after this."""
-        for worker in self.all:
-            worker.ask_to_stop()
+        """Stop every process: politely, then for good. No process is left after this."""
+        for process in self._everybody:
+            process.ask_to_stop()
         deadline = time.monotonic() + STOP_SECONDS
-        while self.alive and time.monotonic() < deadline:
+        while any(p.is_alive() for p in self._everybody) and time.monotonic() < deadline:
             time.sleep(0.1)
-        for worker in self.all:
-            worker.kill()
+        for process in self._everybody:
+            process.kill()

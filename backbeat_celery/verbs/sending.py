@@ -1,7 +1,4 @@
-"""The doors to the engine: what users, the admin and the commands call.
-
-Each verb is one transaction; what it makes due is published after the commit.
-"""
+"""Send signals, and add children from outside."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.children import Line, has_blocking_before, has_counting_before
 from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.engine.links import link as link_nodes
+from backbeat_celery.engine.postgres import batches
+from backbeat_celery.engine.postgres import signals as postgres
 from backbeat_celery.engine.running import RunningNode
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.exceptions import BadInput, NodeFinished
@@ -37,16 +36,55 @@ def send(signals: Sequence[CheckedSignal]) -> list[Node]:
     order = sorted(range(len(signals)), key=lambda i: (signals[i].name, signals[i].subject, i))
 
     def once() -> list[Node]:
-        nodes: dict[int, Node] = {}
-        workflows = Workflow.objects.db_manager(alias)
-        with transaction.atomic(using=alias):
-            for index in order:
-                signal = signals[index]
-                workflow = workflows.for_subject(signal.subject, signal.name)
-                nodes[index] = _signal(workflow, signal.spec, signal.link)
+        nodes = _send_plain(signals, order, alias) or _send_any(signals, order, alias)
         return [nodes[index] for index in range(len(signals))]
 
     return repeat(once, using=alias)
+
+
+def _send_any(
+    signals: Sequence[CheckedSignal], order: Sequence[int], alias: str
+) -> dict[int, Node]:
+    nodes: dict[int, Node] = {}
+    wake = Wake()
+    workflows = Workflow.objects.db_manager(alias)
+    with transaction.atomic(using=alias):
+        for index in order:
+            signal = signals[index]
+            workflow = workflows.for_subject(signal.subject, signal.name)
+            nodes[index], left = _signal(workflow, signal.spec, signal.link)
+            wake += left
+        advance_after_commit(wake, alias)
+    return nodes
+
+
+def _send_plain(
+    signals: Sequence[CheckedSignal], order: Sequence[int], alias: str
+) -> dict[int, Node]:
+    """Write signals in few statements, and send their messages together; {}: it cannot be."""
+    if len(signals) > 1:
+        return _send_batch(signals, order, alias)
+    written = postgres.write(signals[0], alias)
+    if written is None:
+        return {}
+    node, wake = written
+    advance_after_commit(wake, alias)
+    return {0: node}
+
+
+def _send_batch(
+    signals: Sequence[CheckedSignal], order: Sequence[int], alias: str
+) -> dict[int, Node]:
+    if not batches.can_write(signals, alias):
+        return {}
+    with transaction.atomic(using=alias):
+        written = batches.write_all([signals[index] for index in order], alias)
+        if written is None:
+            transaction.set_rollback(True, using=alias)
+            return {}
+        nodes, wake = written
+        advance_after_commit(wake, alias)
+    return dict(zip(order, nodes, strict=True))
 
 
 def signal_workflow(
@@ -68,12 +106,14 @@ def signal_workflow(
 
     def once() -> Node:
         with transaction.atomic(using=alias):
-            return _signal(workflow, spec, link)
+            node, wake = _signal(workflow, spec, link)
+            advance_after_commit(wake, alias)
+            return node
 
     return repeat(once, using=alias)
 
 
-def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> Node:
+def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> tuple[Node, Wake]:
     using = workflow.alias
     key = spec.key or _key_in_handler(spec, workflow)
     root, now = lock_node(workflow.pk, using)
@@ -84,8 +124,7 @@ def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> Nod
         node, wake = _append(root, spec, key, now)
     if link is not None:
         link_nodes(link.pk if isinstance(link, Node) else link, node, using)
-    advance_after_commit(wake, using)
-    return node
+    return node, wake
 
 
 def _key_in_handler(spec: NodeSpec, workflow: Workflow) -> str | None:

@@ -1,0 +1,270 @@
+"""What can be done in the admin: one description for each verb, read by pages and lists alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from backbeat_celery.admin.arguments import edit_and_retry
+from backbeat_celery.admin.forms import ArgumentsForm, ReasonForm, RequiredReasonForm, SignalForm
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.states import UNFINISHED, Status
+
+Text = str | Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A verb as the admin offers it.
+
+    `refuse` gives the reason why it is not possible for an object, or an empty text. `call` is
+    given the object, the user and the cleaned data of the form.
+    """
+
+    name: str
+    label: Text
+    many: Text
+    done: Text
+    explains: Text
+    refuse: Callable[[Any], Text]
+    call: Callable[[Any, Any, dict[str, Any]], Any]
+    form: type[forms.Form] = ReasonForm
+    preview: str = ""
+    is_drastic: bool = False
+    is_bulk: bool = True
+    deletes: bool = False
+
+    @property
+    def permission(self) -> str:
+        """The part of the permission's name before the model."""
+        return self.name
+
+
+def verb(name: str) -> Callable[[Any, Any, dict[str, Any]], Any]:
+    """Call the method of that name, as everybody does."""
+
+    def call(obj: Any, user: Any, data: dict[str, Any]) -> Any:
+        return getattr(obj, name)(by=user, reason=data["reason"])
+
+    return call
+
+
+def _takes(*statuses: Status) -> Callable[[Node], Text]:
+    """Refuse nodes that have none of these statuses."""
+
+    def refuse(node: Node) -> Text:
+        if node.is_root:
+            return _("it is the root of its workflow")
+        if node.status in statuses:
+            return ""
+        return _("it is %s") % Status(node.status).label
+
+    return refuse
+
+
+def _unfinished(node: Node) -> Text:
+    return _takes(*UNFINISHED)(node)
+
+
+def _pausable(workflow: Workflow) -> Text:
+    if workflow.unfinished is None:
+        return _("it is finished")
+    return _("it is paused already") if workflow.paused_at else ""
+
+
+def _resumable(workflow: Workflow) -> Text:
+    return "" if workflow.paused_at and workflow.unfinished else _("it is not paused")
+
+
+def _closable(workflow: Workflow) -> Text:
+    return _("it is closed already") if workflow.closed_at else ""
+
+
+def _open(workflow: Workflow) -> Text:
+    return "" if workflow.unfinished else _("it is finished")
+
+
+def _always(workflow: Workflow) -> Text:
+    return ""
+
+
+def _send(workflow: Workflow, user: Any, data: dict[str, Any]) -> Node:
+    return workflow.signal(data["signature"], **data["options"])
+
+
+def _delete(workflow: Workflow, user: Any, data: dict[str, Any]) -> None:
+    workflow.delete(by=user, reason=data["reason"])
+
+
+NODE_ACTIONS: Mapping[str, Action] = {
+    action.name: action
+    for action in (
+        Action(
+            name="retry",
+            label=_("Retry"),
+            many=_("Retry selected nodes"),
+            done=_("Retried"),
+            explains=_(
+                "A new attempt is made now. Children of earlier attempts are canceled. The "
+                "retries that are used up stay used up."
+            ),
+            refuse=_takes(Status.FAILED, Status.RETRYING),
+            call=verb("retry"),
+            preview="retry",
+        ),
+        Action(
+            name="edit_arguments",
+            label=_("Edit arguments and retry"),
+            many=_("Edit arguments and retry"),
+            done=_("Edited and retried"),
+            explains=_(
+                "The node gets other arguments and a new attempt now, in one step. Children of "
+                "earlier attempts are canceled."
+            ),
+            refuse=_takes(Status.FAILED, Status.RETRYING),
+            call=edit_and_retry,
+            form=ArgumentsForm,
+            preview="edit_arguments",
+            is_bulk=False,
+        ),
+        Action(
+            name="resolve",
+            label=_("Resolve"),
+            many=_("Resolve selected nodes"),
+            done=_("Resolved"),
+            explains=_(
+                "The node counts as complete although its handler failed. What waits for it "
+                "goes on."
+            ),
+            refuse=_takes(Status.FAILED),
+            call=verb("resolve"),
+            form=RequiredReasonForm,
+            preview="resolve",
+        ),
+        Action(
+            name="shutdown",
+            label=_("Shut down"),
+            many=_("Shut selected nodes down"),
+            done=_("Shut down"),
+            explains=_(
+                "The node counts as complete. If it is blocking, its later siblings are canceled "
+                "with all that is below them."
+            ),
+            refuse=_takes(Status.FAILED),
+            call=verb("shutdown"),
+            form=RequiredReasonForm,
+            preview="shutdown",
+            is_drastic=True,
+        ),
+        Action(
+            name="reset",
+            label=_("Reset"),
+            many=_("Reset selected nodes"),
+            done=_("Reset"),
+            explains=_("All that is below the node is canceled; the node itself goes on."),
+            refuse=_unfinished,
+            call=verb("reset"),
+            form=RequiredReasonForm,
+            preview="reset",
+            is_drastic=True,
+        ),
+        Action(
+            name="cancel",
+            label=_("Cancel"),
+            many=_("Cancel selected nodes"),
+            done=_("Canceled"),
+            explains=_(
+                "The node is canceled with all that is below it; its siblings go on. A handler "
+                "that runs is not stopped, but what it reports is discarded."
+            ),
+            refuse=_unfinished,
+            call=verb("cancel"),
+            form=RequiredReasonForm,
+            preview="cancel",
+            is_drastic=True,
+        ),
+    )
+}
+
+WORKFLOW_ACTIONS: Mapping[str, Action] = {
+    action.name: action
+    for action in (
+        Action(
+            name="signal",
+            label=_("Send a signal"),
+            many=_("Send a signal to selected workflows"),
+            done=_("Signalled"),
+            explains=_("A new node is added at the end of the workflow's line."),
+            refuse=_closable,
+            call=_send,
+            form=SignalForm,
+        ),
+        Action(
+            name="pause",
+            label=_("Pause"),
+            many=_("Pause selected workflows"),
+            done=_("Paused"),
+            explains=_("Nothing new starts. Handlers that run go on, and their reports count."),
+            refuse=_pausable,
+            call=verb("pause"),
+        ),
+        Action(
+            name="resume",
+            label=_("Resume"),
+            many=_("Resume selected workflows"),
+            done=_("Resumed"),
+            explains=_("The workflow goes on. What fell due meanwhile runs at once."),
+            refuse=_resumable,
+            call=verb("resume"),
+            preview="resume",
+        ),
+        Action(
+            name="close",
+            label=_("Close"),
+            many=_("Close selected workflows"),
+            done=_("Closed"),
+            explains=_(
+                "The workflow takes no more signals, and is finished once all that counts in it "
+                "is. This cannot be undone; after that a signal opens the next run."
+            ),
+            refuse=_closable,
+            call=verb("close"),
+        ),
+        Action(
+            name="cancel",
+            label=_("Cancel everything"),
+            many=_("Cancel everything in selected workflows"),
+            done=_("Canceled"),
+            explains=_(
+                "Every open node is canceled; the workflow stays open for signals. Handlers that "
+                "run are not stopped, but what they report is discarded."
+            ),
+            refuse=_open,
+            call=verb("cancel"),
+            form=RequiredReasonForm,
+            preview="cancel_workflow",
+            is_drastic=True,
+        ),
+        Action(
+            name="delete",
+            label=_("Delete"),
+            many=_("Delete selected workflows"),
+            done=_("Deleted"),
+            explains=_(
+                "What is unfinished is canceled, and the workflow is deleted with all its nodes "
+                "and their history, for good."
+            ),
+            preview="cancel_workflow",
+            refuse=_always,
+            call=_delete,
+            form=RequiredReasonForm,
+            is_drastic=True,
+            deletes=True,
+        ),
+    )
+}

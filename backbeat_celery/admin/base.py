@@ -1,0 +1,119 @@
+"""What the admins of workflows and nodes share: they show, and never edit a field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.template.response import TemplateResponse
+
+from backbeat_celery.admin import paging
+from backbeat_celery.admin.paging import CappedPaginator, PagedChangeList
+from backbeat_celery.models import node_alias
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+
+class ViewAdmin(_ModelAdmin):
+    """Rows that are shown and acted upon, but never added or edited by hand."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    list_max_show_all = 50
+    ordering = ("-id",)
+    costly_filters: tuple[str, ...] = ()
+    page_template = ""
+    actions_selection_counter = True
+    change_list_template = "admin/backbeat_celery/change_list.html"
+    show_facets = admin.ShowFacets.NEVER
+
+    class Media:
+        css = {"all": ["backbeat_celery/backbeat.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Read where the engine writes: a verb goes to the database that its row came from."""
+        return super().get_queryset(request).using(node_alias())
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[PagedChangeList]:
+        return PagedChangeList
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet[Any], per_page: int, *args: Any, **more: Any
+    ) -> Any:
+        paginator: Any = super().get_paginator(request, queryset, per_page, *args, **more)
+        is_costly = any(name in request.GET for name in self.costly_filters)
+        paginator.cap = paging.SMALL_CAP if is_costly else paging.CAP
+        return paginator
+
+    def complete_rows(self, rows: list[Any]) -> None:
+        """Add to the rows of one page what their columns show."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, "view")
+
+    def may(self, request: HttpRequest, what: str) -> bool:
+        """Tell whether the user has this permission on this model."""
+        name = f"{self.opts.app_label}.{what}_{self.opts.model_name}"
+        return bool(request.user.has_perm(name))
+
+    def find(self, request: HttpRequest, object_id: str) -> Any:
+        """Get the object of a page, if the user may see it; None if there is none."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            return self.get_queryset(request).filter(pk=UUID(object_id)).first()
+        except ValueError:
+            return None
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """What the page of one object shows."""
+        raise NotImplementedError
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show all about one object; nothing can be edited there."""
+        obj = self.find(request, object_id)
+        if obj is None:
+            return self.missing(request, object_id)
+        context = {**self.page_context(request, obj), **(extra_context or {})}
+        return self.page(request, self.page_template, context)
+
+    def missing(self, request: HttpRequest, object_id: str) -> HttpResponseRedirect:
+        """Say that there is no such object, as the admin does."""
+        return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined, no-any-return]
+
+    def page(
+        self, request: HttpRequest, template: str, context: dict[str, Any]
+    ) -> TemplateResponse:
+        """Render a page of this admin."""
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request,
+            template,
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "media": self.media,
+                "is_popup": False,
+                **context,
+            },
+        )

@@ -1,0 +1,175 @@
+"""The forms of actions: a reason, a signal, other arguments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from celery import current_app
+from django import forms
+from django.utils.translation import gettext_lazy as _
+from kombu.utils import json as kombu_json
+
+from backbeat_celery.admin.arguments import digest, merged
+from backbeat_celery.exceptions import BackbeatError
+from backbeat_celery.redact import redact, redact_args
+from backbeat_celery.specs import registered_task, task_spec
+from backbeat_celery.states import Mode
+
+DEEPEST = 32
+"""Levels of JSON that a form takes."""
+
+
+class ReasonForm(forms.Form):
+    """Asks why; the answer is kept in the history."""
+
+    reason = forms.CharField(
+        label=_("Reason"),
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
+        help_text=_("Kept in the history, with your name."),
+    )
+
+    def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.target = target
+        # The reason comes last, after what it is the reason for.
+        self.order_fields([name for name in self.fields if name != "reason"] + ["reason"])
+
+
+class RequiredReasonForm(ReasonForm):
+    """Insists on a reason."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = True
+
+
+class PayloadField(forms.CharField):
+    """JSON of one kind, as Celery would decode it."""
+
+    widget = forms.Textarea
+
+    def __init__(self, kind: type, **kwargs: Any) -> None:
+        self.kind = kind
+        attrs = {"class": "vLargeTextField bb-json", "rows": 5, "spellcheck": "false"}
+        super().__init__(required=False, widget=forms.Textarea(attrs=attrs), **kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        text = (super().to_python(value) or "").strip()
+        if not text:
+            return self.kind()
+        try:
+            found = kombu_json.loads(text)
+        except Exception as exc:  # also what kombu's own decoders raise
+            raise forms.ValidationError(_("This is not JSON: %s") % exc) from exc
+        if not isinstance(found, self.kind):
+            name = _("a list") if self.kind is list else _("an object")
+            raise forms.ValidationError(_("Write %s.") % name)
+        if _depth(found) > DEEPEST:
+            raise forms.ValidationError(_("This is nested too deep."))
+        return found
+
+
+def _depth(value: Any) -> int:
+    deepest, rest = 0, [(value, 1)]
+    while rest:
+        item, level = rest.pop()
+        deepest = max(deepest, level)
+        if deepest > DEEPEST:
+            break
+        if isinstance(item, dict):
+            item = list(item.values())
+        if isinstance(item, list):
+            rest += [(inner, level + 1) for inner in item]
+    return deepest
+
+
+class SignalForm(ReasonForm):
+    """Describes a signal: a registered task, its arguments and its place."""
+
+    task = forms.ChoiceField(label=_("Task"))
+    args = PayloadField(
+        list, label=_("Arguments"), help_text=_('A JSON list, such as [703, "express"].')
+    )
+    kwargs = PayloadField(
+        dict, label=_("Keyword arguments"), help_text=_('A JSON object, such as {"number": 703}.')
+    )
+    mode = forms.ChoiceField(label=_("Mode"), choices=Mode.choices, initial=Mode.BLOCKING)
+    key = forms.CharField(
+        label=_("Key"),
+        required=False,
+        max_length=255,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text=_("A second signal with the same key in this run is the first one."),
+    )
+    delay = forms.FloatField(
+        label=_("Delay"), required=False, min_value=0, help_text=_("Seconds until it may run.")
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].help_text = _("Kept in the admin's log, with your name.")
+        field: Any = self.fields["task"]
+        field.choices = [("", "---------"), *((name, name) for name in task_names())]
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        if self.errors:
+            return data
+        options = {
+            "mode": data["mode"],
+            "key": data["key"] or None,
+            "delay": data["delay"],
+        }
+        try:
+            task = registered_task(data["task"])
+            signature = task.s(*data["args"], **data["kwargs"])
+            task_spec(signature, **options)
+        except BackbeatError as exc:
+            raise forms.ValidationError(str(exc)) from exc
+        return {**data, "signature": signature, "options": options}
+
+
+def task_names() -> Iterator[str]:
+    """The tasks that can be signalled: all that are registered, but Celery's and ours."""
+    current_app.loader.import_default_modules()
+    for name in sorted(current_app.tasks):
+        if not name.startswith(("celery.", "backbeat.")):
+            yield name
+
+
+class ArgumentsForm(ReasonForm):
+    """Other arguments for a node; what is hidden is shown as a mark, and stays if it is left."""
+
+    args = PayloadField(list, label=_("Arguments"))
+    kwargs = PayloadField(
+        dict,
+        label=_("Keyword arguments"),
+        help_text=_("••• stands for a value that is not shown; leave it, and the value stays."),
+    )
+    seen = forms.CharField(widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        node = self.target
+        self.initial.update(
+            args=_text(redact_args(node.task, node.args)),
+            kwargs=_text(redact(node.kwargs)),
+            seen=digest(node),
+        )
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        if not self.errors:
+            try:
+                merged(self.target, data["args"], data["kwargs"])
+            except BackbeatError as exc:
+                raise forms.ValidationError(str(exc)) from exc
+        return data
+
+
+def _text(value: Any) -> str:
+    return json.dumps(json.loads(kombu_json.dumps(value)), indent=2, ensure_ascii=False)

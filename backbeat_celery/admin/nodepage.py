@@ -1,0 +1,171 @@
+"""The page of a node: why it stands where it does, what it was given, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from backbeat_celery.admin import markup
+from backbeat_celery.admin.treepage import ancestors
+from backbeat_celery.admin.values import Value, cut, pretty
+from backbeat_celery.models import Attempt, Link, Node, Transition
+from backbeat_celery.policy import policy_by_name
+from backbeat_celery.redact import redact, redact_args, scrub, secrets_of
+from backbeat_celery.states import CLAIMABLE, Status
+
+NEAR = 5
+"""Siblings and children listed before and after a node's place."""
+
+MOST = 200
+"""Attempts and steps of the history that are listed; the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLine:
+    """An attempt as it is shown."""
+
+    attempt: Attempt
+    error: str
+    traceback: Value
+    took: Any
+
+
+def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
+    """Everything that the page shows."""
+    node = Node.objects.using(node.alias).select_related("workflow").get(pk=node.pk)
+    whole = "whole" in request.GET and may_see_all(request)
+    secrets = secrets_of(node.task, list(node.args), dict(node.kwargs))
+    now = markup.engine_now()
+    return {
+        "title": markup.short_name(node.name),
+        "subtitle": None,
+        "node": node,
+        "original": node,
+        "workflow": node.workflow,
+        "why": scrub(node.explain(), secrets),
+        "above": ancestors(node),
+        "siblings": _near(node),
+        "children": _children(node),
+        "links": _links(node),
+        "values": _values(node, secrets, whole),
+        "whole": whole,
+        "may_see_all": may_see_all(request),
+        "attempts": _attempts(node, secrets, whole, now),
+        "history": _history(node, secrets),
+        "progress": _progress(node),
+        "retry_plan": _retry_plan(node),
+        "took": _took(node, now),
+        "due": node.fires_at if node.status in CLAIMABLE else None,
+        "tools": admin.tools_of(request, node),
+        "can_view_workflow": request.user.has_perm("backbeat_celery.view_workflow"),
+    }
+
+
+def may_see_all(request: HttpRequest) -> bool:
+    """Whether the user may see long values whole."""
+    return bool(request.user.has_perm("backbeat_celery.view_payload_node"))
+
+
+def _values(node: Node, secrets: set[str], whole: bool) -> list[tuple[str, Value]]:
+    rows = [
+        (_("Arguments"), redact_args(node.task, node.args)),
+        (_("Keyword arguments"), redact(node.kwargs)),
+        (_("Result"), redact(node.result)),
+        (_("Metadata"), redact(node.metadata)),
+        (_("Options"), redact(node.options)),
+    ]
+    texts = [
+        (label, scrub(pretty(value), secrets))
+        for label, value in rows
+        if value not in ({}, None, [])
+    ]
+    if node.error:
+        texts.append((_("Error"), scrub(node.error, secrets)))
+    return [(label, cut(text, whole=whole)) for label, text in texts]
+
+
+def _attempts(node: Node, secrets: set[str], whole: bool, now: datetime) -> list[AttemptLine]:
+    return [
+        AttemptLine(
+            attempt,
+            scrub(attempt.error, secrets),
+            cut(scrub(attempt.traceback, secrets), whole=whole),
+            markup.lasting(attempt.started_at, attempt.finished_at, now),
+        )
+        for attempt in reversed(node.attempts[-MOST:])
+    ]
+
+
+def _history(node: Node, secrets: set[str]) -> list[tuple[Transition, str]]:
+    return [(step, scrub(step.reason, secrets)) for step in reversed(node.history[-MOST:])]
+
+
+def _near(node: Node) -> list[Node]:
+    """The siblings around a node's place in the line, itself included."""
+    if node.parent_id is None:
+        return []
+    return list(
+        Node.objects.using(node.alias)
+        .children_of(node.parent_id)
+        .filter(seq__gte=max(0, node.seq - NEAR), seq__lte=node.seq + NEAR)
+        .without_payload()
+        .order_by("seq")
+    )
+
+
+def _children(node: Node) -> list[Node]:
+    children = Node.objects.using(node.alias).children_of(node.pk).without_payload()
+    return list(children.order_by("seq")[: 2 * NEAR])
+
+
+def _links(node: Node) -> list[tuple[str, Node]]:
+    """Nodes of other workflows that this one waits for, and those that wait for it."""
+    links = Link.objects.using(node.alias)
+    there = links.filter(source=node.pk).select_related("target__workflow")[: 4 * NEAR]
+    here = links.filter(target=node.pk).select_related("source__workflow")[: 4 * NEAR]
+    return [(_("waits for"), link.target) for link in there] + [
+        (_("is awaited by"), link.source) for link in here
+    ]
+
+
+def _took(node: Node, now: datetime) -> Any:
+    """How long the accepted attempt and what is below it took, or have taken until now."""
+    if node.is_finished or node.status in {Status.RUNNING, Status.WAITING}:
+        return markup.lasting(node.started_at, node.finished_at, now)
+    return ""
+
+
+def _progress(node: Node) -> dict[str, Any] | None:
+    """What the handler has said of its progress."""
+    said = node.progress
+    if not isinstance(said, dict):
+        return None
+    done, total = said.get("done"), said.get("total")
+    percent = None
+    if isinstance(done, (int, float)) and isinstance(total, (int, float)) and total > 0:
+        percent = min(100, round(100 * done / total))
+    return {"done": done, "total": total, "message": said.get("message"), "percent": percent}
+
+
+def _retry_plan(node: Node) -> str:
+    """What happens after the next failure, by the policy that this process knows."""
+    if node.is_finished or node.is_flag or node.status == Status.WAITING:
+        return ""
+    policy = policy_by_name(node.task)
+    limit = _("no limit") if policy.max_retries is None else _("limit %d") % policy.max_retries
+    words = {"used": node.retries, "limit": limit}
+    if node.status == Status.FAILED:
+        return _("%(used)d failed, %(limit)s") % words
+    if policy.is_exhausted(node.retries + 1):
+        return _("%(used)d failed, %(limit)s; the next failure is the last") % words
+    wait = policy.base_delay
+    if policy.backoff:
+        wait = min(wait * 2.0 ** min(node.retries, 512), policy.backoff_max)
+    words["wait"] = markup.duration(wait)
+    if policy.jitter:
+        return _("%(used)d failed, %(limit)s; the next wait is about %(wait)s") % words
+    return _("%(used)d failed, %(limit)s; the next wait is %(wait)s") % words

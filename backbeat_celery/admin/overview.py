@@ -1,0 +1,136 @@
+"""The overview: how all workflows stand, what went through, what waits, and who is at work."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import Count
+from django.db.models.functions import TruncHour, TruncMinute
+from django.http import HttpRequest
+
+from backbeat_celery.admin import markup
+from backbeat_celery.admin.broker import asker
+from backbeat_celery.admin.charts import Chart, Column
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.workers import BEAT
+from backbeat_celery.models import Attempt, Node, SweeperLease, WorkerHeartbeat, node_alias
+from backbeat_celery.states import AttemptOutcome, Status
+
+CAP = 10_000
+"""Nodes counted of one status."""
+
+MOST = 5
+ALIKE = 50
+LATE = 3
+"""Intervals without a sign of life after which it is late."""
+
+# Not `waiting`: that is every open workflow's root, and whoever waits for its children.
+SHOWN = (
+    Status.FAILED,
+    Status.RETRYING,
+    Status.RUNNING,
+    Status.QUEUED,
+    Status.READY,
+    Status.PENDING,
+    Status.PAUSED,
+)
+WAITING = (Status.FAILED, Status.QUEUED, Status.RETRYING, Status.PAUSED)
+
+
+def overview(request: HttpRequest) -> dict[str, Any]:
+    """Everything that the page shows; only what the user may see."""
+    user: Any = request.user
+    now = markup.engine_now()
+    found: dict[str, Any] = {"now": now, "may_see": user.has_perm("backbeat_celery.view_node")}
+    if not found["may_see"]:
+        return found
+    return {
+        **found,
+        "counts": _counts(),
+        "charts": [
+            ("hour", _chart(now, timedelta(minutes=1), 60)),
+            ("day", _chart(now, timedelta(hours=1), 24)),
+        ],
+        "oldest": _oldest(),
+        "failing": _failing(now),
+        "sweeper": _sweeper(now),
+        "workers": _workers(now),
+        "queue": asker.ask(),
+    }
+
+
+def _open() -> Any:
+    return Node.objects.using(node_alias()).filter(finished_at=None, parent__isnull=False)
+
+
+def _counts() -> list[dict[str, Any]]:
+    """How many open nodes there are of each status, as far as it is cheap to count."""
+    counts = []
+    for status in SHOWN:
+        nodes = Node.objects.using(node_alias()).filter(finished_at=None, status=status)
+        count = nodes.order_by()[: CAP + 1].count()
+        counts.append({"status": status, "count": min(count, CAP), "is_more": count > CAP})
+    return counts
+
+
+def _chart(now: datetime, step: timedelta, count: int) -> Chart:
+    """Ended attempts, one column for each step back from now."""
+    truncate = TruncMinute if step < timedelta(hours=1) else TruncHour
+    last = now.astimezone(UTC).replace(second=0, microsecond=0)
+    if truncate is TruncHour:
+        last = last.replace(minute=0)
+    start = last - step * (count - 1)
+    rows = (
+        Attempt.objects.using(node_alias())
+        .filter(finished_at__gte=start)
+        .annotate(slot=truncate("finished_at", tzinfo=UTC))
+        .order_by()
+        .values("slot", "outcome")
+        .annotate(count=Count("pk"))
+    )
+    found: dict[datetime, Counter[bool]] = defaultdict(Counter)
+    for row in rows:
+        found[row["slot"]][row["outcome"] == AttemptOutcome.SUCCEEDED] += row["count"]
+    slots = [start + step * i for i in range(count)]
+    return Chart([Column(at, found[at][True], found[at][False]) for at in slots])
+
+
+def _oldest() -> list[Node]:
+    """What has waited longest in each status that should not last; one node of those alike."""
+    found: dict[tuple[Any, ...], Node] = {}
+    for status in WAITING:
+        rows = _open().filter(status=status).without_payload().select_related("workflow")
+        alike: dict[tuple[Any, ...], Node] = {}
+        for node in rows.order_by("pk")[:ALIKE]:
+            alike.setdefault((status, node.workflow_id, node.name), node)
+        found.update(list(alike.items())[:MOST])
+    return sorted(found.values(), key=lambda node: node.created_at)[: 2 * MOST]
+
+
+def _failing(now: datetime) -> list[dict[str, Any]]:
+    """The handlers with the most failed attempts of the last day."""
+    rows = Attempt.objects.using(node_alias()).filter(
+        finished_at__gte=now - timedelta(days=1),
+        outcome__in=[AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT],
+    )
+    names = rows.order_by().values("node__name").annotate(count=Count("pk"))
+    return [dict(row) for row in names.order_by("-count", "node__name")[:MOST]]
+
+
+def _sweeper(now: datetime) -> dict[str, Any]:
+    lease = SweeperLease.objects.using(node_alias()).first()
+    swept_at = lease.swept_at if lease else None
+    limit = timedelta(seconds=max(10.0, LATE * settings.sweep_interval))
+    return {
+        "holder": lease.holder if lease else "",
+        "swept_at": swept_at,
+        "is_late": swept_at is None or now - swept_at > limit,
+    }
+
+
+def _workers(now: datetime) -> list[dict[str, Any]]:
+    rows = WorkerHeartbeat.objects.using(node_alias()).order_by("-seen_at")[: 10 * MOST]
+    limit = timedelta(seconds=LATE * BEAT)
+    return [{"worker": row, "is_late": now - row.seen_at > limit} for row in rows]

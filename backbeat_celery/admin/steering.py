@@ -1,0 +1,249 @@
+"""Do an action on one object, on a selection or on all that match a filter.
+
+Each is asked for first, on a page that tells what it touches; each is done by the verb that
+everybody calls, one object a transaction, and reported: done, and skipped with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from django.contrib import messages
+from django.contrib.admin import helpers
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from backbeat_celery.admin.actions import Action
+from backbeat_celery.admin.base import ViewAdmin
+from backbeat_celery.admin.search import as_uuid
+from backbeat_celery.exceptions import BackbeatError
+from backbeat_celery.previews import Touched, canceled_by, started_by_resume
+
+BULK = 1000
+"""Objects that one submit acts on."""
+
+SAMPLED = 20
+"""Objects that a page lists, and whose effects it adds up."""
+
+REASONS = 5
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of an action."""
+
+    done: list[Any] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+class SteeringAdmin(ViewAdmin):
+    """Offers the actions of `verbs` on pages and in lists, to those who may."""
+
+    verbs: Mapping[str, Action] = {}
+
+    def offered(self, request: HttpRequest) -> list[Action]:
+        """The actions that the user has the permission for."""
+        return [verb for verb in self.verbs.values() if self.may(request, verb.permission)]
+
+    def tools_of(self, request: HttpRequest, obj: Any) -> list[dict[str, str]]:
+        """What the user may do with an object as it is now, as links."""
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}"
+        site = self.admin_site.name
+        tools = [
+            {
+                "url": reverse(f"{name}_act", args=[obj.pk, verb.name], current_app=site),
+                "label": str(verb.label),
+                "css": "bb-drastic" if verb.is_drastic else "",
+            }
+            for verb in self.offered(request)
+            if not verb.refuse(obj)
+        ]
+        history = reverse(f"{name}_history", args=[obj.pk], current_app=site)
+        return [*tools, {"url": history, "label": _("Log"), "css": "historylink"}]
+
+    # In lists ----------------------------------------------------------------------------
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        if "_popup" in request.GET:
+            return {}
+        return {
+            verb.name: (self._in_list(verb), verb.name, str(verb.many))
+            for verb in self.offered(request)
+            if verb.is_bulk
+        }
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Leave out of a selection what cannot be an id; Django fails over it."""
+        post = request.POST.copy()
+        chosen = [pk for pk in post.getlist(helpers.ACTION_CHECKBOX_NAME) if as_uuid(pk)]
+        post.setlist(helpers.ACTION_CHECKBOX_NAME, chosen)
+        request.POST = post  # type: ignore[assignment]
+        return super().response_action(request, queryset, *args, **kwargs)
+
+    def _in_list(self, verb: Action) -> Any:
+        def act(_admin: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
+            if not self.may(request, verb.permission):
+                raise PermissionDenied
+            across = request.POST.get("select_across") == "1"
+            if not across:
+                # Also those that no longer match the list's filter: they are skipped aloud.
+                chosen = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:BULK]
+                queryset = self.get_queryset(request).filter(pk__in=chosen)
+            rows = list(queryset[: BULK + 1])
+            here = request.get_full_path()
+            return self._ask_or_do(request, verb, rows, here, across=across)
+
+        return act
+
+    # On pages ----------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_act"
+        view = self.admin_site.admin_view(self.act_view)
+        return [path("<uuid:object_id>/act/<slug:verb>/", view, name=name), *super().get_urls()]
+
+    def act_view(self, request: HttpRequest, object_id: Any, verb: str) -> HttpResponse:
+        """Ask whether to do something with one object, and do it."""
+        found = self.verbs.get(verb)
+        if found is None:
+            raise Http404
+        if not self.may(request, found.permission):
+            raise PermissionDenied
+        obj = self.find(request, str(object_id))
+        if obj is None:
+            return self.missing(request, str(object_id))
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}"
+        back = reverse(f"{name}_change", args=[obj.pk], current_app=self.admin_site.name)
+        return self._ask_or_do(request, found, [obj], back)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Send those who know the admin's address for deleting to the action that deletes."""
+        if "delete" not in self.verbs or not self.may(request, "delete"):
+            raise PermissionDenied
+        if as_uuid(object_id) is None:
+            return self.missing(request, object_id)
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_act"
+        url = reverse(name, args=[as_uuid(object_id), "delete"], current_app=self.admin_site.name)
+        return HttpResponseRedirect(url)
+
+    # Both --------------------------------------------------------------------------------
+
+    def _ask_or_do(
+        self, request: HttpRequest, verb: Action, rows: list[Any], back: str, across: bool = False
+    ) -> HttpResponse:
+        """Show the page that asks, or do it when it was asked before."""
+        is_cut, rows = len(rows) > BULK, rows[:BULK]
+        target = rows[0] if len(rows) == 1 else None
+        is_answer = request.method == "POST" and "post" in request.POST
+        make: Any = verb.form
+        form = make(request.POST if is_answer else None, target=target)
+        if is_answer and form.is_valid():
+            report = do(verb, rows, request.user, form.cleaned_data)
+            self._tell(request, verb, report, form.cleaned_data.get("reason", ""))
+            if verb.deletes and report.done and len(rows) == 1:
+                back = reverse(
+                    f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist",
+                    current_app=self.admin_site.name,
+                )
+            return HttpResponseRedirect(back)
+        context = {
+            "title": capfirst(str(verb.label)),
+            "verb": verb,
+            "form": form,
+            "back": back,
+            "target": target,
+            "is_cut": is_cut,
+            "bulk": BULK,
+            "across": across,
+            "rows": rows[:1] if across else rows,
+            "checkbox": helpers.ACTION_CHECKBOX_NAME,
+            "is_bulk": "action" in request.POST,
+            **consequences(verb, rows),
+        }
+        return self.page(request, "admin/backbeat_celery/confirm.html", context)
+
+    def _tell(self, request: HttpRequest, verb: Action, report: Report, reason: str) -> None:
+        """Report to the user, and leave a log entry for each object."""
+        if report.done:
+            count = len(report.done)
+            one = _("%(done)s: %(object)s.") % {"done": verb.done, "object": report.done[0]}
+            many = _("%(done)s: %(count)d %(name)s.") % {
+                "done": verb.done,
+                "count": count,
+                "name": self.opts.verbose_name_plural,
+            }
+            messages.success(request, one if count == 1 else many)
+            LogEntry.objects.log_actions(
+                cast(int, request.user.pk),
+                report.done,
+                DELETION if verb.deletes else CHANGE,
+                f"{verb.done}: {reason}" if reason else f"{verb.done}.",
+            )
+        if report.skipped:
+            messages.warning(request, skipped_text(report.skipped))
+
+
+def do(verb: Action, rows: Sequence[Any], user: Any, data: dict[str, Any]) -> Report:
+    """Act on each row; one that cannot be acted on does not stop the others."""
+    report = Report()
+    for row in rows:
+        pk = row.pk
+        try:
+            if refusal := verb.refuse(row):
+                report.skipped[str(refusal)] += 1
+                continue
+            verb.call(row, user, data)
+        except BackbeatError as exc:
+            report.skipped[str(exc)] += 1
+        else:
+            row.pk = pk  # deletion takes it away, and the log wants it
+            report.done.append(row)
+    return report
+
+
+def skipped_text(skipped: Counter[str]) -> str:
+    """How many were skipped, and why."""
+    count = skipped.total()
+    text = ngettext("%d was skipped: ", "%d were skipped: ", count) % count
+    why = [
+        reason if number == 1 and count == 1 else f"{number} × {reason}"
+        for reason, number in skipped.most_common(REASONS)
+    ]
+    more = _("; and %d other reasons") % (len(skipped) - REASONS) if len(skipped) > REASONS else ""
+    return text + "; ".join(why) + more
+
+
+def consequences(verb: Action, rows: Sequence[Any]) -> dict[str, Any]:
+    """What the action would do to these rows, and which of them it would skip."""
+    refused = Counter(str(why) for row in rows if (why := verb.refuse(row)))
+    fit = [row for row in rows if not verb.refuse(row)]
+    touched = Touched()
+    for row in fit[:SAMPLED]:
+        found = started_by_resume(row) if verb.preview == "resume" else _canceled(verb, row)
+        touched.take(found.nodes)
+        touched.is_more |= found.is_more
+    return {
+        "fit": fit[:SAMPLED],
+        "fit_count": len(fit),
+        "fit_more": max(0, len(fit) - SAMPLED),
+        "refused": refused.most_common(REASONS),
+        "touched": touched,
+        "touched_sample": len(fit) > SAMPLED,
+    }
+
+
+def _canceled(verb: Action, row: Any) -> Touched:
+    return canceled_by(verb.preview, row) if verb.preview else Touched()

@@ -1,0 +1,60 @@
+"""Workflows on the admin page of the object that they are about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from backbeat_celery.admin import markup
+from backbeat_celery.admin.standing import STATES, standings, state_of
+from backbeat_celery.models import Workflow, node_alias
+from backbeat_celery.subjects import subject_key
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+LATEST = 10
+"""Workflows listed of one object."""
+
+
+class BackbeatSubjectMixin(_ModelAdmin):
+    """Shows an object's workflows on its own admin page: `class CameraAdmin(Mixin, ModelAdmin)`.
+
+    Those who may not view workflows see the page as it was.
+    """
+
+    change_form_template = "admin/backbeat_celery/subject_change_form.html"
+
+    class Media:
+        css = {"all": ["backbeat_celery/backbeat.css"]}
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> Any:
+        if obj is not None and request.user.has_perm("backbeat_celery.view_workflow"):
+            context["backbeat_workflows"] = workflows_of(obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+
+def workflows_of(obj: Any) -> list[dict[str, Any]]:
+    """The latest workflows about an object, and how they stand."""
+    rows = Workflow.objects.using(node_alias()).filter(subject=subject_key(obj)).order_by("-pk")
+    workflows = list(rows[:LATEST])
+    found = standings(workflows)
+    lines = []
+    for workflow in workflows:
+        standing = found[workflow.pk]
+        word = state_of(workflow, standing)
+        state = markup.badge(word, STATES[word], word)
+        lines.append({"workflow": workflow, "standing": standing, "state": state})
+    return lines

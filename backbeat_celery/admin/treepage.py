@@ -1,0 +1,212 @@
+"""The page of a workflow: how it stands, what holds it up, its tree, and who ran when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.template.loader import render_to_string
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+
+from backbeat_celery.admin import markup, timeline
+from backbeat_celery.admin.notes import note
+from backbeat_celery.admin.pulse import is_moving, pulse
+from backbeat_celery.admin.standing import STATES, Standing, standings, state_of
+from backbeat_celery.admin.treerows import PAGE, Row, read_rows
+from backbeat_celery.admin.treestate import TreeState
+from backbeat_celery.admin.values import shown
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.redact import redact
+from backbeat_celery.states import Mode, Status
+
+HOLDING = (
+    Status.FAILED,
+    Status.RETRYING,
+    Status.PAUSED,
+    Status.RUNNING,
+    Status.QUEUED,
+)
+"""Statuses that hold others up, the worst first."""
+
+MOST_HOLDING = 4
+MOST_ALIKE = 100
+POLL, SLOW_POLL = 2, 15
+"""Seconds between two looks at a page that moves, and at one that may begin to."""
+
+STEP = 5
+"""Seconds after which a page with something running is drawn anew though no row has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the table: a node, or the place where children are left out."""
+
+    row: Row
+    toggle: str = ""
+    note: Any = ""
+    lane: timeline.Lane | None = None
+    took: Any = ""
+    more: str = ""
+    url: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{'more' if self.more else 'node'}-{self.row.node.pk}{self.more}"
+
+
+def context(request: HttpRequest, workflow: Workflow, admin: Any) -> dict[str, Any]:
+    """Everything that the page shows."""
+    state = TreeState.read(request.GET)
+    standing = standings([workflow])[workflow.pk]
+    word = state_of(workflow, standing)
+    return {
+        "title": workflow.name,
+        "subtitle": None,
+        "workflow": workflow,
+        "original": workflow,
+        "subject": markup.subject_link(workflow.subject, request, admin.admin_site),
+        "state": markup.badge(word, STATES[word], _(word)),
+        "standing": standing,
+        "metadata": [(key, shown(value)) for key, value in redact(workflow.metadata).items()],
+        "counts": _counts(standing),
+        "tools": admin.tools_of(request, workflow),
+        "can_view_nodes": request.user.has_perm("backbeat_celery.view_node"),
+        "poll": POLL if is_moving(standing) else SLOW_POLL if workflow.unfinished else "",
+        **_tree(workflow, state),
+        "holding": _holding(workflow) if standing.open else [],
+    }
+
+
+def live(request: HttpRequest, workflow: Workflow, admin: Any) -> HttpResponse:
+    """Give the changing part of the page, or 304 while nothing of it has changed."""
+    standing_moves = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).unfinished()
+    now = markup.engine_now()
+    runs = standing_moves.filter(status=Status.RUNNING).exists()
+    step = int(now.timestamp()) // STEP if runs else 0
+    query = request.GET.urlencode()
+    etag = f'"{pulse(workflow, query, step, get_language(), request.user.pk)}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache, private", "X-Backbeat": "tree"}
+    if request.headers.get("If-None-Match") == etag:
+        return HttpResponseNotModified(headers=headers)
+    found = context(request, workflow, admin)
+    html = render_to_string("admin/backbeat_celery/workflow/live.html", found, request)
+    return HttpResponse(html, headers={**headers, "X-Backbeat-Now": now.isoformat()})
+
+
+def _counts(standing: Standing) -> list[tuple[str, Any]]:
+    """How many nodes there are in each status, with a badge."""
+    order = [status for status in Status if standing.open.get(status)]
+    return [
+        (str(status), markup.status_badge(status, str(standing.open[status]))) for status in order
+    ]
+
+
+def _tree(workflow: Workflow, state: TreeState) -> dict[str, Any]:
+    nodes = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).without_payload()
+    top = nodes.filter(pk=state.top or workflow.pk).first() or workflow.root
+    root = read_rows(top, state)
+    now = markup.engine_now()
+    shown = [row for row in root.walk() if not row.node.is_root]
+    drawing = timeline.draw([row.node for row in shown], now, squeeze=state.squeezed)
+    return {
+        "state_url": state.url,
+        "top": None if top.is_root else top,
+        "above": ancestors(top),
+        "lines": list(_lines(root, state, drawing, now)),
+        "drawing": drawing,
+        "squeeze_url": state.squeeze(not state.squeezed).url,
+        "squeezed": state.squeezed,
+        "now": now,
+    }
+
+
+def ancestors(node: Node) -> list[Node]:
+    """The nodes above one, the topmost first, without the root."""
+    found: list[Node] = []
+    parent_id = node.parent_id
+    while parent_id is not None and len(found) < 50:
+        nodes = Node.objects.using(node.alias).without_payload()
+        parent = nodes.get(pk=parent_id)
+        parent_id = parent.parent_id
+        if not parent.is_root:
+            found.insert(0, parent)
+    return found
+
+
+def _lines(
+    root: Row, state: TreeState, drawing: timeline.Timeline, now: datetime
+) -> Iterator[Line]:
+    if not root.node.is_root:
+        yield _line(root, {}, state, drawing, now)
+    yield from _below(root, state, drawing, now)
+
+
+def _below(
+    parent: Row, state: TreeState, drawing: timeline.Timeline, now: datetime
+) -> Iterator[Line]:
+    names = {row.node.seq: markup.short_name(row.node.name) for row in parent.children}
+    if parent.before:
+        url = state.turn_to(parent.node.pk, parent.start - PAGE).url
+        yield Line(parent, more="before", url=url)
+    for row in parent.children:
+        yield _line(row, names, state, drawing, now)
+        yield from _below(row, state, drawing, now)
+    if parent.after:
+        url = state.turn_to(parent.node.pk, parent.start + PAGE).url
+        yield Line(parent, more="after", url=url)
+
+
+def _line(
+    row: Row, names: dict[int, str], state: TreeState, drawing: timeline.Timeline, now: datetime
+) -> Line:
+    node = row.node
+    toggle = ""
+    if row.has_children and not row.is_deep:
+        toggle = (state.fold if row.is_open else state.open)(node.pk).url
+    is_idle = node.status in {Status.FAILED, Status.RETRYING, Status.QUEUED, Status.PAUSED}
+    took = "" if is_idle else markup.lasting(node.started_at, node.finished_at, now)
+    lane = drawing.lanes.get(node.pk)
+    return Line(row, toggle, note(row, names, now), lane, took)
+
+
+@dataclass(slots=True)
+class Held:
+    """A node that holds its workflow up, and why."""
+
+    node: Node
+    why: str
+    others: int = 0
+
+
+def _holding(workflow: Workflow) -> list[Held]:
+    """What holds the workflow up, the worst first; nodes alike are named once."""
+    found: dict[tuple[str, str], Held] = {}
+    nodes = Node.objects.using(workflow.alias).filter(
+        workflow=workflow.pk, finished_at=None, parent__isnull=False
+    )
+    for status in HOLDING:
+        rows = nodes.filter(status=status).without_payload().order_by("pk")
+        for row in rows[:MOST_ALIKE]:
+            alike = found.get((row.status, row.name))
+            if alike is not None:
+                alike.others += 1
+            elif len(found) < MOST_HOLDING:
+                found[row.status, row.name] = Held(row, row.explain())
+    return list(found.values())
+
+
+def mode_tags(node: Node) -> list[str]:
+    """What is special about a node's place."""
+    tags = [str(Mode(node.mode).label)] if node.mode != Mode.BLOCKING else []
+    flags = {
+        _("barrier"): node.barrier,
+        _("flag"): node.is_flag,
+        _("rescue"): node.rescue,
+        _("remote"): node.remote,
+        _("awaits completion"): node.awaits_completion,
+    }
+    return tags + [name for name, is_so in flags.items() if is_so]

@@ -1,0 +1,45 @@
+"""Arguments, results and metadata as text: indented, and cut where they are long."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.utils import json as kombu_json
+
+from backbeat_celery.redact import redact
+
+LONG = 2000
+"""Characters shown of a value on a page."""
+
+SHORT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value as it is shown."""
+
+    text: str
+    is_cut: bool = False
+    length: int = 0
+
+
+def pretty(value: Any) -> str:
+    """Write a value as JSON for people."""
+    return json.dumps(
+        json.loads(kombu_json.dumps(value)), indent=2, ensure_ascii=False, sort_keys=False
+    )
+
+
+def cut(text: str, *, whole: bool = False) -> Value:
+    """Cut a text that is too long for a page, unless all of it is asked for."""
+    if whole or len(text) <= LONG:
+        return Value(text, False, len(text))
+    return Value(text[:LONG], True, len(text))
+
+
+def shown(value: Any) -> str:
+    """A value in one short line."""
+    text = value if isinstance(value, str) else json.dumps(redact(value), ensure_ascii=False)
+    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"

@@ -1,0 +1,27 @@
+"""Report by token: for a web request, a webhook or another service that holds one.
+
+    from backbeat_celery.callbacks import complete_by_token, fail_by_token
+
+Both raise BadToken for a token that is not ours or older than `max_age` seconds, StaleAttempt
+for one that was used or whose attempt has ended otherwise, and BadPayload for a result that
+cannot be stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backbeat_celery.late import late
+
+_complete = late("backbeat_celery.verbs", "complete_by_token")
+_fail = late("backbeat_celery.verbs", "fail_by_token")
+
+
+def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:
+    """Report success of the attempt whose handler made the token."""
+    _complete(token, result, max_age=max_age)
+
+
+def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None:
+    """Report failure of the attempt whose handler made the token; it is retried as usual."""
+    _fail(token, error, max_age=max_age)

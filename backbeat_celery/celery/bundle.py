@@ -1,0 +1,132 @@
+"""Run the nodes of one message, one after another, and record them together.
+
+To Celery's signals and monitors a bundle is one call of its task. What became of each node is
+in its row and its history, and its failures are logged here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore, Retry
+from django.db import Error as DatabaseTrouble
+
+from backbeat_celery import points
+from backbeat_celery.celery.runner import Run
+from backbeat_celery.celery.shutdown import is_shutdown
+from backbeat_celery.engine.advance import advance
+from backbeat_celery.engine.bundles import record_bundle, still_held
+from backbeat_celery.engine.claim import Claim
+from backbeat_celery.engine.outcomes import Ending, Lost
+from backbeat_celery.engine.wake import Wake
+from backbeat_celery.states import AttemptOutcome, Status
+
+logger = logging.getLogger(__name__)
+
+RECORD_AFTER = 1.0
+"""Seconds after which what is done is recorded, although the bundle is not."""
+
+
+class Bundle:
+    """Several attempts that came with one message. To the task it looks like the current one."""
+
+    def __init__(self, task: Task[Any, Any], claims: Sequence[Claim]) -> None:
+        self.task = task
+        self.is_started = False
+        self.before_handler: Callable[..., Any] | None = None
+        self.result: Any = None
+        """What Celery's hooks are told: each node's own is in its row."""
+        self._claims = claims
+        self._current = Run(task, claims[0])
+        self._ended: list[tuple[Run, Ending, BaseException | None]] = []
+        self._wake = Wake()
+        self._recorded_at = time.monotonic()
+
+    @property
+    def claim(self) -> Claim:
+        """The attempt whose handler is called."""
+        return self._current.claim
+
+    def take_wake(self) -> Wake | None:
+        """What the records left to do; handed out once."""
+        wake, self._wake = self._wake, Wake()
+        return wake
+
+    def ask_for_retry(
+        self,
+        exc: Exception | None,
+        eta: datetime | None,
+        countdown: float | None,
+        max_retries: int | None,
+    ) -> Retry:
+        """What `self.retry` raises in the current handler."""
+        return self._current.ask_for_retry(exc, eta, countdown, max_retries)
+
+    def execute(self, own_call: Callable[..., Any] | None = None) -> None:
+        """Call the handlers in the order of the message."""
+        self.is_started = True
+        waiting = deque(self._claims)
+        while waiting:
+            claim = waiting.popleft()
+            cause = self._call(claim, own_call)
+            if cause is not None and is_shutdown(cause):
+                self._give_back(waiting)
+                self._record()
+                raise cause
+            if time.monotonic() > self._recorded_at + RECORD_AFTER:
+                self._record()
+                advance(self.take_wake() or Wake(), claim.using)
+                waiting = deque(still_held(waiting))
+        self._record()
+        points.reached("after_record")
+
+    def _call(self, claim: Claim, own_call: Callable[..., Any] | None) -> BaseException | None:
+        run = self._current = Run(self.task, claim)
+        run.before_handler = self.before_handler
+        node = claim.node
+        self.task.request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        points.reached("before_handler")
+        ending, cause = run.attempt(own_call)
+        self._ended.append((run, ending, cause))
+        return cause
+
+    def _give_back(self, claims: Iterable[Claim]) -> None:
+        ending = Lost("The worker was shut down.", AttemptOutcome.GIVEN_BACK, counted=False)
+        self._ended += [(Run(self.task, claim), ending, None) for claim in claims]
+
+    def _record(self) -> None:
+        ended, self._ended = self._ended, []
+        self._recorded_at = time.monotonic()
+        if not ended:
+            return
+        try:
+            self._wake += record_bundle([(run.claim, ending) for run, ending, _ in ended])
+        except DatabaseTrouble as exc:
+            logger.exception("Cannot record %d nodes; their leases run out.", len(ended))
+            raise Ignore("the outcomes could not be recorded") from exc
+        for run, _, cause in ended:
+            if cause is not None:
+                _log(run, cause)
+
+
+def _log(run: Run, cause: BaseException) -> None:
+    node = run.claim.node
+    if node.status == Status.RETRYING:
+        run.log_retry(cause)
+    elif node.status == Status.FAILED:
+        told = run.without_secrets(cause)
+        logger.error(
+            "Attempt %d of %s %s failed: %r; there is no next try.",
+            node.attempt,
+            node.name,
+            node.pk,
+            told,
+            exc_info=told,
+            extra={"node_id": node.pk, "attempt": node.attempt},
+        )

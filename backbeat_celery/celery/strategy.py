@@ -1,0 +1,76 @@
+"""How a worker takes a message: Celery's way, with two differences.
+
+A message that Celery cannot read is refused. Celery trusts the headers and bodies of its
+messages: one of a wrong type ends the whole worker, and the message is then delivered to the
+next one.
+
+A node's message is acknowledged one round of the event loop later, when its child has been given
+the next one; with late acknowledgement the child would wait for the broker first. Should the
+worker die in between, the message comes again, and the claim refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from celery.exceptions import InvalidTaskError
+from celery.worker.strategy import default
+
+from backbeat_celery.celery.message import has_header
+
+UNREADABLE = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("id", "task", "root_id", "parent_id", "group", "shadow", "origin"), str),
+    "timelimit": (list, tuple),
+    "retries": int,
+    "stamped_headers": (list, tuple),
+    "stamps": dict,
+}
+"""What Celery takes its own headers to be."""
+
+
+def guarded(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Make the function that takes a task's messages, which Celery calls a strategy."""
+    take = default(task, app, consumer, **options)
+
+    def take_if_readable(message: Any, body: Any, ack: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            headers = message.headers or {}
+            _check(headers)
+            if has_header(headers) and consumer.hub is not None:
+                ack = partial(_in_the_next_round, consumer.hub, ack)
+            return take(message, body, ack, *args, **kwargs)
+        except UNREADABLE as exc:
+            # The consumer logs this and rejects the message.
+            raise InvalidTaskError(f"Celery cannot read it: {exc!r}") from exc
+
+    return take_if_readable
+
+
+def _check(headers: Mapping[str, Any]) -> None:
+    """Celery uses these only when the pool has room, where nobody catches the error."""
+    for name, kind in KINDS.items():
+        value = headers.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name} of type {type(value).__name__}")
+    hard, soft = headers.get("timelimit") or (None, None)
+    for limit in (hard, soft):
+        if limit is not None and not isinstance(limit, (int, float)):
+            raise TypeError(f"a time limit of type {type(limit).__name__}")
+    for stamp in headers.get("stamped_headers") or ():
+        if not isinstance(stamp, str):
+            raise TypeError(f"a stamp of type {type(stamp).__name__}")
+
+
+def _in_the_next_round(hub: Any, call: Callable[..., Any], *args: Any) -> None:
+    hub.call_soon(partial(call, *args))

@@ -1,0 +1,81 @@
+"""Nodes that await completion: their handler has returned, their outcome comes from outside.
+
+Such a node stays `running` without a lease, so that only its timeout watches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+
+from backbeat_celery.engine.cancel import cancel_below, cancel_rows
+from backbeat_celery.engine.children import Line, move_barrier
+from backbeat_celery.engine.outcomes import Failed, Succeeded
+from backbeat_celery.models import Node
+from backbeat_celery.specs import NodeSpec
+from backbeat_celery.states import Status
+from backbeat_celery.transitions import StaleNode
+
+Report = Succeeded | Failed
+"""What can be said from outside of an attempt."""
+
+
+def hold(node: Node, specs: Iterable[NodeSpec], now: datetime, **values: Any) -> None:
+    """Leave a node running after its handler, its children pending, in the caller's transaction.
+
+    Raises StaleNode if the attempt is not ours any more, a child was added, or a report came.
+    """
+    line = Line(node, now)
+    line.add(specs, spawned_by=node.attempt)
+    line.hold(Status.PENDING)
+    untouched = Q(
+        pk=node.pk,
+        attempt=node.attempt,
+        claim_id=node.claim_id,
+        next_seq=node.next_seq,
+        report=None,
+    )
+    rows = Node.objects.using(node.alias).filter(untouched).with_lease()
+    if not rows.update(lease_expires_at=None, **values, **line.counters()):
+        raise StaleNode
+    line.insert()
+
+
+def is_held(node: Node, claim_id: UUID) -> bool:
+    """Tell whether this attempt's handler has returned, and its outcome is awaited."""
+    rows = Node.objects.using(node.alias).filter(pk=node.pk, status=Status.RUNNING)
+    return rows.filter(claim_id=claim_id, lease_expires_at=None).exists()
+
+
+def keep(row: Node, report: Report) -> None:
+    """Keep a report that came while the handler still runs; the handler's record applies it."""
+    kept: dict[str, Any] = {"actor": report.actor, "reason": report.reason}
+    if isinstance(report, Succeeded):
+        kept["result"] = report.result
+    else:
+        kept |= {"error": report.error, "traceback": report.traceback, "final": report.final}
+    Node.objects.using(row.alias).filter(pk=row.pk).update(report=kept)
+
+
+def kept_report(kept: Mapping[str, Any]) -> Report:
+    """Read what `keep` has written."""
+    return Succeeded(**kept) if "result" in kept else Failed(**kept)
+
+
+def drop_children(node: Node) -> None:
+    """Cancel what the attempt that now fails has left pending: it leaves no children.
+
+    Their keys are free for the next attempt. Children added from outside survive.
+    """
+    children = Node.objects.using(node.alias).children_of(node.pk)
+    spawned = children.filter(status=Status.PENDING, spawned_by=node.attempt)
+    rows = list(spawned.without_payload().order_by("seq").locked())
+    cancel_rows(rows, reason="its parent's attempt failed", key=None)
+    below = [row.pk for row in rows]
+    cancel_below(below, node.alias, actor="", reason="a node above was canceled")
+    if any(row.barrier for row in rows):
+        move_barrier(node, -1)

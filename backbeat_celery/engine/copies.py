@@ -1,0 +1,139 @@
+"""Copies of a message: Celery makes the first of a kind, the others differ from it in their ids.
+
+A fan-out's messages are alike: the same task, options and route, and no arguments. Making each
+by `send_task` takes Celery three times as long as the broker's library needs to send it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+from celery import Celery, signals
+from celery.app.routes import MapRoute
+from kombu import Producer
+from kombu.serialization import dumps
+
+from backbeat_celery.engine.wake import Publication
+
+FLUSH_AFTER = 100
+"""Messages that a broker with batches gets at once: workers begin before the last is sent."""
+
+MOST_KINDS = 500
+"""Originals that are kept; a project that makes up queues does not fill the memory."""
+
+
+def of_a_kind(publications: Iterable[Publication]) -> Iterator[Sequence[Publication]]:
+    """Group publications that differ in nothing but the node; each group in order."""
+    kinds: dict[str, list[Publication]] = defaultdict(list)
+    for publication in publications:
+        kinds[repr((publication.task, publication.options, publication.countdown))].append(
+            publication
+        )
+    yield from kinds.values()
+
+
+def may_copy(app: Celery, publication: Publication) -> bool:
+    """Tell whether copies would be what Celery sends, and nobody looks at each message."""
+    parent = app.current_worker_task
+    return (
+        not publication.countdown
+        and not signals.before_task_publish.receivers
+        and not signals.after_task_publish.receivers
+        and not signals.task_sent.receivers
+        and not app.conf.task_send_sent_event
+        and not app.conf.task_inherit_parent_priority
+        and app.conf.task_protocol == 2
+        and not (parent and parent.request.stamped_headers)
+        and all(isinstance(route, MapRoute) for route in app.amqp.routes)
+    )
+
+
+class Originals:
+    """The first messages of their kinds that Celery has made for one broker."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Original] = {}
+
+    def original(
+        self,
+        app: Celery,
+        producer: Producer,
+        publication: Publication,
+        make: Callable[[Original], None],
+    ) -> Original:
+        """The original for a publication; `make` has Celery publish it on a stand-in."""
+        task = app.tasks.get(publication.task)
+        kind = repr((publication.task, id(task), publication.options))
+        if kind not in self._known:
+            if len(self._known) >= MOST_KINDS:
+                self._known.clear()
+            original = Original(producer)
+            make(original)
+            original.connection = None
+            self._known[kind] = original
+        return self._known[kind]
+
+
+class Original:
+    """Stands in for a producer, and keeps the message that it is to publish."""
+
+    def __init__(self, producer: Producer) -> None:
+        self.connection: Any = producer.connection  # Celery asks for it
+        self._options: dict[str, Any] = {}
+        self._body: Any = None
+
+    def publish(self, body: Any, *, serializer: Any = None, **options: Any) -> None:
+        """Take the message that Celery has made."""
+        content_type, content_encoding, self._body = dumps(body, serializer=serializer)
+        self._options = {
+            **options,
+            "content_type": content_type,
+            "content_encoding": content_encoding,
+        }
+
+    def send(
+        self,
+        app: Celery,
+        producer: Producer,
+        messages: Sequence[tuple[Publication, dict[str, Any]]],
+    ) -> Iterator[int]:
+        """Publish a copy for each publication and its header; give how many more are sent."""
+        above = _parent_ids(app)
+        # It finds a connection that was lost meanwhile, and declares the queue.
+        producer.publish(self._body, **self._copy(*messages[0], above))
+        yield 1
+        again = {"retry": False, "declare": None}
+        for start in range(1, len(messages), FLUSH_AFTER):
+            chunk = messages[start : start + FLUSH_AFTER]
+            with producer.batch(max_size=FLUSH_AFTER):  # type: ignore[attr-defined]
+                for publication, header in chunk:
+                    copy = self._copy(publication, header, above)
+                    producer.publish(self._body, **{**copy, **again})
+            yield len(chunk)
+
+    def _copy(
+        self, publication: Publication, header: dict[str, Any], above: tuple[Any, Any]
+    ) -> dict[str, Any]:
+        task_id = str(uuid4())
+        # Celery puts these into the headers, and among the properties as well.
+        shown = {"argsrepr": publication.argsrepr, "kwargsrepr": publication.kwargsrepr}
+        headers = {
+            **self._options["headers"],
+            **header,
+            **shown,
+            "id": task_id,
+            "root_id": above[0] or task_id,
+            "parent_id": above[1],
+        }
+        return {**self._options, **shown, "headers": headers, "correlation_id": task_id}
+
+
+def _parent_ids(app: Celery) -> tuple[Any, Any]:
+    """The ids that Celery gives to what a running task sends: of the root and of the parent."""
+    parent = app.current_worker_task
+    if parent is None:
+        return None, None
+    return parent.request.root_id or parent.request.id, parent.request.id

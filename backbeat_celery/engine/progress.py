@@ -1,0 +1,113 @@
+"""What a running handler says of its progress: checked, throttled, and kept in its node's row.
+
+Progress decides nothing. So it may be late and it may be lost, but it never costs an attempt:
+trouble with the database is logged, and the handler goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+from django.db import Error as DatabaseTrouble
+from django.db import connections
+
+from backbeat_celery import payload
+from backbeat_celery.engine.claim import Claim
+from backbeat_celery.exceptions import BadInput, shown
+from backbeat_celery.models import Node
+from backbeat_celery.states import Status
+
+logger = logging.getLogger(__name__)
+
+LONGEST_MESSAGE = 255
+BURST = 5
+"""New messages that are written at once; afterwards they, too, wait for their second."""
+
+
+class ProgressReport:
+    """The progress of one attempt: at most about one UPDATE a second, however often told."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+        self._depth = self._transactions()
+        self._written_at = -math.inf
+        self._written: dict[str, Any] = {}
+        self._spare, self._refilled_at = float(BURST), time.monotonic()
+
+    def tell(self, done: float, total: float | None, message: str) -> None:
+        """Note where the handler stands, and write it if its time has come."""
+        told = _checked(done, total, message)
+        report = {**told, "at": self._claim.now()}
+        payload.encode(report, "The progress")  # refused here, not when the outcome is recorded
+        # What is not written now is written with the outcome, at no cost.
+        self._claim.progress = report
+        if self._transactions() > self._depth or not self._is_time(told):
+            return
+        self._write(told)
+
+    def _is_time(self, told: dict[str, Any]) -> bool:
+        if told == self._written:
+            return False
+        now = time.monotonic()
+        self._spare = min(BURST, self._spare + now - self._refilled_at)
+        self._refilled_at = now
+        is_new_message = told["message"] != self._written.get("message")
+        if is_new_message and self._spare >= 1:
+            self._spare -= 1
+            return True
+        is_end = _is_final(told) and not _is_final(self._written)
+        return is_end or now - self._written_at >= 1
+
+    def _write(self, told: dict[str, Any]) -> None:
+        claim = self._claim
+        self._written, self._written_at = told, time.monotonic()
+        rows = Node.objects.using(claim.using).filter(pk=claim.node.pk, status=Status.RUNNING)
+        try:
+            rows.filter(claim.is_current).update(progress=claim.progress)
+        except DatabaseTrouble as exc:
+            logger.warning(
+                "Cannot write the progress of node %s: %r. Its handler goes on.",
+                claim.node.pk,
+                exc,
+                extra={"node_id": claim.node.pk, "attempt": claim.node.attempt},
+            )
+            if not self._depth:
+                connections[claim.using].close_if_unusable_or_obsolete()
+
+    def _transactions(self) -> int:
+        """How many transactions are open: inside one of the handler's own, nothing is written.
+
+        Nobody would see it before the commit, and the row, locked until then, would hold up
+        the renewal of the leases of all nodes that this worker runs.
+        """
+        return len(connections[self._claim.using].atomic_blocks)
+
+
+def _is_final(told: dict[str, Any]) -> bool:
+    return told.get("total") is not None and told["done"] >= told["total"]
+
+
+def _checked(done: Any, total: Any, message: Any) -> dict[str, Any]:
+    if not _is_amount(done):
+        raise BadInput(f"progress: done is a number that is not negative, not {shown(done)}.")
+    if total is not None and not _is_amount(total):
+        raise BadInput(
+            f"progress: total is None or a number that is not negative, not {shown(total)}."
+        )
+    if not isinstance(message, str):
+        raise BadInput(f"progress: message is a string, not {type(message).__name__}.")
+    return {"done": done, "total": total, "message": _cut(message)}
+
+
+def _is_amount(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < math.inf
+
+
+def _cut(text: str) -> str:
+    """Make data fit rather than fail the handler for it."""
+    text = text.replace("\x00", "�").encode("utf-8", "replace").decode()
+    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"

@@ -1,0 +1,68 @@
+"""Remote nodes: hand a call to workers of another code base, and have its outcome come back.
+
+Those workers know neither this package nor this database, so a worker of ours claims the node,
+sends the call, and then awaits completion like any other node that does. What comes back by
+Celery's `link` and `link_error` carries a token of the attempt in its arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from celery import Signature, current_app
+from kombu.exceptions import LimitExceeded, OperationalError
+
+from backbeat_celery import points, tokens
+from backbeat_celery.engine.claim import Claim
+from backbeat_celery.engine.outcomes import GivenBack
+from backbeat_celery.engine.publish import outbox
+from backbeat_celery.engine.wake import shown_args, shown_kwargs
+
+REMOTE_DONE = "backbeat.remote_done"
+REMOTE_FAILED = "backbeat.remote_failed"
+
+
+def dispatch(claim: Claim) -> None:
+    """Send a remote node's call; raise GivenBack if the broker does not take it."""
+    node = claim.node
+    token = tokens.sign(tokens.Ticket(claim.using, node.pk, node.attempt, claim.claim_id))
+    try:
+        outbox().hand_over(
+            node.task,
+            args=node.args,
+            kwargs=node.kwargs,
+            argsrepr=shown_args(node.task, node.args),
+            kwargsrepr=shown_kwargs(node.kwargs),
+            task_id=str(uuid4()),
+            serializer="json",
+            ignore_result=True,
+            add_to_parent=False,
+            link=_callback(REMOTE_DONE, token),
+            link_error=_callback(REMOTE_FAILED, token),
+            **node.options,
+        )
+    except (OperationalError, OSError, LimitExceeded) as exc:
+        raise GivenBack(f"The broker did not take the call: {exc!r}") from exc
+    points.reached("dispatched")
+
+
+def _callback(task: str, token: str) -> Signature[Any]:
+    """What the other side sends to our queue, without knowing the task."""
+    options = {
+        "queue": _our_queue(task),
+        # The queue is ours and exists. The other side would declare it with its own
+        # defaults, which RabbitMQ refuses where they differ from ours.
+        "declare": [],
+        "serializer": "json",
+        "ignore_result": True,
+        # The token is a secret; monitors and logs show this instead.
+        "kwargsrepr": "{'token': '***'}",
+    }
+    return Signature(task, kwargs={"token": token}, options=options)
+
+
+def _our_queue(task: str) -> str:
+    """The queue to which this project's routes send a task."""
+    queue = current_app.amqp.router.route({}, task)["queue"]
+    return str(getattr(queue, "name", queue))

@@ -1,0 +1,36 @@
+"""Call the rescue of a node that has just become failed: a node of its own below it."""
+
+from __future__ import annotations
+
+from backbeat_celery import points
+from backbeat_celery.engine.children import Line
+from backbeat_celery.engine.finish import lock_node
+from backbeat_celery.engine.wake import Ended, Wake
+from backbeat_celery.models import Node
+from backbeat_celery.policy import Policy
+from backbeat_celery.specs import NodeSpec
+from backbeat_celery.states import Mode
+
+
+def call_rescue(node: Node, policy: Policy) -> Wake:
+    """Add the rescue in the transaction that makes `node` failed, if its task has one.
+
+    It starts at once although its parent is failed, and nobody waits for it. Its only argument
+    is the failed node's id. The task is not looked up: a worker that knows it runs it.
+    The failure itself is news for those who listen, rescue or not.
+    """
+    news = Ended(failed=[node.pk])
+    if not policy.rescue:
+        return Wake(news=news)
+    parent, now = lock_node(node.pk, node.alias)
+    line = Line(parent, now)
+    rescue = NodeSpec(policy.rescue, policy.rescue, Mode.FIRE_AND_FORGET, args=[node.pk])
+    line.add([rescue], spawned_by=None)
+    line.children[0].rescue = True
+    line.take_turns()
+    rows = Node.objects.using(node.alias).filter(pk=node.pk)
+    rows.update(**line.counters())
+    wake = line.insert()
+    wake.news += news
+    points.reached("rescue_called")
+    return wake

@@ -1,0 +1,54 @@
+"""Say in one sentence why a node is not running, and what would make it run."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from backbeat_celery.explain import reads
+from backbeat_celery.explain.story import Story
+from backbeat_celery.explain.turns import next_pass
+from backbeat_celery.explain.words import named
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.states import Status
+from backbeat_celery.waiting import find_circle
+
+__all__ = ["explain", "explain_workflow"]
+
+
+def explain(node: Node) -> str:
+    """Say why a node is not running and what would make it, by its row as it is now."""
+    return _explain(reads.read(node.pk, node.alias))
+
+
+def explain_workflow(workflow: Workflow) -> str:
+    """Say what a workflow waits for."""
+    return _explain(reads.read(workflow.pk, workflow.alias))
+
+
+def _explain(node: Node) -> str:
+    subject = str(node.workflow) if node.is_root else node.name
+    if circle := _circle(node):
+        return f"{subject} {circle}."
+    parent = None if node.is_finished else reads.parent_of(node)
+    if parent is not None and parent.status == Status.CANCELED:
+        return (
+            f"{subject} is below {named(parent)}, which was canceled; so is it {next_pass(node)}."
+        )
+    return f"{subject} {Story().tell(node)}."
+
+
+def _circle(node: Node) -> str:
+    """Tell of nodes that wait for each other, if this one waits for them."""
+    may_wait = node.status in {Status.WAITING, Status.READY}
+    if not may_wait or not reads.has_open_links(node.alias):
+        return ""
+    ids = find_circle(node.pk, node.alias)
+    return f"waits in vain, because {name_circle(ids, node.alias)}" if ids else ""
+
+
+def name_circle(ids: list[UUID], using: str) -> str:
+    """Tell who waits for whom in a circle, and how it is broken."""
+    nodes = Node.objects.using(using).in_bulk(ids)
+    names = [named(nodes[pk]) if pk in nodes else str(pk) for pk in ids]
+    chain = ", which waits for ".join([*names[1:], names[0]])
+    return f"{names[0]} waits for {chain}; cancel() one of them"

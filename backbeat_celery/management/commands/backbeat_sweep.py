@@ -1,0 +1,46 @@
+"""Make repair passes, beside those that workers make."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.management.parsing import add_database, at_least, database
+
+
+class Command(BaseCommand):
+    help = "Mend what is due, lost, overdue or forgotten, as the workers' own sweeper does."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument(
+            "--passes", type=at_least(1), default=1, metavar="N", help="how many; default 1"
+        )
+        how.add_argument(
+            "--loop", action="store_true", help="go on, one pass every SWEEP_INTERVAL"
+        )
+        add_database(parser)
+
+    def handle(self, **options: Any) -> None:
+        sweep = Sweep(database(options))
+        left = options["passes"]
+        try:
+            while True:
+                self._run(sweep)
+                left -= 1
+                if not left and not options["loop"]:
+                    return
+                if options["loop"]:
+                    time.sleep(settings.sweep_interval)
+        except KeyboardInterrupt:
+            self.stdout.write("Stopped.")
+
+    def _run(self, sweep: Sweep) -> None:
+        mended = +sweep.run()
+        words = [f"{name} {count}" for name, count in mended.items()]
+        self.stdout.write(f"Mended: {', '.join(words)}." if words else "Nothing to mend.")
+        self.stdout.flush()

@@ -1,0 +1,27 @@
+"""Who works here: one row for each worker process, written while it lives."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from backbeat_celery.fields import ExactCharField
+
+
+class WorkerHeartbeat(models.Model):
+    """A sign of life of one worker, written again and again by a thread of its main process."""
+
+    name = ExactCharField(max_length=255, primary_key=True)
+    pool = models.CharField(max_length=50, blank=True)
+    concurrency = models.PositiveIntegerField(default=0)
+    running = models.PositiveIntegerField(default=0)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.name)

@@ -1,0 +1,121 @@
+"""Hide what must not be seen: the values of keyword arguments that the settings name.
+
+A name hides its value at any depth, also when the argument was passed by position. Texts in
+which such a value may have ended up, such as errors, are scrubbed of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from celery import current_app
+
+from backbeat_celery.conf import settings
+
+if TYPE_CHECKING:
+    from backbeat_celery.models import Node
+
+HIDDEN = "•••"
+"""Stands where a value is hidden."""
+
+SHORT = 4
+"""Characters below which a value is scrubbed from texts where it stands alone only."""
+
+
+def redact(value: Any, mark: str = HIDDEN) -> Any:
+    """Give the same value with everything hidden whose key is to be hidden."""
+    names = settings.redact
+    return _redact(value, names, mark) if names else value
+
+
+def _redact(value: Any, names: frozenset[str], mark: str) -> Any:
+    if isinstance(value, dict):
+        return {k: mark if k in names else _redact(v, names, mark) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redact(item, names, mark) for item in value]
+    return value
+
+
+def redact_args(task: str, args: Iterable[Any], mark: str = HIDDEN) -> list[Any]:
+    """Give positional arguments with those hidden whose parameters are to be hidden."""
+    hidden = hidden_positions(task, list(args))
+    return [mark if i in hidden else redact(value, mark) for i, value in enumerate(args)]
+
+
+def hidden_positions(task: str, args: list[Any]) -> set[int]:
+    """Tell which positional arguments of a task have a name that is to be hidden."""
+    names = settings.redact
+    if not names:
+        return set()
+    return {i for i, name in enumerate(_parameters(task)[: len(args)]) if name in names}
+
+
+def _parameters(task: str) -> list[str]:
+    """The names of a task's positional parameters, as far as this process knows the task."""
+    known = current_app.tasks.get(task)
+    if known is None:
+        return []
+    parameters = inspect.signature(known.run).parameters.values()
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return [parameter.name for parameter in parameters if parameter.kind in positional]
+
+
+def secrets_of(task: str, args: list[Any], kwargs: dict[str, Any]) -> set[str]:
+    """The texts of all values of a call that are hidden."""
+    hidden = hidden_positions(task, args)
+    found = {text for i in hidden for text in _texts(args[i])}
+    return found | secrets_in([args, kwargs])
+
+
+def secrets_in(value: Any) -> set[str]:
+    """The texts of all values in a value that are hidden."""
+    names = settings.redact
+    return set(_hidden_texts(value, names)) if names else set()
+
+
+def _hidden_texts(value: Any, names: frozenset[str]) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item) if key in names else _hidden_texts(item, names)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _hidden_texts(item, names)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None and not isinstance(value, bool) and (text := str(value)):
+        yield text
+
+
+def scrub(text: str | None, secrets: set[str], mark: str = HIDDEN) -> str:
+    """Give a text without the secrets that it quotes."""
+    text = text or ""
+    for secret in sorted(secrets, key=len, reverse=True):
+        # Errors and tracebacks hold the repr of values, with escapes.
+        escaped = repr(secret)[1:-1]
+        for form in {secret, escaped, escaped.replace("'", "\\'")}:
+            if len(form) >= SHORT:
+                text = text.replace(form, mark)
+            else:
+                text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", lambda _: mark, text)
+    return text
+
+
+def node_secrets(node: Node) -> set[str]:
+    """The texts of all values of a node's call that are hidden; reads them if need be."""
+    if not settings.redact:
+        return set()
+    return secrets_of(node.task, list(node.args), dict(node.kwargs))
+
+
+def error_of(node: Node, mark: str = "***") -> str:
+    """A node's error without the secrets that it quotes, for logs, mails and terminals."""
+    return scrub(node.error, node_secrets(node), mark) if node.error else ""

@@ -1,0 +1,129 @@
+"""Delete nodes with all that hangs on them, children before parents, a page at a time.
+
+History and attempts have no foreign key in the database, so they are deleted by hand. The one
+from child to parent is enforced row by row on MySQL: nobody may delete a parent first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Model, Q, QuerySet
+
+from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
+
+BATCH = 500
+"""Nodes deleted in one transaction."""
+
+
+@dataclass(slots=True)
+class PurgeCounts:
+    """How many rows were deleted, or would be."""
+
+    workflows: int = 0
+    signals: int = 0
+    nodes: int = 0
+    transitions: int = 0
+    attempts: int = 0
+    links: int = 0
+
+    def __iadd__(self, other: PurgeCounts) -> PurgeCounts:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        return self
+
+    def __bool__(self) -> bool:
+        return self.total > 0
+
+    @property
+    def total(self) -> int:
+        """How many rows that is; a signal is one of the nodes."""
+        return sum(self.by_model().values())
+
+    def by_model(self) -> dict[str, int]:
+        """The rows of each table, as Django's `delete()` names them."""
+        counts = {
+            Workflow: self.workflows,
+            Node: self.nodes,
+            Transition: self.transitions,
+            Attempt: self.attempts,
+            Link: self.links,
+        }
+        return {model._meta.label: count for model, count in counts.items() if count}
+
+
+def pages_below(tops: Sequence[UUID], using: str, size: int = BATCH) -> Iterator[list[UUID]]:
+    """Give the ids of all nodes below `tops` in pages, children before their parents.
+
+    Pages may be deleted as they come. Memory holds one page for each level.
+    """
+    levels: list[tuple[list[UUID], Iterator[list[UUID]]]] = [([], _children(tops, using, size))]
+    while levels:
+        page = next(levels[-1][1], None)
+        if page is not None:
+            levels.append((page, _children(page, using, size)))
+            continue
+        done, _ = levels.pop()
+        if done:
+            yield done
+
+
+def _children(parents: Sequence[UUID], using: str, size: int) -> Iterator[list[UUID]]:
+    for start in range(0, len(parents), size):
+        chunk = parents[start : start + size]
+        rows = Node.objects.using(using).filter(parent_id__in=chunk).order_by("pk")
+        ids = rows.values_list("pk", flat=True)
+        page = list(ids[:size])
+        while page:
+            yield page
+            page = list(ids.filter(pk__gt=page[-1])[:size]) if len(page) == size else []
+
+
+def rows_of(ids: Collection[UUID], using: str) -> dict[str, QuerySet[Any]]:
+    """What hangs on nodes, by the names of `PurgeCounts`, in an order that may be deleted."""
+    at_an_end = Q(source__in=ids) | Q(target__in=ids)
+    return {
+        "transitions": Transition.objects.using(using).filter(node_id__in=ids),
+        "attempts": Attempt.objects.using(using).filter(node_id__in=ids),
+        "links": Link.objects.using(using).filter(at_an_end),
+        "nodes": Node.objects.using(using).filter(pk__in=ids),
+    }
+
+
+def delete_nodes(ids: Collection[UUID], using: str) -> PurgeCounts:
+    """Delete nodes without children, with what hangs on them, in the caller's transaction."""
+    if not ids:
+        return PurgeCounts()
+    return PurgeCounts(
+        **{name: _delete(rows, using) for name, rows in rows_of(ids, using).items()}
+    )
+
+
+def delete_workflow_rows(workflow_ids: Sequence[UUID], using: str) -> PurgeCounts:
+    """Delete workflows with all their nodes, whatever these are doing, in one transaction.
+
+    The caller has made sure that no worker runs them and that nobody waits for them.
+    """
+    counts = PurgeCounts()
+    with transaction.atomic(using=using):
+        for page in pages_below(workflow_ids, using):
+            counts += delete_nodes(page, using)
+        counts += delete_nodes(workflow_ids, using)
+        rows = Workflow.objects.using(using).filter(pk__in=workflow_ids)
+        counts.workflows = _delete(rows, using)
+    return counts
+
+
+def delete_workflows(ids: Collection[UUID], using: str) -> int:
+    """Delete rows of workflows whose nodes are gone, in the caller's transaction."""
+    return _delete(Workflow.objects.using(using).filter(pk__in=ids), using) if ids else 0
+
+
+def _delete(rows: QuerySet[Model], using: str) -> int:
+    # One statement: Django's own cascade would read every row before it deletes it.
+    count: int = rows.order_by()._raw_delete(using)
+    return count

@@ -1,0 +1,1 @@
+"""Calendar starts: what `backbeat.signal` makes of a message from beat."""

@@ -1,0 +1,36 @@
+"""The doors to the engine: what users, the admin and the commands call.
+
+Each verb is one transaction; what it makes due is published after the commit.
+"""
+
+from backbeat_celery.verbs.nodes import cancel, cancel_previous, reset, resolve, retry, shutdown
+from backbeat_celery.verbs.reports import complete, complete_by_token, fail, fail_by_token
+from backbeat_celery.verbs.sending import add_child, send, signal_workflow
+from backbeat_celery.verbs.workflows import (
+    cancel_workflow,
+    close,
+    delete_workflow,
+    pause,
+    resume,
+)
+
+__all__ = [
+    "add_child",
+    "cancel",
+    "cancel_previous",
+    "cancel_workflow",
+    "close",
+    "complete",
+    "complete_by_token",
+    "delete_workflow",
+    "fail",
+    "fail_by_token",
+    "pause",
+    "reset",
+    "resolve",
+    "resume",
+    "retry",
+    "send",
+    "shutdown",
+    "signal_workflow",
+]

@@ -1,0 +1,232 @@
+"""Steer a node: retry, resolve, shut down, cancel, reset it, or clear what stands before it.
+
+Each verb holds the rows of the node and of its parent while it decides, so that workers,
+sweepers and other operators come before it or after it, and never in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+
+from backbeat_celery import clock, points
+from backbeat_celery.conf import settings
+from backbeat_celery.database import repeat
+from backbeat_celery.engine.advance import advance_after_commit, has_open_link
+from backbeat_celery.engine.cancel import cancel_below, cancel_rows, cancel_trees, topmost
+from backbeat_celery.engine.children import has_counting_before
+from backbeat_celery.engine.claim import lock_workflow
+from backbeat_celery.engine.finish import finish, lock_node
+from backbeat_celery.engine.record import release_children
+from backbeat_celery.engine.wake import Publication, Wake
+from backbeat_celery.exceptions import InvalidTransition
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.states import UNFINISHED, Outcome, Status
+from backbeat_celery.transitions import transition
+from backbeat_celery.verbs.actor import actor_name, reason_text
+
+
+def retry(node: Node, *, by: Any = None, reason: str = "") -> None:
+    """Give a failed or retrying node a new attempt now; children of earlier ones are canceled.
+
+    One attempt is granted: the retries that are used up stay used up.
+    """
+    _steer(node, "retry", {Status.FAILED, Status.RETRYING}, _retry, by, reason)
+
+
+def resolve(node: Node, *, by: Any = None, reason: str = "") -> None:
+    """Treat a failed node as complete: children added from outside run, and successors."""
+    _steer(node, "resolve", {Status.FAILED}, _resolve, by, reason)
+
+
+def shutdown(node: Node, *, by: Any = None, reason: str = "") -> None:
+    """Complete a failed node and, if it is blocking, cancel the siblings behind it."""
+    _steer(node, "shutdown", {Status.FAILED}, _shutdown, by, reason)
+
+
+def cancel(node: Node, *, by: Any = None, reason: str = "") -> None:
+    """Cancel a node that is not finished, with all below it; its siblings go on.
+
+    A handler that runs is not stopped; what it reports is discarded.
+    """
+    _steer(node, "cancel", UNFINISHED, _cancel, by, reason)
+
+
+def reset(node: Node, *, by: Any = None, reason: str = "") -> None:
+    """Cancel all that is below a node that is not finished; the node itself goes on."""
+    _steer(node, "reset", UNFINISHED, _reset, by, reason)
+
+
+def cancel_previous(node: Node, *, by: Any = None, reason: str = "") -> None:
+    """Cancel every unfinished node of the workflow registered before this one.
+
+    What this node is below is spared.
+    """
+    actor, why, using = actor_name(by), reason_text(reason), node.alias
+
+    def once() -> None:
+        with transaction.atomic(using=using):
+            lock_workflow(node.workflow_id, using)
+            rows = topmost(_registered_before(node))
+            wake = cancel_trees(rows, using, actor=actor, reason=why or "canceled as previous")
+            advance_after_commit(wake, using)
+
+    repeat(once, using=using)
+    node.refresh_from_db()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A node whose row, and whose parent's, are locked for a verb."""
+
+    node: Node
+    workflow: Workflow
+    now: datetime
+    actor: str
+    reason: str
+
+    @property
+    def using(self) -> str:
+        return self.node.alias
+
+    def move(self, to: Status, **values: Any) -> None:
+        """Write the node's next status."""
+        transition(self.node, to, actor=self.actor, reason=self.reason, **values)
+
+
+def _steer(
+    node: Node,
+    verb: str,
+    allowed: Collection[Status],
+    act: Callable[[Hold], Wake],
+    by: Any,
+    reason: str,
+) -> None:
+    actor, why, using = actor_name(by), reason_text(reason), node.alias
+    if node.is_root:
+        hint = "This is the root; steer its workflow."
+        raise InvalidTransition(node.status, verb, node.pk, hint)
+
+    def once() -> None:
+        with transaction.atomic(using=using):
+            hold = _take_hold(node, verb, allowed, actor, why)
+            points.reached("verb_begun")
+            wake = act(hold)
+            points.reached("verb_written")
+            advance_after_commit(wake, using)
+
+    repeat(once, using=using)
+    node.refresh_from_db()
+
+
+def _take_hold(
+    node: Node, verb: str, allowed: Collection[Status], actor: str, reason: str
+) -> Hold:
+    using = node.alias
+    assert node.parent_id is not None
+    workflow = lock_workflow(node.workflow_id, using)
+    lock_node(node.parent_id, using)
+    row, now = lock_node(node.pk, using)
+    if row.status not in allowed:
+        raise InvalidTransition(row.status, verb, row.pk, _hint(verb, row, allowed))
+    return Hold(row, workflow, now, actor, reason)
+
+
+def _hint(verb: str, node: Node, allowed: Collection[Status]) -> str:
+    if node.is_finished:
+        return "It is finished."
+    return f"{verb}() takes a node that is {' or '.join(sorted(allowed))}."
+
+
+def _retry(hold: Hold) -> Wake:
+    node = hold.node
+    cancel_below(
+        [node.pk],
+        hold.using,
+        actor=hold.actor,
+        reason="its parent was retried",
+        spare_rescues=True,
+        release_keys=True,
+    )
+    if node.status == Status.FAILED and hold.workflow.paused_at:
+        hold.move(Status.PAUSED, fires_at=None, publications=0, next_barrier=None)
+        return Wake()
+    publish_at = clock.after(settings.lease)
+    hold.move(
+        Status.QUEUED, fires_at=None, publications=0, publish_at=publish_at, next_barrier=None
+    )
+    queued = Node.objects.using(hold.using).get(pk=node.pk)
+    return Wake(publications=[Publication.of(queued, hold.now)])
+
+
+def _resolve(hold: Hold) -> Wake:
+    return _settle(hold, Outcome.RESOLVED)
+
+
+def _shutdown(hold: Hold) -> Wake:
+    node, wake = hold.node, Wake()
+    if node.is_blocking:
+        assert node.parent_id is not None  # _steer refuses roots
+        siblings = Node.objects.using(hold.using).children_of(node.parent_id)
+        behind = siblings.filter(seq__gt=node.seq).unfinished().order_by("seq")
+        rows = list(behind.without_payload().locked())
+        reason = f"{node.name} before it was shut down"
+        cancel_rows(rows, actor=hold.actor, reason=reason)
+        cancel_below([row.pk for row in rows], hold.using, actor=hold.actor, reason=reason)
+        for row in rows:
+            wake.ended(row)
+    wake += _settle(hold, Outcome.SHUTDOWN)
+    return wake
+
+
+def _settle(hold: Hold, outcome: Outcome) -> Wake:
+    """Let a failed node be done; children that were added to it take their turns."""
+    node = hold.node
+    is_open = has_counting_before(node) or has_open_link(node)
+    if is_open:
+        hold.move(Status.WAITING, outcome=outcome)
+        wake = release_children(node, hold.now)
+        # A link may have ended since it was looked at.
+        wake.look_at.append(node.pk)
+        return wake
+    wake = finish(node, outcome=outcome, actor=hold.actor, reason=hold.reason)
+    wake += release_children(node, hold.now)
+    return wake
+
+
+def _cancel(hold: Hold) -> Wake:
+    return cancel_trees([hold.node], hold.using, actor=hold.actor, reason=hold.reason)
+
+
+def _reset(hold: Hold) -> Wake:
+    node = hold.node
+    reason = hold.reason or "its parent was reset"
+    cancel_below([node.pk], hold.using, actor=hold.actor, reason=reason, release_keys=True)
+    Node.objects.using(hold.using).filter(pk=node.pk).update(next_barrier=None)
+    return Wake(look_at=[node.pk])
+
+
+def _registered_before(node: Node) -> Iterable[Node]:
+    """Unfinished nodes of the workflow that were there first, without the node's ancestors.
+
+    Among the siblings of the node and of its ancestors their places decide, else the time.
+    """
+    using = node.alias
+    line = [node]
+    while line[-1].parent_id is not None:
+        above = Node.objects.using(using).without_payload().get(pk=line[-1].parent_id)
+        line.append(above)
+    ancestors = {above.pk for above in line}
+    siblings, earlier = Q(), Q(pk__in=[])
+    for below in line[:-1]:
+        siblings |= Q(parent_id=below.parent_id)
+        earlier |= Q(parent_id=below.parent_id, seq__lt=below.seq)
+    older = Q(created_at__lt=node.created_at) | Q(created_at=node.created_at, id__lt=node.pk)
+    rows = Node.objects.using(using).filter(workflow_id=node.workflow_id, parent__isnull=False)
+    before = rows.filter(earlier | (older & ~siblings)).unfinished().exclude(pk__in=ancestors)
+    return before.without_payload().order_by("id")

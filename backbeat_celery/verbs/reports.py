@@ -1,0 +1,94 @@
+"""`complete` and `fail`: report the outcome of a node that awaits it from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backbeat_celery import payload
+from backbeat_celery.engine.awaiting import Report
+from backbeat_celery.engine.outcomes import Failed, Succeeded, clean
+from backbeat_celery.engine.reports import Fence, report
+from backbeat_celery.exceptions import BadInput, BadPayload, StaleAttempt
+from backbeat_celery.models import Node
+from backbeat_celery.policy import policy_by_name
+from backbeat_celery.tokens import Ticket, read
+from backbeat_celery.verbs.actor import actor_name, reason_text
+
+
+def complete(
+    node: Node, result: Any = None, *, attempt: int | None = None, by: Any = None, reason: str = ""
+) -> None:
+    """Report success; what follows is as if a handler had returned `result`."""
+    report(node, _success(result, by, reason), Fence(attempt))
+    node.refresh_from_db()
+
+
+def fail(
+    node: Node,
+    error: BaseException | str,
+    *,
+    attempt: int | None = None,
+    by: Any = None,
+    reason: str = "",
+) -> None:
+    """Report failure; what follows is as if a handler had raised `error`."""
+    report(node, _failure(node, error, by, reason), Fence(attempt))
+    node.refresh_from_db()
+
+
+def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:
+    """Report success of the attempt that a token was made for."""
+    ticket = read(token, max_age)
+    report(_find(ticket, "complete"), _success(result), _fence(ticket))
+
+
+def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None:
+    """Report failure of the attempt that a token was made for."""
+    ticket = read(token, max_age)
+    node = _find(ticket, "fail")
+    report(node, _failure(node, error), _fence(ticket))
+
+
+def take_remote_result(token: str, result: Any) -> None:
+    """Record what a remote worker's task returned; a result that cannot be kept is a failure."""
+    ticket = read(token)
+    node = _find(ticket, "complete")
+    said: Report
+    try:
+        said = _success(result)
+    except BadPayload as exc:
+        said = Failed(clean(str(exc)))
+    report(node, said, _fence(ticket), outage=True)
+
+
+def take_remote_failure(token: str, task_id: str) -> None:
+    """Record that a remote worker's task has failed; only that worker's log says why."""
+    ticket = read(token)
+    error = f"The remote task failed; look for {str(task_id)[:64]} in its worker's log."
+    report(_find(ticket, "fail"), Failed(clean(error)), _fence(ticket), outage=True)
+
+
+def _success(result: Any, by: Any = None, reason: str = "") -> Succeeded:
+    payload.encode(result, "The result")
+    return Succeeded(result, actor=actor_name(by), reason=reason_text(reason))
+
+
+def _failure(node: Node, error: BaseException | str, by: Any = None, reason: str = "") -> Failed:
+    actor, reason = actor_name(by), reason_text(reason)
+    if isinstance(error, BaseException):
+        final = isinstance(error, policy_by_name(node.task).fatal)
+        return Failed.from_exception(error, final=final, actor=actor, reason=reason)
+    if not isinstance(error, str):
+        raise BadInput(f"error is an exception or a text, not {type(error).__name__}.")
+    return Failed(clean(error) or "no reason given", actor=actor, reason=reason)
+
+
+def _find(ticket: Ticket, verb: str) -> Node:
+    node = Node.objects.using(ticket.using).filter(pk=ticket.node_id).without_payload().first()
+    if node is None:
+        raise StaleAttempt("deleted", verb, ticket.node_id)
+    return node
+
+
+def _fence(ticket: Ticket) -> Fence:
+    return Fence(ticket.attempt, ticket.claim_id)

@@ -1,0 +1,136 @@
+"""Steer a workflow: pause, resume, close it, cancel all that is in it, or delete it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django.db import transaction
+
+from backbeat_celery import clock, points
+from backbeat_celery.database import repeat
+from backbeat_celery.engine.advance import advance_after_commit
+from backbeat_celery.engine.cancel import cancel_trees, topmost
+from backbeat_celery.engine.children import queue_paused
+from backbeat_celery.engine.claim import lock_workflow
+from backbeat_celery.engine.finish import lock_node
+from backbeat_celery.engine.wake import Wake
+from backbeat_celery.exceptions import InvalidTransition
+from backbeat_celery.models import Link, Node, Workflow
+from backbeat_celery.removal import PurgeCounts, delete_workflow_rows
+from backbeat_celery.states import Status
+from backbeat_celery.verbs.actor import actor_name, reason_text
+
+logger = logging.getLogger(__name__)
+
+
+def pause(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
+    """Let nothing new start in this run; handlers that run go on, and are accepted.
+
+    Pausing what is paused changes nothing. Raises InvalidTransition for a finished run.
+    """
+    actor, why = actor_name(by), reason_text(reason)
+
+    def work(row: Workflow) -> Wake:
+        if row.unfinished is None:
+            raise InvalidTransition(Status.COMPLETE, "pause", row.pk, "This run is finished.")
+        if row.paused_at is None:
+            _rows(row).update(paused_at=clock.now(), paused_by=actor, pause_reason=why)
+        return Wake()
+
+    _steer(workflow, work)
+
+
+def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
+    """Let a paused run go on; what fell due meanwhile runs at once.
+
+    Resuming what is not paused changes nothing.
+    """
+    actor, why = actor_name(by), reason_text(reason) or "resumed"
+
+    def work(row: Workflow) -> Wake:
+        _rows(row).update(paused_at=None, paused_by="", pause_reason="")
+        nodes = Node.objects.using(row.alias).filter(workflow_id=row.pk, status=Status.PAUSED)
+        paused = nodes.unfinished().order_by("id").locked().with_time()
+        rows = list(paused.defer("result", "error", "metadata"))
+        return queue_paused(rows, actor=actor, reason=why)
+
+    _steer(workflow, work)
+
+
+def close(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
+    """Take no more signals; the run is finished when all that counts in it is.
+
+    Closing what is closed changes nothing.
+    """
+    actor, why = actor_name(by), reason_text(reason)
+
+    def work(row: Workflow) -> Wake:
+        lock_node(row.pk, row.alias)  # a signal holds the root while it looks and appends
+        if row.closed_at is None:
+            _rows(row).update(closed_at=clock.now(), closed_by=actor, close_reason=why)
+        return Wake(look_at=[row.pk])
+
+    _steer(workflow, work)
+
+
+def cancel_workflow(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
+    """Cancel every unfinished node but the root; the workflow stays open."""
+    actor, why = actor_name(by), reason_text(reason) or "its workflow was canceled"
+
+    _steer(workflow, lambda row: _cancel_all(row, actor, why))
+
+
+def delete_workflow(
+    workflow: Workflow, *, using: str | None = None, by: Any = None, reason: str = ""
+) -> tuple[int, dict[str, int]]:
+    """Delete a run with all that is in it; give what Django's `delete()` gives."""
+    actor, why, alias = actor_name(by), reason_text(reason), using or workflow.alias
+
+    def once() -> PurgeCounts:
+        with transaction.atomic(using=alias):
+            row = lock_workflow(workflow.pk, alias)
+            wake = _cancel_all(row, actor, why)
+            # Their links are deleted, too: they look for themselves whether that was the last.
+            links = Link.objects.using(alias).filter(target__workflow=row)
+            wake.look_at += links.values_list("source_id", flat=True)
+            counts = delete_workflow_rows([row.pk], alias)
+            advance_after_commit(wake, alias)
+            return counts
+
+    counts = repeat(once, using=alias)
+    logger.info("%s deleted %s: %s", actor or "Somebody", workflow, counts)
+    return counts.total, counts.by_model()
+
+
+def _cancel_all(row: Workflow, actor: str, reason: str) -> Wake:
+    wake = Wake()
+    # While the root is locked no signal is added, and a canceled node records no children:
+    # what is read again are children that were recorded between the reading and the lock.
+    lock_node(row.pk, row.alias)
+    while tops := topmost(_unfinished(row)):
+        wake += cancel_trees(tops, row.alias, actor=actor, reason=reason)
+    return wake
+
+
+def _steer(workflow: Workflow, work: Callable[[Workflow], Wake]) -> None:
+    using = workflow.alias
+
+    def once() -> None:
+        with transaction.atomic(using=using):
+            wake = work(lock_workflow(workflow.pk, using))
+            points.reached("workflow_steered")
+            advance_after_commit(wake, using)
+
+    repeat(once, using=using)
+    workflow.refresh_from_db()
+
+
+def _rows(workflow: Workflow) -> Any:
+    return Workflow.objects.using(workflow.alias).filter(pk=workflow.pk)
+
+
+def _unfinished(workflow: Workflow) -> Any:
+    rows = Node.objects.using(workflow.alias).filter(workflow_id=workflow.pk)
+    return rows.filter(parent__isnull=False).unfinished().only("pk", "parent_id").order_by("id")

@@ -1,0 +1,1 @@
+"""What a node costs, beside what the alternatives cost: same machine, same run, rounds in turn."""

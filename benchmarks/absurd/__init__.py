@@ -1,0 +1,1 @@
+"""The absurd contestant: durable tasks in PostgreSQL functions, without a broker."""

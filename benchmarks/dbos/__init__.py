@@ -1,0 +1,1 @@
+"""The DBOS contestant: durable workflows in PostgreSQL, without a broker."""

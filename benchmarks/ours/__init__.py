@@ -1,0 +1,1 @@
+"""The project that the rounds of backbeat-celery run in."""

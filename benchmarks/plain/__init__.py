@@ -1,0 +1,1 @@
+"""A project without backbeat-celery and without Django: what Celery itself does."""

@@ -1,0 +1,1 @@
+"""One module a workload: in each, one function for each contestant."""

@@ -1,0 +1,82 @@
+"""Planted violations of what comes from outside: reports, and the closing of workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.chaos.audit import audit
+from tests.chaos.evidence import Evidence
+from tests.chaos.scene import Plants, Scene, found_in
+from tests.chaos.watch import plain
+
+pytestmark = pytest.mark.django_db
+plant = Plants()
+
+
+@plant("broken")
+def a_node_succeeded_that_nobody_reported(scene: Scene) -> None:
+    del scene.evidence.reports[scene.at("reported")]
+
+
+@plant("broken")
+def a_refused_report_counted(scene: Scene) -> None:
+    scene.evidence.reports[scene.at("reported")][0].was_taken = False
+
+
+@plant("doubled")
+def two_reports_of_an_attempt_were_taken(scene: Scene) -> None:
+    (report,) = scene.evidence.reports[scene.at("reported")]
+    report.was_taken = True
+    scene.evidence.reports[scene.at("reported")] = [report, report]
+
+
+@plant("lost")
+def a_report_that_was_taken_did_not_count(scene: Scene) -> None:
+    node, attempt = scene.at("reported")
+    scene.rows.attempts[scene.node("reported").id][attempt - 2].outcome = "timed_out"
+
+
+@plant("broken")
+def a_node_failed_that_was_said_to_be_done(scene: Scene) -> None:
+    node, attempt = scene.at("reported")
+    scene.evidence.reports[node, attempt - 1][0].was_taken = False
+
+
+@plant("doubled")
+def what_waits_started_before_the_report(scene: Scene) -> None:
+    lines = scene.evidence.starts[scene.at("after")]
+    (report,) = scene.evidence.reports[scene.at("reported")]
+    lines[0] = lines[0]._replace(at=report.begun - 0.0001)
+
+
+@plant("broken")
+def a_closed_workflow_took_a_signal(scene: Scene) -> None:
+    (workflow,) = scene.rows.workflows.values()
+    workflow.closed_at = scene.node("root").created_at - timedelta(seconds=1)
+
+
+@plant("lost")
+def a_close_was_forgotten(scene: Scene) -> None:
+    (workflow,) = scene.rows.workflows.values()
+    workflow.closed_at = None
+
+
+@plant("stuck")
+def a_closed_workflow_does_not_end(scene: Scene) -> None:
+    (workflow,) = scene.rows.workflows.values()
+    scene.rows.nodes[workflow.id].status = "waiting"
+
+
+@pytest.mark.parametrize(("put", "kind"), plant.all)
+def test_a_planted_violation_is_found(good: Evidence, put: Callable[[Scene], None], kind: str):
+    assert kind in found_in(good, put)
+
+
+def test_a_report_counts_for_nothing_if_nobody_could_record_the_end(good: Evidence):
+    scene = Scene(good)
+    a_report_that_was_taken_did_not_count(scene)
+    scene.evidence.interrupted = {plain(scene.node("reported").id)}
+    assert "lost" not in {violation.kind for violation in audit(scene.evidence)}

@@ -1,0 +1,133 @@
+"""Pages cost the same however many workflows there are, and PostgreSQL answers from indexes."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from backbeat_celery import current_node, signal
+from backbeat_celery.models import Node
+from tests import volume, workflows
+
+WORKFLOWS = 10_000
+
+
+@pytest.fixture
+def shop(sim, script):
+    """Sell cameras: a workflow each, with a failed node in one of them."""
+
+    def sell(count, offset=0):
+        def work(task):
+            current_node().spawn(workflows.done.s())
+
+        script(work)
+        for number in range(offset, offset + count):
+            signal(workflows.scripted.s(), subject=f"camera {number}", name=f"w{number % 3}")
+            signal(workflows.fatal.s(), subject=f"camera {number}", name=f"w{number % 3}")
+        sim.run()
+
+    return sell
+
+
+@pytest.mark.parametrize("page", ["workflow/", "node/", "workflow/?failures=failed", ""])
+def test_lists_take_as_many_statements_for_many_rows_as_for_few(shop, admin_client, page):
+    url = f"/admin/backbeat_celery/{page}"
+    admin_client.get(url)
+
+    def statements():
+        with CaptureQueriesContext(connection) as queries:
+            assert admin_client.get(url).status_code == 200
+        return len(queries)
+
+    shop(3)
+    few = statements()
+    shop(10, offset=3)
+    assert statements() == few
+
+
+def test_no_page_counts_the_whole_table(shop, admin_client):
+    shop(2)
+    for page in ("workflow/", "node/", "node/?status=failed"):
+        with CaptureQueriesContext(connection) as queries:
+            admin_client.get(f"/admin/backbeat_celery/{page}")
+        counts = [q["sql"] for q in queries if "COUNT(" in q["sql"] and "GROUP BY" not in q["sql"]]
+        assert counts
+        assert all("LIMIT 10001" in sql for sql in counts), counts
+
+
+def test_list_that_is_cut_says_so_and_goes_on(shop, admin_client, monkeypatch):
+    shop(7)
+    monkeypatch.setattr("backbeat_celery.admin.paging.CAP", 4)
+    monkeypatch.setattr("backbeat_celery.admin.workflows.WorkflowAdmin.list_per_page", 4)
+    response = admin_client.get("/admin/backbeat_celery/workflow/")
+    assert "These are the newest 4; there are more." in response.content.decode()
+    shown = [row.subject for row in response.context["cl"].result_list]
+    older = response.context["cl"].older_url
+    rest = admin_client.get(f"/admin/backbeat_celery/workflow/{older}").context["cl"].result_list
+    assert shown + [row.subject for row in rest] == [f"camera {n}" for n in range(6, -1, -1)]
+
+
+def test_ten_thousand_children_open_as_ten_do(sim, script, admin_client):
+    def costs(width):
+        def work(task):
+            spawned = [workflows.done.s(n) for n in range(width)]
+            current_node().spawn_many(spawned, mode="non_blocking")
+
+        script(work)
+        node = signal(workflows.scripted.s(), subject=f"camera {width}")
+        while node.status != "waiting":
+            assert sim.step()
+            node.refresh_from_db()
+        url = f"/admin/backbeat_celery/workflow/{node.workflow_id}/change/"
+        with CaptureQueriesContext(connection) as queries:
+            html = admin_client.get(url).content.decode()
+        return len(queries), html.count("<tr")
+
+    few, many = costs(60), costs(10_000)
+    assert few == many
+    assert many[1] < 70
+
+
+needs_postgres = pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="plans of PostgreSQL; BACKBEAT_TEST_DB=postgres"
+)
+
+
+@pytest.fixture
+def full(db):
+    # What other tests have left in the files would count in the planner's estimates.
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(volume.TABLES)} CASCADE")
+    volume.fill(connection, WORKFLOWS)
+
+
+@needs_postgres
+def test_pages_are_answered_from_indexes(full, admin_client):
+    """How soon is for `python -m tests.volume` to say, on a machine that does nothing else."""
+    scans = {}
+    for name, address in volume.addresses():
+        with CaptureQueriesContext(connection) as queries:
+            admin_client.get(address)
+        for sql in (query["sql"] for query in queries):
+            if "backbeat_celery_node" in sql and sql.startswith("SELECT"):
+                plan = "\n".join(explain(sql))
+                if "Seq Scan on backbeat_celery_node" in plan and not stops_early(sql, plan):
+                    scans[name] = f"{sql}\n{plan}"
+    assert not scans
+
+
+def stops_early(sql, plan):
+    """Whether the scan ends at once because nearly every row counts: all but the roots."""
+    return "LIMIT 10001" in sql and plan.endswith("Filter: (parent_id IS NOT NULL)")
+
+
+def explain(sql):
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + sql.replace("%", "%%"))
+        return [line for (line,) in cursor.fetchall()]
+
+
+@needs_postgres
+def test_volume_is_what_it_says(full):
+    assert Node.objects.count() == 10 * WORKFLOWS

@@ -1,0 +1,65 @@
+"""Deleting a run, also while it is under way."""
+
+from __future__ import annotations
+
+import pytest
+
+from backbeat_celery import current_node, signal
+from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
+from backbeat_celery.states import Status
+from tests import workflows
+from tests.stages import staged
+from tests.stateful import invariants
+
+
+def left():
+    return [model.objects.count() for model in (Workflow, Node, Transition, Attempt, Link)]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_nothing_is_left_of_a_run_with_a_node_of_each_status(sim, status):
+    workflow = staged(sim, status).workflow
+    total, tables = workflow.delete()
+    assert left() == [0, 0, 0, 0, 0]
+    assert total == sum(tables.values())
+    assert tables["backbeat_celery.Workflow"] == 1
+    sim.advance(hours=1)
+    assert left() == [0, 0, 0, 0, 0]
+
+
+def test_other_runs_are_spared(sim):
+    gone = signal(workflows.done.s(), subject="camera", delay=60)
+    kept = signal(workflows.done.s(), subject="lens", delay=60)
+    gone.workflow.delete()
+    sim.advance(minutes=2)
+    kept.refresh_from_db()
+    assert kept.status == "complete"
+    assert not invariants.broken_now()
+
+
+def test_the_report_of_a_handler_whose_run_is_gone_is_discarded(sim, script):
+    def work(task):
+        Workflow.objects.get(pk=current_node().workflow_id).delete()
+        current_node().spawn(workflows.done.s())
+
+    script(work)
+    signal(workflows.scripted.s(), subject="camera")
+    sim.run()
+    sim.advance(hours=1)
+    assert left() == [0, 0, 0, 0, 0]
+
+
+def test_a_node_that_waited_for_the_run_goes_on(sim, run_tree):
+    node = run_tree({"delay": 30})
+    far = signal(workflows.done.s(), subject="lens", link=node, delay=7200)
+    sim.advance(minutes=1)
+    far.workflow.delete()
+    sim.run()
+    node.refresh_from_db()
+    assert node.status == "complete"
+    assert Link.objects.count() == 0
+
+
+def test_the_next_signal_opens_a_run_anew(sim):
+    signal(workflows.done.s(), subject="camera", delay=60).workflow.delete()
+    assert signal(workflows.done.s(), subject="camera").workflow.run == 1

@@ -1,0 +1,25 @@
+"""All statements that only PostgreSQL is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from backbeat_celery.engine.postgres.statement import Statement
+
+MODULES = ("batches", "bundles", "children", "claim", "look", "record", "signals")
+
+
+def _statements() -> Iterator[Statement]:
+    for name in MODULES:
+        module = import_module(f"backbeat_celery.engine.postgres.{name}")
+        for value in vars(module).values():
+            for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, Statement):
+                    yield one
+
+
+BY_NAME = {statement.name: statement for statement in _statements()}
+
+FOR_MANY = ("leaves", "look_at_runs", "lock_runs", "append_signals", "open_runs")
+"""Those that a bundle or a batch sends for many nodes at once."""

@@ -1,0 +1,77 @@
+"""What is to be hidden is hidden wherever it is: by name, by place, and where it is quoted."""
+
+from __future__ import annotations
+
+import pytest
+
+from backbeat_celery import node_task
+from backbeat_celery.engine.wake import shown_args, shown_kwargs
+from backbeat_celery.redact import redact, redact_args, scrub, secrets_of
+
+
+@node_task(name="tests.charge")
+def charge(card, amount, *rest, pin=None):
+    """A handler with a parameter that is hidden."""
+
+
+@pytest.fixture(autouse=True)
+def hidden(settings):
+    settings.BACKBEAT = {"REDACT": ["card", "pin"]}
+
+
+def test_names_hide_at_any_depth():
+    value = {"a": [{"card": 1, "b": {"pin": [2], "c": 3}}], "card": {"d": 4}}
+    shown = {"a": [{"card": "•••", "b": {"pin": "•••", "c": 3}}], "card": "•••"}
+    assert redact(value) == shown
+    assert value["card"] == {"d": 4}
+
+
+def test_arguments_by_position_are_hidden_by_their_parameters():
+    assert redact_args("tests.charge", ["4111", 5, {"pin": 1}]) == ["•••", 5, {"pin": "•••"}]
+    assert redact_args("unknown.task", ["4111"]) == ["4111"]
+
+
+def test_messages_show_neither():
+    assert shown_args("tests.charge", ["4111", 5]) == "('***', 5)"
+    assert shown_kwargs({"deep": [{"pin": "4711"}]}) == "{'deep': [{'pin': '***'}]}"
+
+
+def test_nothing_is_hidden_unless_it_is_named(settings):
+    settings.BACKBEAT = {}
+    assert redact({"card": 1}) == {"card": 1}
+    assert redact_args("tests.charge", ["4111"]) == ["4111"]
+    assert secrets_of("tests.charge", ["4111"], {"pin": 1}) == set()
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ("4111-1111", "4111-1111"),
+        (41111111, 41111111),
+        ({"holder": {"number": "4111-1111"}}, "4111-1111"),
+        ({"4111-1111": 1}, "4111-1111"),
+        (["4222-2222", "4111-1111"], "4111-1111"),
+        ("it's\nhers", "it's\nhers"),
+        ("0x", "0x"),
+    ],
+)
+@pytest.mark.parametrize("text", ["no {} for 5 EUR", "no '{}' for \"5 EUR\""])
+@pytest.mark.parametrize("by_name", [True, False])
+def test_secrets_in_an_error_are_hidden(card, said, text, by_name):
+    error = repr(ValueError(text.format(said)))
+    args, kwargs = ([], {"card": card, "amount": 5}) if by_name else ([card, 5], {})
+    shown = scrub(error, secrets_of("tests.charge", args, kwargs), "***")
+    expected = repr(ValueError(text.format("***")))
+    # Which of the quotes repr() takes depends on the text.
+    quotes = str.maketrans("", "", "\"'\\")
+    assert shown.translate(quotes) == expected.translate(quotes)
+
+
+def test_short_secrets_hide_no_parts_of_words():
+    assert scrub("pin 12 of 3121 at 12:00", {"12"}) == "pin ••• of 3121 at •••:00"
+
+
+@pytest.mark.parametrize("nothing", [None, "", True, [], {}])
+def test_an_argument_without_a_value_hides_nothing(nothing):
+    text = "ValueError('True')"
+    assert scrub(text, secrets_of("tests.charge", [], {"card": nothing})) == text

@@ -1,0 +1,123 @@
+"""A message that Celery cannot read is refused, and its worker lives on."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.exceptions import InvalidTaskError
+
+from backbeat_celery.celery import strategy
+from tests.workflows import done, plain
+
+GOOD = {"id": "1", "task": "x", "timelimit": [None, 30.5], "retries": 0, "stamps": {}}
+
+
+@pytest.fixture
+def take(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Take a message with these headers; Celery's own strategy gives the message back."""
+
+    def default(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
+        def handle(message: Any, body: Any, ack: Any) -> Any:
+            return body() if body else message
+
+        return handle
+
+    monkeypatch.setattr(strategy, "default", default)
+    handle = strategy.guarded(done, None, SimpleNamespace(hub=None))
+    return lambda body=None, **headers: handle(
+        SimpleNamespace(headers={**GOOD, **headers}), body, None
+    )
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"timelimit": None}, {"timelimit": (1, 2)}, {"stamped_headers": ["a"]}]
+)
+def test_a_good_message_is_taken(take, headers):
+    assert take(**headers).headers == {**GOOD, **headers}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"timelimit": [1]},
+        {"timelimit": "12"},
+        {"timelimit": ["1", None]},
+        {"timelimit": 5},
+        {"id": []},
+        {"id": 0},
+        {"group": {}},
+        {"retries": "many"},
+        {"stamps": []},
+        {"stamped_headers": [[]]},
+    ],
+)
+def test_a_header_of_a_wrong_type_is_refused(take, headers):
+    with pytest.raises(InvalidTaskError):
+        take(**headers)
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, OverflowError, RecursionError])
+def test_what_makes_celery_stumble_is_refused(take, error):
+    def stumble() -> None:
+        raise error
+
+    with pytest.raises(InvalidTaskError):
+        take(stumble)
+
+
+def test_an_error_of_the_broker_is_not_the_messages(take):
+    def disconnect() -> None:
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        take(disconnect)
+
+
+class Loop:
+    """An event loop whose rounds the test makes."""
+
+    def __init__(self) -> None:
+        self.todo: list[Any] = []
+
+    def call_soon(self, call: Any) -> None:
+        self.todo.append(call)
+
+    def go_round(self) -> None:
+        todo, self.todo = self.todo, []
+        for call in todo:
+            call()
+
+
+@pytest.fixture
+def acknowledge(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Take a message, acknowledge it, and give what the broker hears of that."""
+    monkeypatch.setattr(strategy, "default", lambda *_: lambda message, body, ack: ack("why"))
+
+    def take(hub: Loop | None, **headers: Any) -> list[str]:
+        heard: list[str] = []
+        handle = strategy.guarded(done, None, SimpleNamespace(hub=hub))
+        handle(SimpleNamespace(headers={**GOOD, **headers}), None, heard.append)
+        return heard
+
+    return take
+
+
+def test_a_nodes_message_is_acknowledged_after_the_next_one_was_given_away(acknowledge):
+    loop = Loop()
+    heard = acknowledge(loop, backbeat={})
+    assert heard == []
+    loop.go_round()
+    assert heard == ["why"]
+
+
+@pytest.mark.parametrize(
+    ("hub", "headers"), [(Loop(), {}), (None, {"backbeat": {}})], ids=["a task", "no event loop"]
+)
+def test_any_other_message_is_acknowledged_at_once(acknowledge, hub, headers):
+    assert acknowledge(hub, **headers) == ["why"]
+
+
+def test_every_kind_of_task_is_guarded(sim):
+    assert {done.Strategy, plain.Strategy} == {"backbeat_celery.celery.strategy:guarded"}
