@@ -36,6 +36,8 @@ class Look:
         return list(self.driver.find_elements("css selector", selector))
 
     def one(self, selector: str) -> Any:
+        """The first such element, as soon as it is there."""
+        self.wait(lambda: self.all(selector))
         return self.driver.find_element("css selector", selector)
 
     def text(self, selector: str = "body") -> str:
@@ -43,6 +45,16 @@ class Look:
 
     def click(self, selector: str) -> None:
         self.one(selector).click()
+
+    def follow(self, link: Any) -> None:
+        """Click on what leads to another page, and wait until all of that is there.
+
+        The driver waits by itself only if the browser has set out before the click returns.
+        """
+        link = self.one(link) if isinstance(link, str) else link
+        self.run("window.left = true")
+        link.click()
+        self.wait(lambda: self.run("return !window.left && document.readyState === 'complete'"))
 
     def press(self, *keys: str) -> None:
         self.driver.switch_to.active_element.send_keys(*keys)
@@ -65,7 +77,7 @@ class Look:
             except StaleElementReferenceException:
                 return False
 
-        until(is_so, seconds, lambda: self.text()[:2000])
+        until(is_so, seconds, lambda: self.run("return document.body.innerText")[:2000])
 
     def complaints(self) -> list[str]:
         """What the browser has written to its console, the Content-Security-Policy's above all."""

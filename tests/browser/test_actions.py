@@ -25,12 +25,12 @@ def failed(backbeat, script):
 
 def press(look, label):
     buttons = {button.text.lower(): button for button in look.all(".object-tools a")}
-    buttons[label.lower()].click()
+    look.follow(buttons[label.lower()])
 
 
 def confirm(look, reason="because"):
     look.one("#id_reason").send_keys(reason)
-    look.click(".submit-row input[type=submit]")
+    look.follow(".submit-row input[type=submit]")
     return look.text(".messagelist")
 
 
@@ -81,7 +81,7 @@ def test_on_a_selection(look, failed):
     look.at("backbeat_celery/node/?status=failed")
     look.click("#result_list .action-select")
     Select(look.one("select[name=action]")).select_by_visible_text("Retry selected nodes")
-    look.click(".actions button[type=submit]")
+    look.follow(".actions button[type=submit]")
     assert "It acts on 1 object" in look.text()
     assert confirm(look).startswith("Retried")
     failed.refresh_from_db()
@@ -97,7 +97,7 @@ def test_on_all_that_match(look, backbeat, monkeypatch):
     look.click("#action-toggle")
     look.click(".actions .question a")
     Select(look.one("select[name=action]")).select_by_visible_text("Cancel selected nodes")
-    look.click(".actions button[type=submit]")
+    look.follow(".actions button[type=submit]")
     assert "It acts on 5 objects" in look.text()
     assert confirm(look) == "Canceled: 5 nodes."
 
@@ -105,7 +105,7 @@ def test_on_all_that_match(look, backbeat, monkeypatch):
 def test_back_changes_nothing(look, failed):
     look.at_node(failed)
     press(look, "Cancel")
-    look.click(".submit-row .closelink")
+    look.follow(".submit-row .closelink")
     assert f"/node/{failed.pk}/change/" in look.driver.current_url
     failed.refresh_from_db()
     assert failed.status == "failed"
