@@ -186,5 +186,34 @@ def test_no_prepared_statement_reads_the_whole_table(statistics, name):
             cursor.execute("DEALLOCATE asked")
     for table in ("node", "workflow", "transition", "attempt", "link"):
         assert f"Seq Scan on backbeat_celery_{table}" not in plan, plan
+    # A bitmap is of all entries that fit, be they a hundred thousand children of one parent.
+    assert "Bitmap Index Scan on backbeat_awaited" not in plan, plan
     # Its entries are those of all workflows of a name, of which there may be a million.
     assert "backbeat_workflow_name" not in plan, plan
+
+
+@pytest.mark.skipif(
+    connection.vendor != "postgresql" or not session.is_enabled,
+    reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
+)
+@pytest.mark.parametrize("is_analyzed", [True, False])
+def test_a_look_does_not_read_all_children_before_a_barrier(root, is_analyzed):
+    """Neither those that are open, nor the index entries that those which ended have left."""
+    children = Node.objects.filter(parent=root.pk)
+    with connection.cursor() as cursor:
+        children.update(awaited_by=root.pk, finished_at=None)
+        children.filter(seq__lte=ROWS / 2).update(awaited_by=None)
+        Node.objects.filter(pk=root.pk).update(next_barrier=ROWS + 1)
+        if is_analyzed:
+            cursor.execute("ANALYZE backbeat_celery_node")
+        else:
+            cursor.execute(FORGET)
+            cursor.execute(NEVER_COUNTED)
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute(f"PREPARE asked AS {statements.BY_NAME['settled'].sql().decode()}")
+        try:
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked ('{root.pk}')")
+            (plan,) = cursor.fetchone()
+        finally:
+            cursor.execute("DEALLOCATE asked")
+    assert plan[0]["Plan"]["Shared Hit Blocks"] < 50, plan

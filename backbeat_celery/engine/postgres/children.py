@@ -15,7 +15,7 @@ from backbeat_celery.models import Node
 MOST = 10_000
 """Children in one statement."""
 LARGEST = 16 * 1024 * 1024
-"""Characters that describe the children of one statement; PostgreSQL takes a gigabyte."""
+"""Characters that describe them: a connection keeps the memory of its largest statement."""
 
 # What children of one node have in common are parameters; the rest is said of each.
 _insert = Statement(

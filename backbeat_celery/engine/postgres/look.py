@@ -7,28 +7,37 @@ from uuid import UUID
 
 from backbeat_celery.engine.postgres import session
 from backbeat_celery.engine.postgres.statement import Call, Row, Statement, array
+from backbeat_celery.states import COUNTING
 
 # From the far end of the line: children mostly end in order, and index entries of those that
-# have ended stay in the way until the table is vacuumed.
+# have ended stay in the way until the table is vacuumed. Each question is for one entry in
+# order: without ORDER BY the planner may read the entries of all children to answer it.
+OPEN_BEFORE_BARRIER = " OR ".join(
+    f"""
+        (SELECT TRUE FROM {{nodes}} AS child
+         WHERE child.awaited_by = above.id AND child.mode = {{{mode}}}
+           AND child.seq < above.next_barrier
+         ORDER BY child.seq DESC LIMIT 1)
+""".strip()
+    for mode in sorted(COUNTING)
+)
+
 _settled = Statement(
     "settled",
-    """
-SELECT above.status <> {waiting} OR (
-    (above.next_barrier IS NULL OR EXISTS (
-        SELECT FROM {nodes} AS child
-        WHERE child.awaited_by = above.id AND child.mode IN ({counting})
-          AND child.seq < above.next_barrier
-    ))
+    f"""
+SELECT above.status <> {{waiting}} OR (
+    (above.next_barrier IS NULL OR
+        {OPEN_BEFORE_BARRIER})
     AND (
-        (SELECT TRUE FROM {nodes} AS child WHERE child.awaited_by = above.id
+        (SELECT TRUE FROM {{nodes}} AS child WHERE child.awaited_by = above.id
          ORDER BY child.mode DESC, child.seq DESC LIMIT 1)
         OR (above.parent_id IS NULL AND NOT EXISTS (
-            SELECT FROM {workflows} AS workflow
+            SELECT FROM {{workflows}} AS workflow
             WHERE workflow.id = above.workflow_id AND workflow.closed_at IS NOT NULL
         ))
     )
 )
-FROM {nodes} AS above
+FROM {{nodes}} AS above
 WHERE above.id = $1::uuid
 """,
 )

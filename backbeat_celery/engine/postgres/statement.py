@@ -9,7 +9,7 @@ from functools import cached_property
 
 from backbeat_celery import clock
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
-from backbeat_celery.states import COUNTING, Mode, Outcome, Status, is_allowed
+from backbeat_celery.states import Mode, Outcome, Status, is_allowed
 
 Row = Sequence[str | None]
 """A row as PostgreSQL's texts."""
@@ -21,7 +21,6 @@ _WORDS = {
     **{f"{model.__name__.lower()}s": f'"{model._meta.db_table}"' for model in (Node, Transition)},
     "workflows": f'"{Workflow._meta.db_table}"',
     **{status.value: f"'{status.value}'" for status in (*Status, *Outcome, *Mode)},
-    "counting": ", ".join(f"'{mode.value}'" for mode in sorted(COUNTING)),
 }
 
 
