@@ -11,7 +11,14 @@ from django.db import models, router
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from backbeat_celery.fields import ExactCharField, PayloadField, PostgresPartialIndex
+from backbeat_celery.fields import (
+    HARMLESS,
+    CountField,
+    ExactCharField,
+    PayloadField,
+    PostgresPartialIndex,
+    PostgresPartialUnique,
+)
 from backbeat_celery.ids import uuid7
 from backbeat_celery.late import late
 from backbeat_celery.models.node_verbs import NodeVerbs
@@ -53,8 +60,8 @@ class Node(NodeVerbs, models.Model):
     # fire_and_forget. A join is one probe of this column's index, whatever its width and
     # whatever the planner believes.
     awaited_by = models.UUIDField(null=True, editable=False)
-    seq = models.PositiveIntegerField()
-    stage = models.PositiveIntegerField()
+    seq = CountField()
+    stage = CountField()
     barrier = models.BooleanField(default=False)
     # Called because its parent's retries were exhausted; it runs although the parent is failed.
     rescue = models.BooleanField(default=False, db_default=False)
@@ -69,9 +76,9 @@ class Node(NodeVerbs, models.Model):
     outcome = models.CharField(
         max_length=10, choices=Outcome.choices, blank=True, default="", db_default=""
     )
-    attempt = models.PositiveIntegerField(default=0, db_default=0)
-    retries = models.PositiveIntegerField(default=0, db_default=0)
-    lost_attempts = models.PositiveIntegerField(default=0, db_default=0)
+    attempt = CountField(default=0, db_default=0)
+    retries = CountField(default=0, db_default=0)
+    lost_attempts = CountField(default=0, db_default=0)
     claim_id = models.UUIDField(null=True, editable=False)
     args = PayloadField(default=list)
     kwargs = PayloadField(default=dict)
@@ -84,19 +91,19 @@ class Node(NodeVerbs, models.Model):
     # What the handler said of its progress: done, total, message and when.
     progress = PayloadField(null=True)
     key = ExactCharField(max_length=255, null=True)
-    spawned_by = models.PositiveIntegerField(null=True)
+    spawned_by = CountField(null=True)
     fires_at = models.DateTimeField(null=True)
     publish_at = models.DateTimeField(null=True)
-    publications = models.PositiveIntegerField(default=0, db_default=0)
+    publications = CountField(default=0, db_default=0)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     lease_expires_at = models.DateTimeField(null=True)
     times_out_at = models.DateTimeField(null=True)
     worker = ExactCharField(max_length=255, blank=True, default="", db_default="")
-    next_seq = models.PositiveIntegerField(default=0, db_default=0)
-    next_stage = models.PositiveIntegerField(default=0, db_default=0)
-    next_barrier = models.PositiveIntegerField(null=True)
+    next_seq = CountField(default=0, db_default=0)
+    next_stage = CountField(default=0, db_default=0)
+    next_barrier = CountField(null=True)
 
     if TYPE_CHECKING:
         # Annotations that some query sets add.
@@ -122,7 +129,11 @@ class Node(NodeVerbs, models.Model):
         ]
         constraints = [
             models.UniqueConstraint(fields=["parent", "seq"], name="backbeat_node_seq"),
-            models.UniqueConstraint(fields=["parent", "key"], name="backbeat_node_key"),
+            PostgresPartialUnique(
+                fields=["parent", "key"],
+                condition=Q(key__isnull=False),
+                name="backbeat_node_key",
+            ),
         ]
         indexes = [
             PostgresPartialIndex(
@@ -160,8 +171,8 @@ class Node(NodeVerbs, models.Model):
 
     @classmethod
     def check(cls, **kwargs: Any) -> list[CheckMessage]:
-        """Check the model; MySQL ignoring the conditions of indexes is known and harmless."""
-        return [message for message in super().check(**kwargs) if message.id != "models.W037"]
+        """Check the model, but for what `fields` knows of MySQL."""
+        return [message for message in super().check(**kwargs) if message.id not in HARMLESS]
 
     @property
     def alias(self) -> str:

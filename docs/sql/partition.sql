@@ -70,8 +70,15 @@ BEGIN
         SELECT indexname, indexdef FROM pg_indexes
         WHERE schemaname = current_schema AND tablename = place
     LOOP
-        later := later || found.indexdef;
-        EXECUTE format('ALTER INDEX %I RENAME TO %I', found.indexname, found.indexname || '_0');
+        IF found.indexdef LIKE 'CREATE UNIQUE %' THEN
+            later := later || regexp_replace(found.indexdef, '\(([^)]*)\)', '(\1, ' || key || ')');
+            EXECUTE format('DROP INDEX %I', found.indexname);
+        ELSE
+            later := later || found.indexdef;
+            EXECUTE format(
+                'ALTER INDEX %I RENAME TO %I', found.indexname, found.indexname || '_0'
+            );
+        END IF;
     END LOOP;
     IF pg_get_serial_sequence(place, 'id') IS NOT NULL THEN
         next_id := nextval(pg_get_serial_sequence(place, 'id'));

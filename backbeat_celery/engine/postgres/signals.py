@@ -88,7 +88,8 @@ def open_run(name: str, subject: str) -> str:
 
 # The first of three statements in one transaction notes what it has locked, if anything. The
 # second appends to that alone: a run that somebody opens between the two is not locked. The
-# third opens a run if none was there, and does nothing if somebody was faster.
+# third opens a run if none was there, and does nothing if somebody was faster. It is tried
+# alone before, for a subject that this process has not met.
 _lock = Statement(
     "lock_run",
     f"""
@@ -143,7 +144,7 @@ WITH run AS (
     SELECT $17::uuid, $1::varchar, $2::varchar, coalesce(max(run), 0) + 1, TRUE, {{now}},
         '{{{{}}}}'
     FROM {{workflows}} WHERE name = $1::varchar AND subject = $2::varchar
-    HAVING current_setting('backbeat.locked', TRUE) = ''
+    HAVING coalesce(current_setting('backbeat.locked', TRUE), '') = ''
     ON CONFLICT DO NOTHING
     RETURNING id, name
 ), root AS (
@@ -167,6 +168,29 @@ WITH run AS (
 )
 
 
+class Met:
+    """Workflows that this process has sent a signal to of late, whose run is open as a rule.
+
+    It only decides what is tried first.
+    """
+
+    MOST = 1000
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], None] = {}
+
+    def has(self, signal: CheckedSignal) -> bool:
+        return (signal.name, signal.subject) in self._names
+
+    def add(self, signal: CheckedSignal) -> None:
+        if len(self._names) >= self.MOST:
+            self._names.clear()
+        self._names[signal.name, signal.subject] = None
+
+
+_met = Met()
+
+
 def write(signal: CheckedSignal, using: str) -> tuple[Node, Wake] | None:
     """Write a signal in a transaction of its own, or in the caller's; give what it leaves to do.
 
@@ -178,13 +202,15 @@ def write(signal: CheckedSignal, using: str) -> tuple[Node, Wake] | None:
         return None
     values = [signal.name, signal.subject, *_texts(spec)]
     values += due.times()
-    lock, append = _lock.call(signal.name, signal.subject), _append.call(*values)
-    _, appended, opened = session.execute_all(
-        using, [lock, append, _open.call(*values, str(uuid7()))]
-    )
-    found = appended or opened
+    begin = _open.call(*values, str(uuid7()))
+    found = [] if _met.has(signal) else session.execute_all(using, [begin])[0]
+    if not found:
+        lock, append = _lock.call(signal.name, signal.subject), _append.call(*values)
+        _, appended, opened = session.execute_all(using, [lock, append, begin])
+        found = appended or opened
     if not found:
         return None
+    _met.add(signal)
     written = node(spec, found[0], using)
     return written, Wake(publications=publications(written))
 
