@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, signal
+from backbeat_celery.engine.postgres import session, signals
 from backbeat_celery.models import Node
 from tests import workflows
 
@@ -175,3 +178,50 @@ def test_a_join_after_a_fan_out_opens_in_few_statements(sim, fan_out, width):
     statements = cost_of_a_step(sim)
     assert sim.in_flight == 1
     assert len(statements.texts) <= 16, str(statements)
+
+
+on_postgres = pytest.mark.skipif(
+    connection.vendor != "postgresql" or not session.is_enabled,
+    reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
+)
+
+
+@on_postgres
+def test_a_signal_to_a_subject_not_met_opens_its_run_in_one_statement(sim):
+    with Statements() as statements:
+        node = signal(workflows.done.s(), subject="a subject of its own")
+    assert len(statements.texts) == 1, statements
+    assert node.workflow.subject == "a subject of its own"
+
+
+@on_postgres
+def test_a_signal_finds_the_run_that_another_process_has_opened(sim, monkeypatch):
+    first = signal(workflows.done.s(), subject="camera")
+    monkeypatch.setattr(signals, "_met", signals.Met())
+    with Statements() as statements:
+        second = signal(workflows.done.s(), subject="camera")
+    assert (second.workflow_id, second.seq) == (first.workflow_id, 1)
+    assert len(statements.texts) == 4, statements
+    with Statements() as statements:
+        third = signal(workflows.done.s(), subject="camera")
+    assert (third.workflow_id, third.seq) == (first.workflow_id, 2)
+    assert len(statements.texts) == 3, statements
+
+
+@on_postgres
+def test_a_signal_opens_a_new_run_where_the_one_that_was_met_has_ended(sim):
+    first = signal(workflows.done.s(), subject="camera")
+    sim.run()
+    first.workflow.close()
+    sim.run()
+    second = signal(workflows.done.s(), subject="camera")
+    assert second.workflow.run == first.workflow.run + 1
+
+
+def test_what_is_met_is_not_remembered_without_end():
+    met = signals.Met()
+    for number in range(2 * met.MOST):
+        met.add(SimpleNamespace(name="order", subject=str(number)))
+    assert met.has(SimpleNamespace(name="order", subject=str(2 * met.MOST - 1)))
+    assert not met.has(SimpleNamespace(name="order", subject="0"))
+    assert len(met._names) <= met.MOST
