@@ -57,21 +57,6 @@ class ExactCharField(_CharField):
         return parameters
 
 
-if TYPE_CHECKING:
-    CountField = models.PositiveIntegerField  # whose types, with NULL or without, are known
-else:
-
-    class CountField(models.PositiveIntegerField):
-        """A number from 0 on, which only the engine writes.
-
-        PostgreSQL reads the text of each check of a table anew in each statement that writes
-        a row: for the ten counts of a node that is a twelfth of its work. So it keeps none.
-        """
-
-        def db_check(self, connection: BaseDatabaseWrapper) -> Any:
-            return None if connection.vendor == "postgresql" else super().db_check(connection)
-
-
 class PostgresPartialIndex(models.Index):
     """An index that leaves out rows on PostgreSQL and covers all of them elsewhere.
 

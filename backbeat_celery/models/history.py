@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from backbeat_celery.fields import CountField, RecencyIndex
+from backbeat_celery.fields import RecencyIndex
 from backbeat_celery.models.node import Node
 from backbeat_celery.states import AttemptOutcome, Status
 
@@ -22,7 +22,7 @@ class Transition(models.Model):
     from_status = models.CharField(max_length=10, choices=Status.choices, blank=True)
     to_status = models.CharField(max_length=10, choices=Status.choices)
     at = models.DateTimeField()
-    attempt = CountField()
+    attempt = models.IntegerField()
     actor = models.CharField(max_length=150, blank=True)
     reason = models.CharField(max_length=255, blank=True)
 
@@ -45,7 +45,7 @@ class Attempt(models.Model):
         db_constraint=False,
         db_index=False,
     )
-    number = CountField()
+    number = models.IntegerField()
     claim_id = models.UUIDField(null=True)
     worker = models.CharField(max_length=255, blank=True)
     started_at = models.DateTimeField(null=True)

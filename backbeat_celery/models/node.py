@@ -13,7 +13,6 @@ from django.utils.translation import gettext_lazy as _
 
 from backbeat_celery.fields import (
     HARMLESS,
-    CountField,
     ExactCharField,
     PayloadField,
     PostgresPartialIndex,
@@ -60,8 +59,10 @@ class Node(NodeVerbs, models.Model):
     # fire_and_forget. A join is one probe of this column's index, whatever its width and
     # whatever the planner believes.
     awaited_by = models.UUIDField(null=True, editable=False)
-    seq = CountField()
-    stage = CountField()
+    # Counts are never negative, and are no PositiveIntegerField: PostgreSQL reads the text of
+    # each check of a table anew in each statement that writes a row.
+    seq = models.IntegerField()
+    stage = models.IntegerField()
     barrier = models.BooleanField(default=False)
     # Called because its parent's retries were exhausted; it runs although the parent is failed.
     rescue = models.BooleanField(default=False, db_default=False)
@@ -76,9 +77,9 @@ class Node(NodeVerbs, models.Model):
     outcome = models.CharField(
         max_length=10, choices=Outcome.choices, blank=True, default="", db_default=""
     )
-    attempt = CountField(default=0, db_default=0)
-    retries = CountField(default=0, db_default=0)
-    lost_attempts = CountField(default=0, db_default=0)
+    attempt = models.IntegerField(default=0, db_default=0)
+    retries = models.IntegerField(default=0, db_default=0)
+    lost_attempts = models.IntegerField(default=0, db_default=0)
     claim_id = models.UUIDField(null=True, editable=False)
     args = PayloadField(default=list)
     kwargs = PayloadField(default=dict)
@@ -91,19 +92,19 @@ class Node(NodeVerbs, models.Model):
     # What the handler said of its progress: done, total, message and when.
     progress = PayloadField(null=True)
     key = ExactCharField(max_length=255, null=True)
-    spawned_by = CountField(null=True)
+    spawned_by = models.IntegerField(null=True)
     fires_at = models.DateTimeField(null=True)
     publish_at = models.DateTimeField(null=True)
-    publications = CountField(default=0, db_default=0)
+    publications = models.IntegerField(default=0, db_default=0)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     lease_expires_at = models.DateTimeField(null=True)
     times_out_at = models.DateTimeField(null=True)
     worker = ExactCharField(max_length=255, blank=True, default="", db_default="")
-    next_seq = CountField(default=0, db_default=0)
-    next_stage = CountField(default=0, db_default=0)
-    next_barrier = CountField(null=True)
+    next_seq = models.IntegerField(default=0, db_default=0)
+    next_stage = models.IntegerField(default=0, db_default=0)
+    next_barrier = models.IntegerField(null=True)
 
     if TYPE_CHECKING:
         # Annotations that some query sets add.

@@ -13,7 +13,6 @@ from django.utils.translation import gettext_lazy as _
 from backbeat_celery.exceptions import WorkflowClosed
 from backbeat_celery.fields import (
     HARMLESS,
-    CountField,
     ExactCharField,
     PostgresPartialIndex,
     PostgresPartialUnique,
@@ -44,7 +43,7 @@ class Workflow(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = ExactCharField(max_length=255)
     subject = ExactCharField(max_length=255)
-    run = CountField()
+    run = models.IntegerField()
     # True while the root is not finished, NULL afterwards: with it the unique constraint
     # allows one unfinished run and any number of finished ones on every database.
     unfinished = models.BooleanField(null=True, default=True, editable=False)
