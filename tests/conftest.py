@@ -36,6 +36,14 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
+def nobody_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the subjects that earlier tests have sent signals to, as a new process has."""
+    from backbeat_celery.engine.postgres import signals
+
+    monkeypatch.setattr(signals, "_met", signals.Met())
+
+
+@pytest.fixture(autouse=True)
 def faults(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let the engine's operations fail now and then, in a run that asks for it."""
     if request.node.get_closest_marker("exact"):

@@ -143,18 +143,18 @@ def test_a_retried_fan_out_costs_the_same(sim, script, width):
 
 
 def test_a_signal_costs_the_same_however_long_the_line(sim):
-    costs = set()
+    costs = []
     for _ in range(3):
         with Statements() as statements:
             signal(workflows.done.s(), subject="camera")
-        costs.add(len(statements.texts))
+        costs.append(len(statements.texts))
         for n in range(100):
             signal(workflows.done.s(n), subject="camera")
     # The first one opens the workflow, and the next ones find it.
     assert max(costs) <= 14
     with Statements() as statements:
         signal(workflows.done.s(), subject="camera")
-    assert len(statements.texts) == min(costs) <= 8, str(statements)
+    assert len(statements.texts) == costs[-1] <= 8, str(statements)
 
 
 def test_the_end_of_a_signal_costs_the_same_however_long_the_line(sim):
