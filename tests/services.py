@@ -56,7 +56,8 @@ def database_settings() -> dict[str, Any]:
     """Django's settings for this run's database."""
     kind = database_kind()
     if kind == "sqlite":
-        return sqlite_settings(scratch() / "tests.sqlite3")
+        # A worker is told the file, and makes no directory that its end by a kill would leave.
+        return sqlite_settings(os.environ.get(DATABASE_NAME) or scratch() / "tests.sqlite3")
     if kind == "postgres":
         url = os.environ.get(DATABASE_URL) or start_postgres()
     else:
@@ -68,13 +69,12 @@ def database_settings() -> dict[str, Any]:
     return server_settings(url)
 
 
-def sqlite_settings(path: Path) -> dict[str, Any]:
+def sqlite_settings(path: Path | str) -> dict[str, Any]:
     """SQLite for several processes: see docs/production.md."""
-    name = os.environ.get(DATABASE_NAME) or str(path)
     return {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": name,
-        "TEST": {"NAME": name},
+        "NAME": str(path),
+        "TEST": {"NAME": str(path)},
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 30,
