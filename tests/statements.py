@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 
+import pytest
+
+from backbeat_celery.engine.postgres import session
 from backbeat_celery.engine.postgres.statement import Statement
+from tests import services
+
+NEEDED = pytest.mark.skipif(
+    services.database_kind() != "postgres" or not session.is_enabled,
+    reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
+)
+"""Marks tests of what only these statements do."""
 
 MODULES = ("batches", "bundles", "children", "claim", "look", "record", "signals")
 

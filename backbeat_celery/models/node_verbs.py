@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from backbeat_celery.late import late
+from backbeat_celery.models.drawn import Drawn
 
 if TYPE_CHECKING:
-    from backbeat_celery.branches import Branch
     from backbeat_celery.models.node import Node
 
 _add_child = late("backbeat_celery.verbs", "add_child")
@@ -20,27 +20,15 @@ _cancel_previous = late("backbeat_celery.verbs", "cancel_previous")
 _complete = late("backbeat_celery.verbs", "complete")
 _fail = late("backbeat_celery.verbs", "fail")
 _explain = late("backbeat_celery.explain", "explain")
-_tree = late("backbeat_celery.tree", "tree")
-_render = late("backbeat_celery.tree", "render")
 
 
-class NodeVerbs:
+class NodeVerbs(Drawn):
     """The methods of `Node` that read its surroundings or steer it."""
 
     def explain(self) -> str:
         """Say in one sentence why this node is not running, and what would make it run."""
         sentence: str = _explain(self)
         return sentence
-
-    def tree(self, **options: Any) -> Branch:
-        """Read this node and what is below it; takes `limit`, `statuses` and `task`."""
-        branch: Branch = _tree(self, **options)
-        return branch
-
-    def render(self, *, color: bool | None = None, **options: Any) -> str:
-        """Draw this node and what is below it as text, coloured on a terminal."""
-        text: str = _render(self, color=color, **options)
-        return text
 
     def add_child(self, signature: Any, **options: Any) -> Node:
         """Add a child from outside and have it waited for; takes the options of `spawn`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.checks import CheckMessage
 from django.db import models
@@ -19,12 +19,10 @@ from backbeat_celery.fields import (
 )
 from backbeat_celery.ids import uuid7
 from backbeat_celery.late import late
+from backbeat_celery.models.drawn import Drawn
 from backbeat_celery.models.node import Node, node_alias
 from backbeat_celery.querysets import WorkflowManager
 from backbeat_celery.states import Mode, Status
-
-if TYPE_CHECKING:
-    from backbeat_celery.branches import Branch
 
 _signal_workflow = late("backbeat_celery.verbs", "signal_workflow")
 _pause = late("backbeat_celery.verbs", "pause")
@@ -33,11 +31,9 @@ _close = late("backbeat_celery.verbs", "close")
 _cancel = late("backbeat_celery.verbs", "cancel_workflow")
 _delete = late("backbeat_celery.verbs", "delete_workflow")
 _explain = late("backbeat_celery.explain", "explain_workflow")
-_tree = late("backbeat_celery.tree", "tree")
-_render = late("backbeat_celery.tree", "render")
 
 
-class Workflow(models.Model):
+class Workflow(Drawn, models.Model):
     """One run of a workflow. Its root node has the same id as the workflow itself."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -148,16 +144,6 @@ class Workflow(models.Model):
         """Say in one sentence what this workflow waits for."""
         sentence: str = _explain(self)
         return sentence
-
-    def tree(self, **options: Any) -> Branch:
-        """Read the tree; takes `limit`, `statuses` and `task`."""
-        branch: Branch = _tree(self, **options)
-        return branch
-
-    def render(self, *, color: bool | None = None, **options: Any) -> str:
-        """Draw the tree as text, coloured on a terminal."""
-        text: str = _render(self, color=color, **options)
-        return text
 
     def signal(self, signature: Any, **options: Any) -> Node:
         """Add a signal to this very run; takes what `backbeat_celery.signal` takes.

@@ -20,16 +20,13 @@ from backbeat_celery.engine.postgres.statement import Statement
 from backbeat_celery.exceptions import WorkflowClosed
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
 from backbeat_celery.testing import Simulation
-from tests import services, workflows
+from tests import statements, workflows
 from tests.integration.test_statements import Statements
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.exact,
-    pytest.mark.skipif(
-        services.database_kind() != "postgres" or not session.is_enabled,
-        reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
-    ),
+    statements.NEEDED,
 ]
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,6 @@ from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import signal
 from backbeat_celery.engine.advance import look
-from backbeat_celery.engine.postgres import session
 from backbeat_celery.models import Node
 from tests import statements, workflows
 
@@ -157,10 +157,19 @@ def statistics(request, root):
     return request.param
 
 
-@pytest.mark.skipif(
-    connection.vendor != "postgresql" or not session.is_enabled,
-    reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
-)
+@contextmanager
+def prepared(name):
+    """Prepare a statement as `asked`, planned once for all parameters."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute(f"PREPARE asked AS {statements.BY_NAME[name].sql().decode()}")
+        try:
+            yield cursor
+        finally:
+            cursor.execute("DEALLOCATE asked")
+
+
+@statements.NEEDED
 @pytest.mark.parametrize("name", statements.BY_NAME)
 def test_no_prepared_statement_reads_the_whole_table(statistics, name):
     """The plan that a server keeps for all parameters, once it has seen a few of them.
@@ -170,20 +179,13 @@ def test_no_prepared_statement_reads_the_whole_table(statistics, name):
     """
     if statistics == "empty" and name in statements.FOR_MANY:
         pytest.skip("planned when there are many nodes")
-    sql = statements.BY_NAME[name].sql().decode()
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        cursor.execute(f"PREPARE asked AS {sql}")
-        try:
-            cursor.execute(
-                "SELECT cardinality(parameter_types) FROM pg_prepared_statements"
-                " WHERE name = 'asked'"
-            )
-            values = ", ".join(["NULL"] * cursor.fetchone()[0])
-            cursor.execute(f"EXPLAIN EXECUTE asked ({values})")
-            plan = "\n".join(line for (line,) in cursor.fetchall())
-        finally:
-            cursor.execute("DEALLOCATE asked")
+    with prepared(name) as cursor:
+        cursor.execute(
+            "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = 'asked'"
+        )
+        values = ", ".join(["NULL"] * cursor.fetchone()[0])
+        cursor.execute(f"EXPLAIN EXECUTE asked ({values})")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
     for table in ("node", "workflow", "transition", "attempt", "link"):
         assert f"Seq Scan on backbeat_celery_{table}" not in plan, plan
     # A bitmap is of all entries that fit, be they a hundred thousand children of one parent.
@@ -192,10 +194,7 @@ def test_no_prepared_statement_reads_the_whole_table(statistics, name):
     assert "backbeat_workflow_name" not in plan, plan
 
 
-@pytest.mark.skipif(
-    connection.vendor != "postgresql" or not session.is_enabled,
-    reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
-)
+@statements.NEEDED
 @pytest.mark.parametrize("is_analyzed", [True, False])
 def test_a_look_does_not_read_all_children_before_a_barrier(root, is_analyzed):
     """Neither those that are open, nor the index entries that those which ended have left."""
@@ -209,11 +208,7 @@ def test_a_look_does_not_read_all_children_before_a_barrier(root, is_analyzed):
         else:
             cursor.execute(FORGET)
             cursor.execute(NEVER_COUNTED)
-        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        cursor.execute(f"PREPARE asked AS {statements.BY_NAME['settled'].sql().decode()}")
-        try:
-            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked ('{root.pk}')")
-            (plan,) = cursor.fetchone()
-        finally:
-            cursor.execute("DEALLOCATE asked")
+    with prepared("settled") as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked ('{root.pk}')")
+        (plan,) = cursor.fetchone()
     assert plan[0]["Plan"]["Shared Hit Blocks"] < 50, plan

@@ -9,9 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.engine.postgres import session, signals
+from backbeat_celery.engine.postgres import signals
 from backbeat_celery.models import Node
 from tests import workflows
+from tests.statements import NEEDED
 
 FRAME = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 pytestmark = pytest.mark.exact
@@ -180,13 +181,7 @@ def test_a_join_after_a_fan_out_opens_in_few_statements(sim, fan_out, width):
     assert len(statements.texts) <= 16, str(statements)
 
 
-on_postgres = pytest.mark.skipif(
-    connection.vendor != "postgresql" or not session.is_enabled,
-    reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
-)
-
-
-@on_postgres
+@NEEDED
 def test_a_signal_to_a_subject_not_met_opens_its_run_in_one_statement(sim):
     with Statements() as statements:
         node = signal(workflows.done.s(), subject="a subject of its own")
@@ -194,7 +189,7 @@ def test_a_signal_to_a_subject_not_met_opens_its_run_in_one_statement(sim):
     assert node.workflow.subject == "a subject of its own"
 
 
-@on_postgres
+@NEEDED
 def test_a_signal_finds_the_run_that_another_process_has_opened(sim, monkeypatch):
     first = signal(workflows.done.s(), subject="camera")
     monkeypatch.setattr(signals, "_met", signals.Met())
@@ -208,7 +203,7 @@ def test_a_signal_finds_the_run_that_another_process_has_opened(sim, monkeypatch
     assert len(statements.texts) == 3, statements
 
 
-@on_postgres
+@NEEDED
 def test_a_signal_opens_a_new_run_where_the_one_that_was_met_has_ended(sim):
     first = signal(workflows.done.s(), subject="camera")
     sim.run()

@@ -12,13 +12,10 @@ from backbeat_celery.engine.postgres import session
 from backbeat_celery.engine.postgres.statement import Statement
 from backbeat_celery.models import Node
 from backbeat_celery.states import Status
-from tests import services, workflows
-from tests.statements import BY_NAME
+from tests import workflows
+from tests.statements import BY_NAME, NEEDED
 
-pytestmark = pytest.mark.skipif(
-    services.database_kind() != "postgres" or not session.is_enabled,
-    reason="statements of PostgreSQL; BACKBEAT_TEST_DB=postgres",
-)
+pytestmark = NEEDED
 ECHO = Statement("test_echo", "SELECT $1::text, $2::int, {now} IS NOT NULL")
 OTHER = Statement("test_other", "SELECT $1::text")
 

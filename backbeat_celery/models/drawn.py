@@ -1,0 +1,27 @@
+"""What has a tree that can be read and drawn: a workflow, and every node of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from backbeat_celery.late import late
+
+if TYPE_CHECKING:
+    from backbeat_celery.branches import Branch
+
+_tree = late("backbeat_celery.tree", "tree")
+_render = late("backbeat_celery.tree", "render")
+
+
+class Drawn:
+    """The methods of `Workflow` and `Node` that show the whole and what is below it."""
+
+    def tree(self, **options: Any) -> Branch:
+        """Read this and what is below it; takes `limit`, `statuses` and `task`."""
+        branch: Branch = _tree(self, **options)
+        return branch
+
+    def render(self, *, color: bool | None = None, **options: Any) -> str:
+        """Draw this and what is below it as text, coloured on a terminal."""
+        text: str = _render(self, color=color, **options)
+        return text
