@@ -25,7 +25,7 @@ from backbeat_celery.exceptions import (
 )
 from backbeat_celery.ids import uuid7
 from backbeat_celery.policy import rescue_name
-from backbeat_celery.states import Mode
+from backbeat_celery.states import COUNTING, Mode
 
 MESSAGE_OPTIONS = frozenset(
     {"queue", "exchange", "routing_key", "priority", "time_limit", "soft_time_limit"}
@@ -56,8 +56,22 @@ class NodeSpec:
     fires_at: datetime | None = None
     delay: float | None = None
     remote: bool = False
+    rescue: bool = False
     awaits_completion: bool = False
     id: UUID = field(default_factory=uuid7)
+
+    @property
+    def is_flag(self) -> bool:
+        return not self.task
+
+    @property
+    def is_blocking(self) -> bool:
+        return self.mode == Mode.BLOCKING
+
+    @property
+    def counts(self) -> bool:
+        """Whether its parent waits for it."""
+        return self.mode in COUNTING
 
     def due_at(self, now: datetime) -> datetime | None:
         """When the node may run, given the database's time; None: at once."""

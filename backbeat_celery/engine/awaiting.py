@@ -13,7 +13,8 @@ from uuid import UUID
 from django.db.models import Q
 
 from backbeat_celery.engine.cancel import cancel_below, cancel_rows
-from backbeat_celery.engine.children import Line, move_barrier
+from backbeat_celery.engine.children import move_barrier
+from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.outcomes import Failed, Succeeded
 from backbeat_celery.models import Node
 from backbeat_celery.specs import NodeSpec

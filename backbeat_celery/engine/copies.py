@@ -98,19 +98,21 @@ class Original:
         self,
         app: Celery,
         producer: Producer,
-        messages: Sequence[tuple[Publication, dict[str, Any]]],
+        publications: Sequence[Publication],
+        header: Callable[[Publication], dict[str, Any]],
     ) -> Iterator[int]:
-        """Publish a copy for each publication and its header; give how many more are sent."""
+        """Publish a copy with its own header for each; give how many more are sent."""
         above = _parent_ids(app)
+        first = publications[0]
         # It finds a connection that was lost meanwhile, and declares the queue.
-        producer.publish(self._body, **self._copy(*messages[0], above))
+        producer.publish(self._body, **self._copy(first, header(first), above))
         yield 1
         again = {"retry": False, "declare": None}
-        for start in range(1, len(messages), FLUSH_AFTER):
-            chunk = messages[start : start + FLUSH_AFTER]
+        for start in range(1, len(publications), FLUSH_AFTER):
+            chunk = publications[start : start + FLUSH_AFTER]
             with producer.batch(max_size=FLUSH_AFTER):  # type: ignore[attr-defined]
-                for publication, header in chunk:
-                    copy = self._copy(publication, header, above)
+                for publication in chunk:
+                    copy = self._copy(publication, header(publication), above)
                     producer.publish(self._body, **{**copy, **again})
             yield len(chunk)
 

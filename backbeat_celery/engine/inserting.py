@@ -14,7 +14,6 @@ INSERTED = """
     mode status args kwargs options metadata key spawned_by fires_at publish_at created_at
 """
 INSERTED_FIELDS = [Node._meta.get_field(name) for name in INSERTED.split()]
-LARGEST_INSERT = 10_000
 
 
 def insert(children: Sequence[Node]) -> None:
@@ -35,8 +34,7 @@ def _insert(children: Sequence[Node], using: str) -> None:
     half as many rows into a statement.
     """
     connection = connections[using]
-    limit = connection.ops.bulk_batch_size(INSERTED_FIELDS, children)
-    size = max(1, min(limit, LARGEST_INSERT))
+    size = max(1, connection.ops.bulk_batch_size(INSERTED_FIELDS, children))
     for start in range(0, len(children), size):
         chunk = children[start : start + size]
         rows = Node._base_manager.using(using)

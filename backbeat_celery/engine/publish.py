@@ -171,7 +171,7 @@ def _send_all(
     original = broker.originals.original(
         app, producer, group[0], lambda original: _send(group[0], using, original)
     )
-    yield from original.send(app, producer, [(one, header(one, using)) for one in group])
+    yield from original.send(app, producer, group, lambda one: header(one, using))
 
 
 def header(publication: Publication, using: str) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from backbeat_celery.database import repeat_on
 from backbeat_celery.engine.again import wake_again
 from backbeat_celery.engine.attempts import ended_attempt
 from backbeat_celery.engine.awaiting import drop_children, hold, is_held, kept_report
-from backbeat_celery.engine.children import Line, open_ready
+from backbeat_celery.engine.children import open_ready
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.finish import finish
+from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, decide
 from backbeat_celery.engine.postgres import record as postgres
 from backbeat_celery.engine.rescue import call_rescue
@@ -164,7 +165,7 @@ def _record_parent(claim: Claim, unchanged: Q, reason: str, values: dict[str, An
     transition(
         node,
         Status.WAITING,
-        reason=reason or f"spawned {len(line.children)}",
+        reason=reason or f"spawned {len(line.places)}",
         guard=unchanged,
         claimed_from=claim.claimed_from,
         **values,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from backbeat_celery import points
-from backbeat_celery.engine.children import Line
 from backbeat_celery.engine.finish import lock_node
+from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.wake import Ended, Wake
 from backbeat_celery.models import Node
 from backbeat_celery.policy import Policy
@@ -24,9 +24,9 @@ def call_rescue(node: Node, policy: Policy) -> Wake:
         return Wake(news=news)
     parent, now = lock_node(node.pk, node.alias)
     line = Line(parent, now)
-    rescue = NodeSpec(policy.rescue, policy.rescue, Mode.FIRE_AND_FORGET, args=[node.pk])
+    name = policy.rescue
+    rescue = NodeSpec(name, name, Mode.FIRE_AND_FORGET, args=[node.pk], rescue=True)
     line.add([rescue], spawned_by=None)
-    line.children[0].rescue = True
     line.take_turns()
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     rows.update(**line.counters())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,8 +14,9 @@ from backbeat_celery.api import CheckedSignal
 from backbeat_celery.context import running
 from backbeat_celery.database import repeat
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.children import Line, has_blocking_before, has_counting_before
+from backbeat_celery.engine.children import has_blocking_before, has_counting_before
 from backbeat_celery.engine.finish import lock_node
+from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.links import link as link_nodes
 from backbeat_celery.engine.postgres import batches
 from backbeat_celery.engine.postgres import signals as postgres
@@ -187,8 +189,7 @@ def _child_with_key(parent: Node, key: str | None) -> Node | None:
 def _append(parent: Node, spec: NodeSpec, key: str | None, now: datetime) -> tuple[Node, Wake]:
     """Insert a child at the end of a parent's line, whose row is locked."""
     line = Line(parent, now)
-    line.add([spec], spawned_by=None)
-    line.children[0].key = key
+    line.add([replace(spec, key=key)], spawned_by=None)
     if parent.status == Status.WAITING:
         line.take_turns(
             blocked=has_blocking_before(parent),
@@ -199,4 +200,5 @@ def _append(parent: Node, spec: NodeSpec, key: str | None, now: datetime) -> tup
     rows = Node.objects.using(parent.alias).filter(pk=parent.pk)
     rows.update(**line.counters())
     wake = line.insert()
-    return line.children[0], wake
+    assert line.first is not None
+    return line.first, wake

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, signal
+from backbeat_celery.engine import line
+from backbeat_celery.engine.inserting import insert
+from backbeat_celery.engine.line import ROWS_AT_ONCE
 from backbeat_celery.engine.postgres import signals
 from backbeat_celery.models import Node
 from tests import workflows
@@ -109,7 +113,7 @@ def test_the_last_leaf_costs_the_same_at_each_width(sim, fan_out):
 
 def insert_limit(width):
     """INSERTs that a fan-out of that width may take."""
-    return 1 if connection.vendor == "postgresql" else -(-width // 30)
+    return -(-width // (ROWS_AT_ONCE if connection.vendor == "postgresql" else 30))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -126,6 +130,27 @@ def test_a_fan_out_is_recorded_in_few_statements(sim, script, width):
     assert Node.objects.filter(task=workflows.done.name).count() == width
     assert len(nodes) <= insert_limit(width)
     assert len(statements.texts) - len(nodes) <= 7, str(statements)
+
+
+def test_a_wide_fan_out_does_not_hold_all_rows_in_memory(sim, script, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+
+    def insert_counted(rows):
+        alive.update(rows)
+        most.append(len(alive))
+        return insert(rows)
+
+    def work(task):
+        current_node().spawn_many([workflows.done.s(n) for n in range(500)], mode="non_blocking")
+
+    monkeypatch.setattr(line, "ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(line, "insert", insert_counted)
+    script(work)
+    signal(workflows.scripted.s(), subject="camera")
+    sim.step()
+    assert len(most) >= 10
+    assert max(most) <= 3 * 50
+    assert Node.objects.filter(task=workflows.done.name, status="queued").count() == 500
 
 
 @pytest.mark.parametrize("width", [10, 1000])

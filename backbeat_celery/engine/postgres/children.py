@@ -12,8 +12,6 @@ from backbeat_celery.engine.postgres.statement import Statement
 from backbeat_celery.fields import ENVELOPE
 from backbeat_celery.models import Node
 
-MOST = 10_000
-"""Children in one statement."""
 LARGEST = 16 * 1024 * 1024
 """Characters that describe them: a connection keeps the memory of its largest statement."""
 
@@ -57,7 +55,7 @@ def _parts(children: Sequence[Node]) -> Iterator[str]:
     for child in children:
         text = json.dumps(_said(child))
         size += len(text)
-        if texts and (size > LARGEST or len(texts) == MOST):
+        if texts and size > LARGEST:
             yield f"[{','.join(texts)}]"
             texts, size = [], len(text)
         texts.append(text)
