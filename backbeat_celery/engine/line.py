@@ -15,12 +15,12 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.children import complete_flags, is_paused
 from backbeat_celery.engine.inserting import insert
 from backbeat_celery.engine.postgres.rows import new_node
-from backbeat_celery.engine.wake import Wake, is_due, publications_due, seconds_until
+from backbeat_celery.engine.wake import Publication, Wake, is_due, seconds_until
 from backbeat_celery.models import Node
 from backbeat_celery.specs import NodeSpec
 from backbeat_celery.states import Status
 
-ROWS_AT_ONCE = 2000
+ROWS_AT_ONCE = 1000
 """Rows that are made before they are written: a row takes several times a spec's memory."""
 
 
@@ -111,11 +111,12 @@ class Line:
 
     def insert(self) -> Wake:
         """Write the rows; the caller has written the parent's counters."""
-        wake = Wake()
         flags: list[Node] = []
         for start in range(0, len(self.places), ROWS_AT_ONCE):
-            flags += self._write(self.places[start : start + ROWS_AT_ONCE], wake)
+            flags += self._write(self.places[start : start + ROWS_AT_ONCE])
         points.reached("children_inserted")
+        # Made at once, after the rows: what stays between things that go leaves holes in memory.
+        wake = Wake(publications=self._publications())
         complete_flags(flags)
         wake.news.completed += [flag.pk for flag in flags]
         # A barrier added while the last one before it ended was not seen by that one's look.
@@ -126,20 +127,19 @@ class Line:
             wake.look_at.append(self.parent.pk)
         return wake
 
-    def _write(self, places: Sequence[Place], wake: Wake) -> list[Node]:
+    def _write(self, places: Sequence[Place]) -> list[Node]:
         """Write some of the rows; give those of flags that are to be completed."""
         rows = [self._row(place) for place in places]
         insert(rows)
         if self.first is None:
             self.first = rows[0]
-        flags, opened = [], []
-        for place, row in zip(places, rows, strict=True):
-            if place.completes:
-                flags.append(row)
-            elif place.status == Status.QUEUED:
-                opened.append(row)
-        wake.publications += publications_due(opened, self.now)
-        return flags
+        return [row for place, row in zip(places, rows, strict=True) if place.completes]
+
+    def _publications(self) -> list[Publication]:
+        horizon = settings.publish_horizon
+        due = (p for p in self.places if p.status == Status.QUEUED and not p.spec.is_flag)
+        waits = ((place.spec, seconds_until(place.fires_at, self.now)) for place in due)
+        return [Publication.first(spec, wait) for spec, wait in waits if wait <= horizon]
 
     def _row(self, place: Place) -> Node:
         spec, parent_id = place.spec, self.parent.pk

@@ -14,6 +14,7 @@ from uuid import UUID
 from backbeat_celery.conf import settings
 from backbeat_celery.models import Node
 from backbeat_celery.redact import redact, redact_args
+from backbeat_celery.specs import NodeSpec
 
 DISPATCH = "backbeat.dispatch"
 """The task by which a worker of ours hands a remote node's call to the other code base."""
@@ -22,12 +23,12 @@ LONGEST_INTERVAL = 600.0
 """Seconds between two messages for a node that stays queued, however long the queue is."""
 
 
-def called_task(node: Node) -> str:
+def called_task(node: Node | NodeSpec) -> str:
     """Name the task that a node's message calls."""
     return DISPATCH if node.remote else node.task
 
 
-def options_of(node: Node) -> dict[str, Any]:
+def options_of(node: Node | NodeSpec) -> dict[str, Any]:
     """The options of a node's message; a remote node's are for the message to the other side."""
     return {} if node.remote else node.options
 
@@ -54,14 +55,23 @@ class Publication:
     @classmethod
     def of(cls, node: Node, now: datetime) -> Publication:
         """The message that asks a worker to claim the next attempt of `node`."""
+        return cls._of(node, node.pk, node.attempt + 1, seconds_until(node.fires_at, now))
+
+    @classmethod
+    def first(cls, spec: NodeSpec, countdown: float) -> Publication:
+        """The message for the first attempt of a node that was written from `spec`."""
+        return cls._of(spec, spec.id, 1, countdown)
+
+    @classmethod
+    def _of(cls, call: Node | NodeSpec, pk: UUID, attempt: int, countdown: float) -> Publication:
         return cls(
-            node_id=node.pk,
-            attempt=node.attempt + 1,
-            task=called_task(node),
-            options=options_of(node),
-            countdown=seconds_until(node.fires_at, now),
-            argsrepr=shown_args(node.task, node.args),
-            kwargsrepr=shown_kwargs(node.kwargs),
+            node_id=pk,
+            attempt=attempt,
+            task=called_task(call),
+            options=options_of(call),
+            countdown=countdown,
+            argsrepr=shown_args(call.task, call.args),
+            kwargsrepr=shown_kwargs(call.kwargs),
         )
 
 

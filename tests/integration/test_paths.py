@@ -15,6 +15,7 @@ from celery import signature
 from django.db import connection, transaction
 
 from backbeat_celery import current_node, points, signal, signal_many
+from backbeat_celery.engine import line
 from backbeat_celery.engine.postgres import children, claim, look, record, session, signals
 from backbeat_celery.engine.postgres.statement import Statement
 from backbeat_celery.exceptions import WorkflowClosed
@@ -462,9 +463,13 @@ def test_a_fault_in_a_statement_is_found_out(mutant, name, script, monkeypatch):
         compare(name, script, monkeypatch)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("MOST", 3), ("LARGEST", 1200)])
-def test_children_that_one_statement_does_not_take_go_in_several(sim, monkeypatch, name, limit):
-    monkeypatch.setattr(children, name, limit)
+@pytest.mark.parametrize(
+    ("module", "name", "limit"), [(line, "ROWS_AT_ONCE", 3), (children, "LARGEST", 1200)]
+)
+def test_children_that_one_statement_does_not_take_go_in_several(
+    sim, monkeypatch, module, name, limit
+):
+    monkeypatch.setattr(module, name, limit)
     numbers = range(10)
     node = signal(spawning(*[{"shape": {"name": str(n)}} for n in numbers]), subject="camera")
     with Statements() as statements:

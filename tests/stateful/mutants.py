@@ -8,9 +8,10 @@ import pytest
 from django.db import transaction
 from django.db.models import Q
 
-from backbeat_celery import clock
+from backbeat_celery import clock, specs
 from backbeat_celery.engine import advance, cancel, children, record, sweep
 from backbeat_celery.engine.claim import Claim
+from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.models import Attempt, Node
@@ -54,7 +55,7 @@ def keeps_children_of_failed_attempts(patch: pytest.MonkeyPatch) -> None:
     def _record(claim: Claim, ending: Any) -> Wake:
         if not isinstance(ending, Succeeded) and claim.specs:
             with transaction.atomic():
-                line = children.Line(claim.node, claim.now())
+                line = Line(claim.node, claim.now())
                 line.add(claim.specs, spawned_by=claim.node.attempt)
                 line.hold(Status.PENDING)
                 line.insert()
@@ -71,7 +72,7 @@ def retries_without_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def counts_fire_and_forget(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(children, "COUNTING", frozenset(Mode))
+    patch.setattr(specs, "COUNTING", frozenset(Mode))
 
 
 def counts_lost_attempts_as_failures(patch: pytest.MonkeyPatch) -> None:

@@ -154,11 +154,19 @@ def test_nobody_else_writes_a_status():
     }
     writers.pop("transitions.py", None)
     # Children that are not inserted yet are given their first status by their line.
-    assert set(writers) <= {"children.py"}
+    assert set(writers) <= {"line.py"}
 
 
-def test_the_line_gives_a_status_only_to_rows_not_inserted_yet():
-    path = next(p for p in _modules() if p.name == "children.py")
+def test_the_line_gives_a_status_only_to_places_of_rows_that_are_not_made_yet():
+    path = next(p for p in _modules() if p.name == "line.py")
     tree = ast.parse(path.read_text())
     line = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Line")
+    given = {
+        target.value.id
+        for item in ast.walk(line)
+        for target in (item.targets if isinstance(item, ast.Assign) else [])
+        if isinstance(target, ast.Attribute) and target.attr == "status"
+        if isinstance(target.value, ast.Name)
+    }
+    assert given == {"place"}
     assert _writes_status(tree) == _writes_status(line)
