@@ -31,5 +31,8 @@ def _statements() -> Iterator[Statement]:
 
 BY_NAME = {statement.name: statement for statement in _statements()}
 
-FOR_MANY = ("leaves", "look_at_runs", "lock_runs", "append_signals", "open_runs")
+FOR_MANY = (
+    *("leaves", "lock_lines", "all_settled"),
+    *("look_at_runs", "lock_runs", "append_signals", "open_runs"),
+)
 """Those that a bundle or a batch sends for many nodes at once."""

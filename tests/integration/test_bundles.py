@@ -199,6 +199,38 @@ def test_blocking_nodes_of_several_workflows_share_a_message(sim):
     assert {Node.objects.get(pk=node.pk).status for node in nodes} == {"complete"}
 
 
+def test_blocking_nodes_of_a_message_let_those_behind_them_go_on(sim):
+    subjects = [str(n) for n in range(4)]
+    signal_many([(workflows.bundled.s(0), {"subject": name}) for name in subjects])
+    behind = [(1, "non_blocking"), (2, "blocking"), (3, "blocking")]
+    for number, mode in behind:
+        items = [(workflows.bundled.s(number), {"subject": name}) for name in subjects]
+        signal_many([(call, {**said, "mode": mode}) for call, said in items])
+    sim.step()
+    for number, status in enumerate(["complete", "queued", "queued", "ready"]):
+        found = children().filter(args=[number]).values_list("status", flat=True)
+        assert list(found) == [status] * 4
+    sim.run()
+    assert sorted(numbers(sim)) == sorted([0, 1, 2, 3] * 4)
+
+
+def test_what_stands_behind_a_flag_is_recorded_by_itself(sim, script):
+    for name in "ab":
+        signal(workflows.scripted.s(), subject=name, mode="non_blocking")
+
+    def work(task):
+        current_node().spawn(workflows.bundled.s(1))
+        if current_node().subject == "a":
+            current_node().flag("in between")
+        current_node().spawn(workflows.done.s())
+
+    script(work)
+    sim.run()
+    assert statuses() == ["complete"] * 2
+    assert not Node.objects.filter(parent=None).exclude(status="waiting").exists()
+    assert Node.objects.filter(task=workflows.done.name, status="complete").count() == 2
+
+
 def publication(sim, task=workflows.bundled, **options):
     node = Node(task=task.name, args=[], kwargs={}, options=options)
     return Publication.of(node, sim.now)
@@ -276,3 +308,17 @@ def test_a_bundle_is_claimed_and_recorded_in_few_statements(sim, fan_out):
     frame = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
     texts = [q["sql"] for q in queries.captured_queries if not q["sql"].startswith(frame)]
     assert len(texts) <= 3, texts
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("count", [2, 5])
+def test_blocking_nodes_of_a_bundle_are_recorded_in_few_statements(sim, count):
+    if not session.is_available("default"):
+        pytest.skip("on PostgreSQL alone")
+    signal_many([(workflows.bundled.s(n), {"subject": str(n)}) for n in range(count)])
+    with CaptureQueriesContext(connection) as queries:
+        sim.step()
+    assert statuses() == ["complete"] * count
+    texts = [q["sql"] for q in queries.captured_queries]
+    assert len([text for text in texts if "UPDATE" in text and "SET status" in text]) == 2
+    assert len([text for text in texts if "FOR NO KEY UPDATE" in text]) == 2, texts

@@ -16,7 +16,15 @@ from django.db import connection, transaction
 
 from backbeat_celery import current_node, points, signal, signal_many
 from backbeat_celery.engine import line
-from backbeat_celery.engine.postgres import children, claim, look, record, session, signals
+from backbeat_celery.engine.postgres import (
+    bundles,
+    children,
+    claim,
+    look,
+    record,
+    session,
+    signals,
+)
 from backbeat_celery.engine.postgres.statement import Statement
 from backbeat_celery.exceptions import WorkflowClosed
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
@@ -351,6 +359,42 @@ def a_bundle(sim, script):
     sim.advance(minutes=1)
 
 
+@scenario
+def blocking_nodes_in_bundles(sim, script):
+    def work(task, number):
+        if number == 6:
+            current_node().spawn(workflows.done.s())
+        if number == 12:
+            raise RuntimeError("number 12")
+        return {"number": number}
+
+    def parent(task):
+        current_node().spawn(workflows.bundled.s(100))
+        if current_node().subject == "with a flag":
+            current_node().flag("in between")
+        current_node().spawn(workflows.done.s())
+
+    script(work, "bundled")
+    script(parent)
+    for subject in ("with a flag", "without"):
+        signal(workflows.scripted.s(), subject=subject)
+    sim.step()
+    sim.step()
+    sim.lose_messages()
+    waiting = signal(workflows.done.s(), subject="waiting", delay=1)
+    signal(workflows.bundled.s(4), subject="4", link=waiting)
+    later = {"mode": "non_blocking", "delay": 30}
+    for tens, said in enumerate([{}, {"mode": "non_blocking"}, {}, later, {}, {}]):
+        calls = [(workflows.bundled.s(10 * tens + n), {"subject": f"{n}"}) for n in range(7)]
+        calls = [one for one in calls if tens or one[1]["subject"] != "4"]
+        signal_many([(call, {**where, **said}) for call, where in calls])
+    Workflow.objects.get(subject="3").close()
+    sim.lose_messages()
+    sim.advance(minutes=1)
+    Workflow.objects.get(subject="5").pause()
+    sim.advance(hours=2)
+
+
 @contextmanager
 def path(sim: Simulation, which: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take one of the ways: portable, statement by statement, or several at once."""
@@ -422,6 +466,19 @@ def opens_nothing(patch: pytest.MonkeyPatch) -> None:
     _rewritten(patch, record, "_blocking_leaf", never)
 
 
+def opens_the_whole_line_of_a_bundle(patch: pytest.MonkeyPatch) -> None:
+    """The statement for bundles queues what stands behind the next blocking child, too."""
+    bound = ("awaited.awaited_by = done.line", "FALSE AND awaited.awaited_by = done.line")
+    _rewritten(patch, bundles, "_leaves", bound)
+
+
+def opens_what_is_behind_others(patch: pytest.MonkeyPatch) -> None:
+    """It queues siblings of nodes that it has not ended."""
+    _rewritten(
+        patch, bundles, "_leaves", ("JOIN ended ON ended.line = turn.line", "JOIN ended ON TRUE")
+    )
+
+
 def sees_everything_settled(patch: pytest.MonkeyPatch) -> None:
     """The short look says that there is nothing to do."""
     patch.setattr(look, "says_settled", lambda found: True)
@@ -450,6 +507,8 @@ def signals_past_what_holds(patch: pytest.MonkeyPatch) -> None:
         (records_over_children, "a_child_added_while_the_handler_runs"),
         (opens_the_whole_line, "signals_of_one_workflow"),
         (opens_nothing, "signals_of_one_workflow"),
+        (opens_the_whole_line_of_a_bundle, "blocking_nodes_in_bundles"),
+        (opens_what_is_behind_others, "blocking_nodes_in_bundles"),
         (sees_everything_settled, "children_in_every_mode"),
         (claims_what_is_claimed, "messages_that_come_twice"),
         (signals_past_what_holds, "signals_in_every_mode"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from backbeat_celery.engine.postgres import session
@@ -22,10 +22,8 @@ OPEN_BEFORE_BARRIER = " OR ".join(
     for mode in sorted(COUNTING)
 )
 
-_settled = Statement(
-    "settled",
-    f"""
-SELECT above.status <> {{waiting}} OR (
+IS_SETTLED = f"""
+above.status <> {{waiting}} OR (
     (above.next_barrier IS NULL OR
         {OPEN_BEFORE_BARRIER})
     AND (
@@ -37,9 +35,15 @@ SELECT above.status <> {{waiting}} OR (
         ))
     )
 )
-FROM {{nodes}} AS above
-WHERE above.id = $1::uuid
-""",
+""".strip()
+
+_settled = Statement(
+    "settled", f"SELECT {IS_SETTLED} FROM {{nodes}} AS above WHERE above.id = $1::uuid"
+)
+
+_all_settled = Statement(
+    "all_settled",
+    f"SELECT above.id FROM {{nodes}} AS above WHERE above.id = ANY($1::uuid[]) AND ({IS_SETTLED})",
 )
 
 _linked = Statement("linked", "SELECT source_id FROM {links} WHERE target_id = ANY($1::uuid[])")
@@ -62,6 +66,11 @@ def says_settled(found: Sequence[Row]) -> bool:
     return not found or found[0][0] == "t"
 
 
+def all_settled(node_ids: Iterable[UUID]) -> Call:
+    """The question which of these nodes a look would not change."""
+    return _all_settled.call(array(node_ids))
+
+
 def linked_to(node_ids: Sequence[UUID], using: str) -> list[UUID] | None:
     """The nodes that are linked to these signals; None: ask by other means."""
     if not session.is_available(using):
@@ -76,4 +85,9 @@ def linked(node_ids: Sequence[UUID]) -> Call:
 
 def sources(found: Sequence[Row]) -> list[UUID]:
     """Read the answer to `linked`."""
+    return ids(found)
+
+
+def ids(found: Sequence[Row]) -> list[UUID]:
+    """Read rows of ids."""
     return [UUID(row[0]) for row in found]

@@ -74,34 +74,48 @@ _lock = Statement(
 # be read by a statement of its own.
 OPENED = ["id", "task", "remote", "options", "args", "kwargs", "attempt", "mode", "fires_at"]
 
-# The siblings whose turn has come: up to the next blocking one. Flags and barriers have rules
-# of their own, so with one among them nothing is written. The parent is locked before, in a
-# statement of its own, so that this one sees what others did until then.
-_blocking_leaf = Statement(
-    "blocking_leaf",
-    f"""
-WITH turn AS MATERIALIZED (
+
+def turn(parent: str, seq: str) -> str:
+    """SQL for the siblings whose turn comes when the blocking child at `seq` ends, locked.
+
+    They are those up to the next blocking one. Flags and barriers have rules of their own, so
+    with one among them nothing is written. The parent is locked before, in a statement of its
+    own, so that this one sees what others did until then.
+    """
+    return f"""
     SELECT sibling.id, sibling.task = '' OR sibling.barrier AS is_special
     FROM {{nodes}} AS sibling
-    WHERE sibling.parent_id = $7::uuid AND sibling.seq > $8::int AND sibling.status = {{ready}}
+    WHERE sibling.parent_id = {parent} AND sibling.seq > {seq} AND sibling.status = {{ready}}
       AND sibling.seq <= coalesce((
           SELECT awaited.seq FROM {{nodes}} AS awaited
-          WHERE awaited.awaited_by = $7::uuid AND awaited.mode = {{blocking}}
-            AND awaited.seq > $8::int
+          WHERE awaited.awaited_by = {parent} AND awaited.mode = {{blocking}}
+            AND awaited.seq > {seq}
           ORDER BY awaited.seq LIMIT 1
       ), 2147483647)
     ORDER BY sibling.seq
     FOR NO KEY UPDATE
+""".strip()
+
+
+OPEN_STEPS = """
+opened_steps AS (
+    INSERT INTO {transitions} (node_id, from_status, to_status, at, attempt, actor, reason)
+    SELECT id, {ready}, {queued}, {now}, attempt, '', '' FROM opened ORDER BY seq
+)
+""".strip()
+
+_blocking_leaf = Statement(
+    "blocking_leaf",
+    f"""
+WITH turn AS MATERIALIZED (
+    {turn("$7::uuid", "$8::int")}
 ), {_ended(" AND NOT EXISTS (SELECT FROM turn WHERE is_special)")}, opened AS (
     UPDATE {{nodes}} AS node
     SET status = {{queued}}, publish_at = {due.publish_at("node", "$9", "$10")}
     FROM turn, ended
     WHERE node.id = turn.id
     RETURNING node.seq, {rows.selected(OPENED, "node")}
-), opened_steps AS (
-    INSERT INTO {{transitions}} (node_id, from_status, to_status, at, attempt, actor, reason)
-    SELECT id, {{ready}}, {{queued}}, {{now}}, attempt, '', '' FROM opened ORDER BY seq
-)
+), {OPEN_STEPS}
 SELECT {rows.microseconds("{now}")}, opened.* FROM ended LEFT JOIN opened ON TRUE
 ORDER BY opened.seq
 """,
