@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -57,6 +58,10 @@ class Originals:
     def __init__(self) -> None:
         self._known: dict[str, Original] = {}
 
+    def known(self, app: Celery, publication: Publication) -> Original | None:
+        """The original for a publication, if there is one."""
+        return self._known.get(_kind(app, publication))
+
     def original(
         self,
         app: Celery,
@@ -65,8 +70,7 @@ class Originals:
         make: Callable[[Original], None],
     ) -> Original:
         """The original for a publication; `make` has Celery publish it on a stand-in."""
-        task = app.tasks.get(publication.task)
-        kind = repr((publication.task, id(task), publication.options))
+        kind = _kind(app, publication)
         if kind not in self._known:
             if len(self._known) >= MOST_KINDS:
                 self._known.clear()
@@ -75,6 +79,23 @@ class Originals:
             original.connection = None
             self._known[kind] = original
         return self._known[kind]
+
+
+def _kind(app: Celery, publication: Publication) -> str:
+    task = app.tasks.get(publication.task)
+    return repr((publication.task, id(task), publication.options))
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A message that has only to be published."""
+
+    body: Any
+    options: dict[str, Any]
+
+    def publish(self, producer: Producer) -> None:
+        """Send it; find a connection that was lost meanwhile, and declare the queue."""
+        producer.publish(self.body, **self.options)
 
 
 class Original:
@@ -94,6 +115,10 @@ class Original:
             "content_encoding": content_encoding,
         }
 
+    def copy(self, app: Celery, publication: Publication, header: dict[str, Any]) -> Copy:
+        """The message for a publication."""
+        return Copy(self._body, self._copy(publication, header, _parent_ids(app)))
+
     def send(
         self,
         app: Celery,
@@ -104,8 +129,7 @@ class Original:
         """Publish a copy with its own header for each; give how many more are sent."""
         above = _parent_ids(app)
         first = publications[0]
-        # It finds a connection that was lost meanwhile, and declares the queue.
-        producer.publish(self._body, **self._copy(first, header(first), above))
+        self.copy(app, first, header(first)).publish(producer)
         yield 1
         again = {"retry": False, "declare": None}
         for start in range(1, len(publications), FLUSH_AFTER):

@@ -7,22 +7,23 @@ the claim drops doubles. So publishing is tried once and never blocks for long.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID, uuid4
-from weakref import WeakKeyDictionary
 
-from celery import Celery, current_app
+from celery import current_app
 from django.db import transaction
-from kombu import Connection, Producer, pools
+from kombu import Producer
 from kombu.exceptions import OperationalError
 
 from backbeat_celery import clock, points
 from backbeat_celery.broker import depths
-from backbeat_celery.engine.copies import Original, Originals, may_copy, of_a_kind
+from backbeat_celery.engine.copies import Copy, Original, may_copy, of_a_kind
+from backbeat_celery.engine.producers import Broker, app_in_use, current_broker
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
 from backbeat_celery.models import Node
 
@@ -31,19 +32,7 @@ logger = logging.getLogger(__name__)
 HEADER = "backbeat"
 """The message header that carries node, attempt and database."""
 
-CONNECT_SECONDS = 1
 BREATHER_SECONDS = 2
-GIVE_UP_SOON = {
-    "max_retries": 0,
-    "interval_start": 0,
-    "connect_retries_timeout": CONNECT_SECONDS,
-    # Redis and AMQP, each by its own names: a broker that accepts and says nothing.
-    "socket_connect_timeout": CONNECT_SECONDS,
-    "socket_timeout": CONNECT_SECONDS,
-    "read_timeout": CONNECT_SECONDS,
-    "write_timeout": CONNECT_SECONDS,
-}
-REST_SECONDS = 2
 """How long a broker that failed is left alone: a request may send many signals."""
 RECONNECT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
@@ -53,6 +42,9 @@ class Outbox(Protocol):
 
     def send(self, publications: Sequence[Publication], using: str) -> None:
         """Send messages; what cannot be sent now is sent again by the sweeper."""
+
+    def prepare(self, publication: Publication, using: str) -> None:
+        """Make a message that is sent next, if what is under way is committed."""
 
     def hand_over(self, task: str, **message: Any) -> None:
         """Send a call to workers of another code base; raise what the broker raises."""
@@ -72,18 +64,38 @@ class BrokerOutbox:
 
     def __init__(self) -> None:
         self._try_again_at = 0.0
+        self._ahead = threading.local()
+
+    def prepare(self, publication: Publication, using: str) -> None:
+        try:
+            self._ahead.prepared = _prepared(publication, using)
+        except Exception:  # whatever it is, `send` meets it again and says so
+            logger.debug("Cannot prepare a message", exc_info=True)
+
+    def _take_prepared(self, publications: Sequence[Publication], using: str) -> _Prepared | None:
+        prepared: _Prepared | None = vars(self._ahead).pop("prepared", None)
+        if prepared is None or prepared.using != using:
+            return None
+        alone = len(publications) == 1 and publications[0] is prepared.publication
+        return prepared if alone else None
 
     def send(self, publications: Sequence[Publication], using: str) -> None:
         points.reached("before_publish")
-        groups = list(of_a_kind(publications))
+        prepared = self._take_prepared(publications, using)
+        groups = [publications] if prepared else list(of_a_kind(publications))
         unsent = [publication for group in groups for publication in group]
         try:
             if time.monotonic() < self._try_again_at:
                 raise OperationalError("the broker did not answer a moment ago")
-            broker = _broker()
+            broker = prepared.broker if prepared else current_broker()
             with broker.producer() as producer:
                 for group in groups:
-                    for count in self._send_group(group, using, broker, producer):
+                    sending = (
+                        prepared.send(producer)
+                        if prepared
+                        else _send_all(group, using, broker, producer)
+                    )
+                    for count in self._guarded(sending, group, producer):
                         del unsent[:count]
                         points.reached("sent_one")
         except Exception as exc:  # any transport's own errors; nothing is lost by it
@@ -97,13 +109,13 @@ class BrokerOutbox:
         points.reached("after_publish")
 
     def hand_over(self, task: str, **message: Any) -> None:
-        with _broker().producer() as producer:
+        with current_broker().producer() as producer:
             current_app.send_task(
                 task, producer=producer, retry=True, retry_policy=RECONNECT_ONCE, **message
             )
 
-    def _send_group(
-        self, group: Sequence[Publication], using: str, broker: _Broker, producer: Producer
+    def _guarded(
+        self, sending: Iterator[int], group: Sequence[Publication], producer: Producer
     ) -> Iterator[int]:
         """Send messages of one kind; tell each time how many more are done with."""
         errors: tuple[type[BaseException], ...] = (OperationalError, OSError)
@@ -111,7 +123,7 @@ class BrokerOutbox:
             errors += producer.connection.connection_errors
         done = 0
         try:
-            for count in _send_all(group, using, broker, producer):
+            for count in sending:
                 done += count
                 yield count
         except errors:
@@ -126,7 +138,7 @@ class BrokerOutbox:
         try:
             if time.monotonic() < self._try_again_at:
                 raise OperationalError("the broker did not answer a moment ago")
-            with _broker().producer() as producer:
+            with current_broker().producer() as producer:
                 current_app.send_task(
                     name,
                     kwargs=kwargs,
@@ -159,10 +171,10 @@ def make_due(node_ids: Sequence[UUID], using: str) -> None:
 
 
 def _send_all(
-    group: Sequence[Publication], using: str, broker: _Broker, producer: Producer
+    group: Sequence[Publication], using: str, broker: Broker, producer: Producer
 ) -> Iterator[int]:
     """Send messages that differ in nothing but the node; give how many more the broker has."""
-    app = _app()
+    app = app_in_use()
     if not may_copy(app, group[0]):
         for publication in group:
             _send(publication, using, producer)
@@ -208,45 +220,29 @@ def _send(publication: Publication, using: str, producer: Producer | Original) -
     )
 
 
-def _app() -> Celery:
-    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app
-
-
 @dataclass(frozen=True, slots=True)
-class _Broker:
-    """A broker that messages go to: what kombu finds its pool by, and what can be copied."""
+class _Prepared:
+    """A message that was made while the database was writing its node."""
 
-    address: Any
-    connection: Connection
-    originals: Originals
+    publication: Publication
+    using: str
+    broker: Broker
+    copy: Copy
 
-    @contextmanager
-    def producer(self) -> Iterator[Producer]:
-        """Take a pooled producer whose connection gives up after about a second."""
-        pool = pools.producers[self.connection]
-        with pool.acquire(block=True, timeout=CONNECT_SECONDS) as producer:
-            yield producer
+    def send(self, producer: Producer) -> Iterator[int]:
+        self.copy.publish(producer)
+        yield 1
 
 
-_brokers: WeakKeyDictionary[Celery, _Broker] = WeakKeyDictionary()
-
-
-def _broker() -> _Broker:
-    """The broker of the current app; another one when its address has changed."""
-    app = _app()
-    conf = app.conf
-    options = dict(conf.broker_transport_options)
-    address = (conf.broker_write_url, options, conf.task_default_queue)
-    known = _brokers.get(app)
-    if known is not None and known.address == address:
-        return known
-    connection: Connection = app.connection_for_write(connect_timeout=CONNECT_SECONDS)
-    if connection.transport_cls not in {"sqla", "sqlalchemy"}:
-        # kombu's SQLAlchemy transport hands unknown options on to create_engine(), which fails.
-        connection.transport_options = {**(connection.transport_options or {}), **GIVE_UP_SOON}
-    _brokers[app] = _Broker(address, connection, Originals())
-    return _brokers[app]
+def _prepared(publication: Publication, using: str) -> _Prepared | None:
+    """The message for a publication, if it is a copy of one that was sent before."""
+    app = app_in_use()
+    broker = current_broker()
+    original = broker.originals.known(app, publication) if may_copy(app, publication) else None
+    if original is None:
+        return None
+    copy = original.copy(app, publication, header(publication, using))
+    return _Prepared(publication, using, broker, copy)
 
 
 _outbox: Outbox = BrokerOutbox()

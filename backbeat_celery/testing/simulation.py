@@ -196,6 +196,9 @@ class Simulation:
         del using
         self._after_commit.append(function)
 
+    def prepare(self, publication: Publication, using: str) -> None:
+        """Messages here are lists; there is nothing to prepare."""
+
     def call_task(self, name: str, **kwargs: Any) -> None:
         """Call a task that is no node in place, as if a worker had taken it at once."""
         self._app.tasks[name].apply(kwargs=kwargs, throw=True)

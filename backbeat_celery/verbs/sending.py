@@ -20,6 +20,7 @@ from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.links import link as link_nodes
 from backbeat_celery.engine.postgres import batches
 from backbeat_celery.engine.postgres import signals as postgres
+from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.running import RunningNode
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.exceptions import BadInput, NodeFinished
@@ -66,7 +67,7 @@ def _send_plain(
     """Write signals in few statements, and send their messages together; {}: it cannot be."""
     if len(signals) > 1:
         return _send_batch(signals, order, alias)
-    written = postgres.write(signals[0], alias)
+    written = postgres.write(signals[0], alias, outbox().prepare)
     if written is None:
         return {}
     node, wake = written

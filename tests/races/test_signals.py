@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from psycopg.pq import TransactionStatus
 
 from backbeat_celery import signal, signal_many
+from backbeat_celery.engine.publish import replaced_outbox
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
-from tests.races.threads import RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import (
+    RACES,
+    RecordingOutbox,
+    held_open,
+    start,
+    together,
+    wait_until_blocked,
+)
 from tests.races.worker import status, succeed, taken, times
+from tests.statements import NEEDED
 
 pytestmark = RACES
 
@@ -94,3 +105,29 @@ def test_batches_of_signals_in_crossing_order_all_arrive(stops, repetition, are_
         Node.objects.filter(workflow__subject=s, parent__isnull=False).count() for s in "abc"
     ]
     assert counts == [n + are_open for n in (4, 3, 4)]
+
+
+class PreparingOutbox(RecordingOutbox):
+    """Notes what is made ahead, and whether the database is at work meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared = []
+
+    def prepare(self, publication, using):
+        status = connection.connection.pgconn.transaction_status
+        self.prepared.append((publication, TransactionStatus(status).name))
+
+
+@NEEDED
+def test_the_message_of_a_signal_is_made_while_the_signal_is_written():
+    outbox = PreparingOutbox()
+    with replaced_outbox(outbox):
+        node, held = _signal(), _signal()
+        late = _signal("lens", delay=5)
+    assert [(p.node_id, at) for p, at in outbox.prepared] == [
+        (node.pk, "ACTIVE"),
+        (held.pk, "ACTIVE"),
+    ]
+    assert outbox.sent[0] is outbox.prepared[0][0]
+    assert [publication.node_id for publication in outbox.sent] == [node.pk, late.pk]

@@ -40,6 +40,9 @@ class RecordingOutbox:
     def send(self, publications: Sequence[Publication], using: str) -> None:
         self.sent += publications
 
+    def prepare(self, publication: Publication, using: str) -> None:
+        pass
+
     def depth(self, queue: str) -> int | None:
         return None
 

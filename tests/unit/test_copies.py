@@ -7,7 +7,8 @@ from celery import current_app, signals
 from kombu import Connection
 
 from backbeat_celery.engine import publish
-from backbeat_celery.engine.copies import may_copy, of_a_kind
+from backbeat_celery.engine.copies import Originals, may_copy, of_a_kind
+from backbeat_celery.engine.producers import Broker, app_in_use
 from backbeat_celery.engine.wake import Publication
 from backbeat_celery.ids import uuid7
 from tests import workflows
@@ -18,15 +19,15 @@ HAVE_OWN_VALUES = {"id", "root_id", "correlation_id", "delivery_tag"}
 @pytest.fixture
 def messages(monkeypatch):
     """Send publications to a broker in memory; give what has arrived."""
-    app = publish._app()
+    app = app_in_use()
     connection = Connection("memory://", transport_options={"polling_interval": 0})
-    broker = publish._Broker("memory", connection, publish.Originals())
-    monkeypatch.setattr(publish, "_broker", lambda: broker)
+    broker = Broker("memory", connection, Originals())
+    monkeypatch.setattr(publish, "current_broker", lambda: broker)
 
-    def send(publications, copies=True):
+    def send(publications, copies=True, outbox=None, using="default"):
         if not copies:
             monkeypatch.setattr(publish, "may_copy", lambda app, publication: False)
-        publish.BrokerOutbox().send(publications, "default")
+        (outbox or publish.BrokerOutbox()).send(publications, using)
         name = publications[0].options.get("queue", app.conf.task_default_queue)
         queue = app.amqp.queues[name](connection.channel())
         found = []
@@ -55,6 +56,45 @@ def test_copies_are_what_celery_sends(messages, options, number):
     made = messages(sent, copies=False)
     assert len(copied) == len(made) == number
     assert [shown(message) for message in copied] == [shown(message) for message in made]
+
+
+@pytest.mark.parametrize("options", [{}, {"queue": "other"}, {"priority": 3, "time_limit": 5}])
+def test_a_message_that_was_prepared_is_what_is_sent(messages, options, monkeypatch):
+    first, second = publications(2, **options)
+    outbox = publish.BrokerOutbox()
+    (made,) = messages([first], outbox=outbox)
+    outbox.prepare(second, "default")
+    monkeypatch.setattr(publish, "_send_all", None)
+    (prepared,) = messages([second], outbox=outbox)
+    assert shown(prepared) | {"backbeat": None, "argsrepr": ""} == (
+        shown(made) | {"backbeat": None, "argsrepr": ""}
+    )
+    assert prepared.headers["backbeat"]["node"] == str(second.node_id)
+    assert prepared.headers["argsrepr"] == second.argsrepr
+
+
+@pytest.mark.parametrize("asked", ["another", "several", "in another database", "again"])
+def test_a_message_that_was_prepared_in_vain_is_forgotten(messages, asked):
+    first, second, third = publications(3)
+    outbox = publish.BrokerOutbox()
+    messages([first], outbox=outbox)
+    outbox.prepare(second, "default")
+    wanted = {"another": [third], "several": [second, third]}.get(asked, [second])
+    using = "other" if asked == "in another database" else "default"
+    for _ in range(2 if asked == "again" else 1):
+        found = messages(wanted, outbox=outbox, using=using)
+        said = [(m.headers["backbeat"]["node"], m.headers["backbeat"]["db"]) for m in found]
+        assert said == [(str(one.node_id), using) for one in wanted]
+    assert len({message.headers["id"] for message in found}) == len(wanted)
+
+
+def test_what_cannot_be_prepared_is_sent_all_the_same(messages, monkeypatch):
+    outbox, (first, second) = publish.BrokerOutbox(), publications(2)
+    messages([first], outbox=outbox)
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "may_copy", lambda *args: 1 / 0)
+        outbox.prepare(second, "default")
+    assert len(messages([second], outbox=outbox)) == 1
 
 
 def test_each_copy_has_an_id_of_its_own(messages):
@@ -86,7 +126,7 @@ def test_whoever_looks_at_each_message_is_shown_each(messages, signal):
 
     signal.connect(receiver)
     try:
-        assert not may_copy(publish._app(), publications(1)[0])
+        assert not may_copy(app_in_use(), publications(1)[0])
         messages(publications(4))
     finally:
         signal.disconnect(receiver)
@@ -97,11 +137,11 @@ def test_whoever_looks_at_each_message_is_shown_each(messages, signal):
     ("name", "value"), [("task_send_sent_event", True), ("task_inherit_parent_priority", True)]
 )
 def test_what_depends_on_the_sender_is_not_copied(name, value, monkeypatch):
-    assert may_copy(publish._app(), publications(1)[0])
+    assert may_copy(app_in_use(), publications(1)[0])
     monkeypatch.setitem(current_app.conf.changes, name, value)
-    assert not may_copy(publish._app(), publications(1)[0])
+    assert not may_copy(app_in_use(), publications(1)[0])
 
 
 def test_what_is_due_later_is_not_copied():
     late = Publication(uuid7(), 1, workflows.done.name, {}, 5.0, "()", "{}")
-    assert not may_copy(publish._app(), late)
+    assert not may_copy(app_in_use(), late)

@@ -6,7 +6,7 @@ Imported only once psycopg 3 is known to be there.
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,23 +25,28 @@ _pooled: set[str] = set()
 """Databases behind a pooler which gave us a server that has not prepared what we know."""
 
 
-def execute(connection: Any, *transactions: Sequence[Call]) -> list[list[Row]]:
-    """Run transactions one after another in one round trip; give the rows of each call."""
+def execute(
+    connection: Any, *transactions: Sequence[Call], meanwhile: Callable[[], None] | None = None
+) -> list[list[Row]]:
+    """Run transactions one after another in one round trip; give the rows of each call.
+
+    `meanwhile` is called once they are sent.
+    """
     calls = [call for transaction in transactions for call in transaction]
     is_pooled = connection.alias in _pooled or _is_pooled(connection)
     try:
         if not is_pooled:
             _prepare(connection, calls)
-        if len(calls) == 1:
+        if len(calls) == 1 and meanwhile is None:
             return [_rows(_execute_one(connection, calls[0], is_pooled))]
-        return _execute_all(connection, transactions, is_pooled)
+        return _execute_all(connection, transactions, is_pooled, meanwhile)
     except (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement):
         if is_pooled:
             raise
         # A pooler has given us another server. What failed was rolled back, and each
         # transaction can tell whether it was done before.
         _pooled.add(connection.alias)
-        return execute(connection, *transactions)
+        return execute(connection, *transactions, meanwhile=meanwhile)
 
 
 def execute_observed(connection: Any, call: Call) -> list[Row]:
@@ -76,7 +81,10 @@ def _execute_one(connection: Any, call: Call, is_pooled: bool) -> Any:
 
 
 def _execute_all(
-    connection: Any, transactions: Sequence[Sequence[Call]], is_pooled: bool
+    connection: Any,
+    transactions: Sequence[Sequence[Call]],
+    is_pooled: bool,
+    meanwhile: Callable[[], None] | None,
 ) -> list[list[Row]]:
     """Use a pipeline, in which what is between two syncs is one transaction."""
     pgconn = connection.connection.pgconn
@@ -89,6 +97,9 @@ def _execute_all(
                 else:
                     pgconn.send_query_prepared(call.statement.prepared_name(), call.encoded())
             pgconn.pipeline_sync()
+        if meanwhile is not None:
+            pgconn.flush()
+            meanwhile()
         results = list(_results(pgconn, len(transactions)))
         pgconn.exit_pipeline_mode()
     except BaseException:

@@ -9,7 +9,7 @@ through a cursor, so that everybody sees them and nobody is held up.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -40,8 +40,14 @@ def execute(using: str, statement: Statement, *values: str | None) -> list[Row]:
     return execute_all(using, [statement.call(*values)])[0]
 
 
-def execute_all(using: str, *transactions: Sequence[Call]) -> list[list[Row]]:
-    """Run transactions one after another; give the rows of each of their calls, in order."""
+def execute_all(
+    using: str, *transactions: Sequence[Call], meanwhile: Callable[[], None] | None = None
+) -> list[list[Row]]:
+    """Run transactions one after another; give the rows of each of their calls, in order.
+
+    `meanwhile` is called while the server is at work, unless somebody observes it. It must
+    raise nothing and touch no database.
+    """
     from backbeat_celery.engine.postgres import libpq
 
     connection: Any = connections[using]
@@ -49,7 +55,7 @@ def execute_all(using: str, *transactions: Sequence[Call]) -> list[list[Row]]:
     connection.ensure_connection()
     if is_unobserved(connection):
         with connection.wrap_database_errors:
-            found = libpq.execute(connection, *transactions)
+            found = libpq.execute(connection, *transactions, meanwhile=meanwhile)
         sent = (call for calls in transactions for call in calls)
         for call, rows in zip(sent, found, strict=True):
             _tell(call, rows)

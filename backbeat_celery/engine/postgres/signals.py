@@ -6,6 +6,8 @@ Only the plain case: one signal without key and link, sent from outside of handl
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -190,10 +192,14 @@ class Met:
 
 _met = Met()
 
+Prepare = Callable[[Publication, str], None]
+"""Makes the message for a publication of a database."""
 
-def write(signal: CheckedSignal, using: str) -> tuple[Node, Wake] | None:
+
+def write(signal: CheckedSignal, using: str, prepare: Prepare) -> tuple[Node, Wake] | None:
     """Write a signal in a transaction of its own, or in the caller's; give what it leaves to do.
 
+    `prepare` makes the message of a node that is due at once, while the server is at work.
     None if it is not a plain one, or if its run is closed or just opened by somebody else;
     then nothing is written.
     """
@@ -203,15 +209,24 @@ def write(signal: CheckedSignal, using: str) -> tuple[Node, Wake] | None:
     values = [signal.name, signal.subject, *_texts(spec)]
     values += due.times()
     begin = _open.call(*values, str(uuid7()))
-    found = [] if _met.has(signal) else session.execute_all(using, [begin])[0]
+    is_due = spec.fires_at is None and spec.delay is None
+    expected = Publication.first(spec, countdown=0) if is_due else None
+    meanwhile = None if expected is None else partial(prepare, expected, using)
+    found = []
+    if not _met.has(signal):
+        (found,) = session.execute_all(using, [begin], meanwhile=meanwhile)
     if not found:
         lock, append = _lock.call(signal.name, signal.subject), _append.call(*values)
-        _, appended, opened = session.execute_all(using, [lock, append, begin])
+        _, appended, opened = session.execute_all(
+            using, [lock, append, begin], meanwhile=meanwhile
+        )
         found = appended or opened
     if not found:
         return None
     _met.add(signal)
     written = node(spec, found[0], using)
+    if expected is not None and written.status == Status.QUEUED:
+        return written, Wake(publications=[expected])
     return written, Wake(publications=publications(written))
 
 
