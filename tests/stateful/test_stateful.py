@@ -18,7 +18,7 @@ from tests.stateful.weather import weather
 
 PROFILES = {
     # examples that Hypothesis makes, steps of each, seeds
-    "quick": (40, 15, 60),
+    "quick": (30, 15, 40),
     "thorough": (1500, 40, 3000),
 }
 EXAMPLES, STEPS, SEEDS = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "quick")]
