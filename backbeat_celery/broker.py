@@ -45,6 +45,12 @@ class QueueState:
     messages: int = 0
 
 
+def app_in_use() -> Celery:
+    """The current app itself, not the proxy for it."""
+    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
+
+
 class Patience:
     """Asks the broker in a thread: name lookups and handshakes heed no time limit of ours."""
 
@@ -58,7 +64,7 @@ class Patience:
         """
         if time.monotonic() < self._ask_again_at:
             return None
-        app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
+        app = app_in_use()
         answers: list[T | None] = []
         asking = threading.Thread(target=_ask, args=(app, question, answers), daemon=True)
         asking.start()

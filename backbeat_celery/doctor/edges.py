@@ -138,7 +138,7 @@ def odd_awaited(part: Slice) -> QuerySet[Node]:
 
 def mend_awaited(node: Node) -> Wake:
     """Note again whether the parent waits for this node."""
-    waits = node.finished_at is None and node.mode in COUNTING
+    waits = node.finished_at is None and node.counts
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     rows.update(awaited_by=node.parent_id if waits else None)
     return Wake(look_at=[node.parent_id] if node.parent_id else [])

@@ -129,7 +129,7 @@ class Original:
         """Publish a copy with its own header for each; give how many more are sent."""
         above = _parent_ids(app)
         first = publications[0]
-        self.copy(app, first, header(first)).publish(producer)
+        Copy(self._body, self._copy(first, header(first), above)).publish(producer)
         yield 1
         again = {"retry": False, "declare": None}
         for start in range(1, len(publications), FLUSH_AFTER):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery import Celery, current_app
+from celery import Celery
 from kombu import Connection, Producer, pools
 
+from backbeat_celery.broker import app_in_use
 from backbeat_celery.engine.copies import Originals
 
 CONNECT_SECONDS = 1
@@ -24,12 +25,6 @@ GIVE_UP_SOON = {
     "read_timeout": CONNECT_SECONDS,
     "write_timeout": CONNECT_SECONDS,
 }
-
-
-def app_in_use() -> Celery:
-    """The current app itself, not the proxy for it."""
-    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app
 
 
 @dataclass(frozen=True, slots=True)

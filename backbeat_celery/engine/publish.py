@@ -21,9 +21,9 @@ from kombu import Producer
 from kombu.exceptions import OperationalError
 
 from backbeat_celery import clock, points
-from backbeat_celery.broker import depths
+from backbeat_celery.broker import app_in_use, depths
 from backbeat_celery.engine.copies import Copy, Original, may_copy, of_a_kind
-from backbeat_celery.engine.producers import Broker, app_in_use, current_broker
+from backbeat_celery.engine.producers import Broker, current_broker
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
 from backbeat_celery.models import Node
 

@@ -15,12 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from celery import Celery, Task, current_app
+from celery import Celery, Task
 from celery.app.trace import build_tracer
 from django.db.models import Min
 from django.utils import timezone
 
 from backbeat_celery import clock, points
+from backbeat_celery.broker import app_in_use
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.message import CLAIM_HEADER
 from backbeat_celery.celery.task import make_node_capable
@@ -217,8 +218,7 @@ class Simulation:
 
     @property
     def _app(self) -> Celery:
-        app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
-        return app
+        return app_in_use()
 
     def _deliver(self, message: Message) -> None:
         self._is_quiet = False

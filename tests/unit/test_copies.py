@@ -6,9 +6,10 @@ import pytest
 from celery import current_app, signals
 from kombu import Connection
 
+from backbeat_celery.broker import app_in_use
 from backbeat_celery.engine import publish
 from backbeat_celery.engine.copies import Originals, may_copy, of_a_kind
-from backbeat_celery.engine.producers import Broker, app_in_use
+from backbeat_celery.engine.producers import Broker
 from backbeat_celery.engine.wake import Publication
 from backbeat_celery.ids import uuid7
 from tests import workflows

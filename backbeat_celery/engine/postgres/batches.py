@@ -30,7 +30,6 @@ from backbeat_celery.engine.postgres.statement import Row, Statement, array
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.ids import uuid7
 from backbeat_celery.models import Node
-from backbeat_celery.states import COUNTING
 
 if TYPE_CHECKING:
     from backbeat_celery.api import CheckedSignal
@@ -246,7 +245,7 @@ def _alike(
 def _said(spec: NodeSpec) -> Mapping[str, Any]:
     return {
         "id": str(spec.id),
-        "counts": spec.mode in COUNTING,
+        "counts": spec.counts,
         "task": spec.task,
         "mode": spec.mode.value,
         "args": payload.encode(spec.args, "args"),

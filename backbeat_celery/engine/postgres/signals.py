@@ -18,7 +18,7 @@ from backbeat_celery.engine.postgres.statement import Row, Statement
 from backbeat_celery.engine.wake import Publication, Wake, publications_due
 from backbeat_celery.ids import uuid7
 from backbeat_celery.models import Node
-from backbeat_celery.states import COUNTING, Status
+from backbeat_celery.states import Status
 
 if TYPE_CHECKING:
     from backbeat_celery.api import CheckedSignal
@@ -238,7 +238,7 @@ def is_plain(signal: CheckedSignal) -> bool:
 def _texts(spec: NodeSpec) -> list[str | None]:
     return [
         str(spec.id),
-        str(spec.mode in COUNTING),
+        str(spec.counts),
         spec.task,
         spec.mode.value,
         payload.encode(spec.args, "args"),
@@ -265,7 +265,7 @@ def node(spec: NodeSpec, row: Row, using: str) -> Node:
         id=spec.id,
         workflow_id=UUID(workflow_id),
         parent_id=UUID(workflow_id),
-        awaited_by=UUID(workflow_id) if spec.mode in COUNTING else None,
+        awaited_by=UUID(workflow_id) if spec.counts else None,
         seq=int(seq),
         stage=int(stage),
         remote=spec.remote,
