@@ -7,6 +7,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from tests import pace
+
 VERSION = "4.14.1"
 FOLDER = Path(__file__).parents[2] / ".axe"
 SCRIPT = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
@@ -27,6 +29,6 @@ def source() -> str:
             [*command, "--prefix", str(FOLDER), f"axe-core@{VERSION}"],
             check=True,
             stdout=subprocess.DEVNULL,
-            timeout=300,
+            timeout=pace.allowed(300),
         )
     return SCRIPT.read_text()

@@ -13,7 +13,7 @@ from backbeat_celery import NodeTask, current_node, node_task
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.exceptions import NotInNode
 from backbeat_celery.models import Node
-from tests import workflows
+from tests import pace, workflows
 
 current_app.loader.import_default_modules()
 
@@ -257,6 +257,6 @@ def test_a_whole_project_may_use_the_class(tmp_path):
         env={"DJANGO_SETTINGS_MODULE": "alone", "PYTHONPATH": f"{tmp_path}:."},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=pace.allowed(120),
     )
     assert done.stdout.split() == ["True", "complete", "8"], done.stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import services
+from tests import pace, services
 from tests.waiting import until
 
 HERE = Path(__file__).parent / "other"
@@ -44,7 +44,9 @@ def make(home: Path) -> None:
     found = home / "bin" / "python"
     install = [str(found), "-m", "pip", "install", "--quiet", *PACKAGES]
     try:
-        subprocess.run(install, check=True, capture_output=True, text=True, timeout=300)
+        subprocess.run(
+            install, check=True, capture_output=True, text=True, timeout=pace.allowed(300)
+        )
     except (subprocess.SubprocessError, OSError) as exc:
         told = getattr(exc, "stderr", None) or exc
         unavailable(f"cannot install Celery into an environment of its own: {told}")
@@ -106,4 +108,4 @@ class OtherWorker:
     def kill(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=pace.allowed(60))

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 
+from tests import pace
 from tests.waiting import until
 
 SERVERS = 3
@@ -77,7 +78,7 @@ class Pooler:
 
     def stop(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=pace.allowed(60))
 
     def _answers(self) -> bool:
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.plan import WORKLOADS
 from benchmarks.servers import Missing, Servers
-from tests import services
+from tests import pace, services
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,9 @@ def test_workload_completes_all_nodes_and_writes_a_report(workload, tmp_path):
     # Few nodes, and of the peers those that need nothing else installed.
     size = max(8 / WORKLOADS[workload].size, 0.0002)
     command += ["--scale", str(size), "--finished", "1000", "--peers", "celery,chord_redis"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=pace.allowed(300)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     text = report.read_text()
     for name in WORKLOADS[workload].contestants:
@@ -56,7 +58,11 @@ def test_workload_completes_all_nodes_and_writes_a_report(workload, tmp_path):
 )
 def test_measurements_for_planning_run(command):
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=pace.allowed(300),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Error" not in done.stdout

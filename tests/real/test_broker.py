@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
+from contextlib import suppress
 
 import pytest
 from celery import current_app
@@ -15,15 +15,23 @@ from backbeat_celery.models import Node
 from tests import services
 from tests.real import handlers
 
-PATIENCE = 10
-"""Seconds: far less than what the clients wait by themselves, far more than the second meant."""
-
 
 @pytest.fixture
-def silent_address():
+def silent():
     """Somebody who takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
+        yield server
+
+
+def connections_to(server: socket.socket) -> int:
+    """Count who has connected and was not accepted yet."""
+    server.setblocking(False)
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            count += 1
+    return count
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +40,15 @@ def fresh_outbox(monkeypatch):
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_silent_broker_holds_up_no_caller(silent_address, monkeypatch, scheme):
+def test_a_silent_broker_is_tried_once_for_many_signals(silent, monkeypatch, scheme):
     pytest.importorskip("redis")
-    monkeypatch.setattr(current_app.conf, "broker_url", f"{scheme}://{silent_address}/")
-    begun = time.monotonic()
+    address = f"127.0.0.1:{silent.getsockname()[1]}"
+    monkeypatch.setattr(current_app.conf, "broker_url", f"{scheme}://{address}/")
+    monkeypatch.setattr(publish, "BREATHER_SECONDS", 3600)
     nodes = [signal(handlers.step.s("x"), subject=f"s{n}") for n in range(5)]
-    assert time.monotonic() - begun < PATIENCE
     assert Node.objects.filter(pk__in=[n.pk for n in nodes], status="queued").count() == 5
+    # A connection that broke is made once more, which is all that five signals have cost.
+    assert 1 <= connections_to(silent) <= 2
 
 
 def test_one_message_that_cannot_be_sent_spares_the_others(worker, log, finished):
@@ -50,7 +60,7 @@ def test_one_message_that_cannot_be_sent_spares_the_others(worker, log, finished
                 (handlers.step.s("good"), {"subject": "b"}),
             ]
         )
-        finished(good, 5)
+        finished(good, 30)
     finally:
         current_app.amqp.queues.create_missing = True
     assert Node.objects.get(pk=bad.pk).status == "queued"

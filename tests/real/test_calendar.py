@@ -17,7 +17,7 @@ from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from backbeat_celery.models import Node, Workflow
-from tests import services
+from tests import pace, services
 from tests.real import handlers
 from tests.waiting import until
 
@@ -45,7 +45,7 @@ class Beat:
     def kill(self):
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signals.SIGKILL)
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=pace.allowed(60))
 
 
 @pytest.fixture

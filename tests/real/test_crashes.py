@@ -10,6 +10,7 @@ from celery import current_app
 
 from backbeat_celery import signal
 from backbeat_celery.models import Attempt, Node
+from tests import pace
 from tests.real import handlers
 from tests.real.workers import LEASE, Log, Worker
 from tests.waiting import until
@@ -108,7 +109,7 @@ def test_warm_shutdown_finishes_what_runs(start_worker, log, finished):
     node = signal(handlers.step.s("warm", 2), subject="camera")
     until(lambda: log.lines(event="start"))
     first.stop()
-    finished(node, 5)
+    finished(node, 30)
     assert accepted(node) == [1]
 
 
@@ -117,7 +118,7 @@ def test_cold_shutdown_gives_the_attempt_back_uncounted(start_worker, log, finis
     node = signal(handlers.step.s("cold", 20), subject="camera", key="cold")
     until(lambda: log.lines(event="start"))
     os.kill(first.process.pid, signals.SIGQUIT)
-    first.process.wait(timeout=30)
+    first.process.wait(timeout=pace.allowed(60))
     until(lambda: Node.objects.get(pk=node.pk).status in ("queued", "running"))
     node.refresh_from_db()
     assert node.retries == 0
@@ -144,4 +145,4 @@ def test_another_worker_takes_over_the_sweep(start_worker, finished):
     holder = until(lambda: SweeperLease.objects.exclude(holder="").first()).holder
     start_worker(size=1).wait_ready()
     first.kill()
-    until(lambda: SweeperLease.objects.exclude(holder__in=["", holder]).exists(), 15)
+    until(lambda: SweeperLease.objects.exclude(holder__in=["", holder]).exists(), 60)

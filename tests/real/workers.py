@@ -13,10 +13,11 @@ from typing import Any
 
 from django.db import connection
 
-from tests import services
+from tests import pace, services
 from tests.waiting import until
 
-LEASE = 6
+LEASE = round(pace.allowed(6))
+"""Seconds: long enough for a busy machine to renew it, short enough to wait for its end."""
 FAST = {"LEASE": LEASE, "SWEEP_INTERVAL": 1}
 
 
@@ -67,7 +68,7 @@ class Worker:
         }
 
     def wait_ready(self) -> Worker:
-        until(lambda: b" ready." in self.output.read_bytes(), 60, self.tail)
+        until(lambda: b" ready." in self.output.read_bytes(), 120, self.tail)
         return self
 
     def tail(self) -> str:
@@ -78,7 +79,7 @@ class Worker:
         """SIGKILL the worker and its children at once."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=pace.allowed(60))
 
     def children(self) -> list[int]:
         """The process ids of the pool."""
@@ -88,7 +89,7 @@ class Worker:
     def stop(self) -> None:
         """Ask the worker to end (SIGTERM), and wait until it has."""
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=pace.allowed(60))
 
 
 class Log:

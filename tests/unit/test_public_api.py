@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import backbeat_celery
+from tests import pace
 
 ROOT = Path(__file__).parents[2]
 NAMES = {"Mode", "NodeTask", "current_node", "node_task", "signal", "signal_many"}
@@ -24,7 +25,7 @@ def python(code: str, folder: Path = ROOT, **environment: str) -> str:
         env={**kept, "PYTHONPATH": f"{folder}:{ROOT}", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=pace.allowed(120),
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
