@@ -37,6 +37,9 @@ def shown(value: object) -> str:
 class BackbeatError(Exception):
     """Something in backbeat_celery went wrong."""
 
+    is_final = True
+    """Whether a handler that lets it through fails for good: the program is wrong."""
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
 
@@ -46,6 +49,8 @@ class InvalidTransition(BackbeatError):
 
     `current` is the status found, `attempted` the status or verb asked for, `node_id` the node.
     """
+
+    is_final = False
 
     def __init__(self, current: str, attempted: str, node_id: UUID, hint: str = "") -> None:
         self.current = current
@@ -69,6 +74,8 @@ class NodeFinished(InvalidTransition):
 
 class WorkflowClosed(BackbeatError):
     """This workflow is closed and takes no more signals; once it is finished a new run opens."""
+
+    is_final = False
 
 
 class NotInNode(BackbeatError):

@@ -15,7 +15,7 @@ DEEPEST = 30
 """Levels of metadata; MariaDB reads 32 levels of JSON."""
 
 
-def encode(value: Any, what: str = "value", spare: int = 0) -> str:
+def encode(value: Any, what: str = "value", spare: int = 0, hint: str = "") -> str:
     """Encode `value` as JSON text; dates, UUIDs and decimals survive the way back.
 
     Raises BadPayload, naming `what`, when JSON cannot carry it or it exceeds MAX_PAYLOAD.
@@ -26,13 +26,16 @@ def encode(value: Any, what: str = "value", spare: int = 0) -> str:
             decode(text)  # kombu's own mark in somebody's data: a row nobody could read again
     except Exception as exc:  # also what kombu's decoders raise
         raise BadPayload(
-            f"{what} cannot be stored as JSON: {exc}. Pass plain data, such as a primary key, "
-            "and load the object in the handler."
+            f"{what} cannot be stored as JSON: {exc}. "
+            + (
+                hint
+                or "Pass plain data, such as a primary key, and load the object in the handler."
+            )
         ) from exc
     if len(text) > settings.max_payload + spare:
         raise BadPayload(
             f"{what} takes {len(text)} bytes as JSON, more than BACKBEAT['MAX_PAYLOAD'] = "
-            f"{settings.max_payload}. Store it elsewhere and pass a reference."
+            f"{settings.max_payload}. " + (hint or "Store it elsewhere and pass a reference.")
         )
     return text
 

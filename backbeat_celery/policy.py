@@ -1,8 +1,9 @@
 """What a task says about its retries and limits, and what follows for a node.
 
-Options are read from the task's attributes under Celery's own names. Celery gives every
-task a value for some of them; only a value that the task's author wrote counts here,
-otherwise the settings decide.
+Options are read from the task's attributes under Celery's own names. There are two rules.
+Any error of a NodeTask is retried: Celery gives every task a value for some options, of which
+only those count that the task's author wrote, and otherwise the settings decide. Any other task
+keeps the rule that its author wrote for Celery, with Celery's defaults.
 """
 
 from __future__ import annotations
@@ -24,13 +25,28 @@ class Policy:
     base_delay: float
     backoff: bool
     backoff_max: float
-    jitter: bool
+    jitter: tuple[float, float] | None
+    """Between which factors a delay is drawn; None: it is kept to the second."""
     fatal: tuple[type[BaseException], ...]
     quiet: tuple[type[BaseException], ...]
     timeout: float | None
     atomic: bool
     rescue: str = ""
     """The name of the task that is called once when retries are exhausted."""
+    retried: tuple[type[BaseException], ...] | None = None
+    """Errors that are retried unless they are fatal; None: all of them."""
+
+    def gives_up_on(self, error: BaseException | None) -> bool:
+        """Tell whether a failure is final by its kind.
+
+        Without an error it is one that no handler raised, such as a timeout: it is retried where
+        every Exception is.
+        """
+        if error is None:
+            return self.retried is not None and not issubclass(Exception, self.retried)
+        if isinstance(error, self.fatal):
+            return True
+        return self.retried is not None and not isinstance(error, self.retried)
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after failure number `failures`, counted from 1."""
@@ -39,7 +55,7 @@ class Policy:
         delay = min(self.base_delay * 2.0 ** min(exponent, 512), self.backoff_max)
         if not self.backoff:
             delay = self.base_delay
-        return delay * random.uniform(0.8, 1.2) if self.jitter else delay
+        return delay if self.jitter is None else delay * random.uniform(*self.jitter)
 
     def is_exhausted(self, failures: int, max_retries: int | None = None) -> bool:
         """Tell whether that many failures are too many; `max_retries` overrides the task's."""
@@ -47,28 +63,63 @@ class Policy:
         return limit is not None and failures > limit
 
 
+NODE_JITTER = (0.8, 1.2)
+CELERY_JITTER = (0.0, 1.0)
+CELERY_BACKOFF_MAX = 600
+
+
 def policy_of(task: Task[Any, Any]) -> Policy:
     """Read the policy from a task."""
-    retry_kwargs = getattr(task, "retry_kwargs", None) or {}
-    backoff = getattr(task, "retry_backoff", True)
-    base = retry_kwargs.get("countdown", _own(task, "default_retry_delay", settings.retry_delay))
-    if backoff is not True and backoff:
-        base = float(backoff)
+    retries = _of_node_task(task) if is_node_task(task) else _of_plain_task(task)
     return Policy(
-        max_retries=retry_kwargs.get(
-            "max_retries", _own(task, "max_retries", settings.max_retries)
-        ),
-        base_delay=float(base),
-        backoff=bool(backoff) and "countdown" not in retry_kwargs,
-        backoff_max=float(getattr(task, "retry_backoff_max", settings.retry_backoff_max)),
-        # A wait that the author wrote down is kept to the second, as Celery does.
-        jitter=bool(getattr(task, "retry_jitter", True)) and "countdown" not in retry_kwargs,
+        **retries,
         fatal=tuple(getattr(task, "dont_autoretry_for", ())),
         quiet=tuple(task.throws or ()),
         timeout=getattr(task, "timeout", settings.default_timeout),
         atomic=bool(getattr(task, "atomic", False)),
         rescue=rescue_name(task),
     )
+
+
+def is_node_task(task: Task[Any, Any]) -> bool:
+    """Tell whether a task was written as a node, and not for Celery alone."""
+    return bool(getattr(task, "is_node_task", False))
+
+
+def _of_node_task(task: Task[Any, Any]) -> dict[str, Any]:
+    retry_kwargs = getattr(task, "retry_kwargs", None) or {}
+    backoff = getattr(task, "retry_backoff", True)
+    base = retry_kwargs.get("countdown", _own(task, "default_retry_delay", settings.retry_delay))
+    if backoff is not True and backoff:
+        base = float(backoff)
+    # A wait that the author wrote down is kept to the second, as Celery does.
+    drawn = bool(getattr(task, "retry_jitter", True)) and "countdown" not in retry_kwargs
+    return {
+        "max_retries": retry_kwargs.get(
+            "max_retries", _own(task, "max_retries", settings.max_retries)
+        ),
+        "base_delay": float(base),
+        "backoff": bool(backoff) and "countdown" not in retry_kwargs,
+        "backoff_max": float(getattr(task, "retry_backoff_max", settings.retry_backoff_max)),
+        "jitter": NODE_JITTER if drawn else None,
+    }
+
+
+def _of_plain_task(task: Task[Any, Any]) -> dict[str, Any]:
+    """What `celery.app.autoretry` makes of the same options."""
+    retry_kwargs = getattr(task, "retry_kwargs", None) or {}
+    backoff = float(getattr(task, "retry_backoff", False))
+    own_delay, own_limit = retry_kwargs.get("countdown"), retry_kwargs.get("max_retries")
+    delay = task.default_retry_delay if own_delay is None else own_delay
+    drawn = bool(backoff and getattr(task, "retry_jitter", True))
+    return {
+        "max_retries": task.max_retries if own_limit is None else own_limit,
+        "base_delay": float(int(max(1.0, backoff)) if backoff else delay),
+        "backoff": bool(backoff),
+        "backoff_max": float(getattr(task, "retry_backoff_max", CELERY_BACKOFF_MAX)),
+        "jitter": CELERY_JITTER if drawn else None,
+        "retried": tuple(getattr(task, "autoretry_for", ())),
+    }
 
 
 def rescue_name(task: Task[Any, Any]) -> str:
@@ -95,3 +146,4 @@ def policy_by_name(task_name: str) -> Policy:
 
 
 _UNKNOWN: Task[Any, Any] = Task()
+_UNKNOWN.is_node_task = True  # type: ignore[attr-defined]

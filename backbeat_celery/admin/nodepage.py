@@ -156,6 +156,8 @@ def _retry_plan(node: Node) -> str:
     if node.is_finished or node.is_flag or node.status == Status.WAITING:
         return ""
     policy = policy_by_name(node.task)
+    if policy.retried == ():
+        return _("%d failed; retried only where the task asks for it") % node.retries
     limit = _("no limit") if policy.max_retries is None else _("limit %d") % policy.max_retries
     words = {"used": node.retries, "limit": limit}
     if node.status == Status.FAILED:

@@ -18,7 +18,7 @@ from celery.utils.saferepr import saferepr
 from django.db import Error as DatabaseTrouble
 from django.db import connections, transaction
 
-from backbeat_celery import payload, points
+from backbeat_celery import points
 from backbeat_celery.celery.current import keep_run, run_of
 from backbeat_celery.celery.message import has_header, parse
 from backbeat_celery.celery.shutdown import is_kill, is_shutdown
@@ -31,7 +31,7 @@ from backbeat_celery.engine.running import RunningNode, entered
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, shown
 from backbeat_celery.points import WorkerDied
-from backbeat_celery.policy import policy_of
+from backbeat_celery.policy import is_node_task, policy_of
 from backbeat_celery.redact import node_secrets, scrub, secrets_in
 from backbeat_celery.specs import LONGEST_DELAY
 from backbeat_celery.states import AttemptOutcome, Status
@@ -187,8 +187,7 @@ class Run:
             raise asked
         if node.awaits_report:
             return Succeeded(None), None  # the result is what `complete()` will say
-        payload.encode(result, f"The result of {self.task.name}")
-        return Succeeded(result), None
+        return Succeeded.of(result, self.task.name), None
 
     def _ending_of(self, exc: BaseException) -> Ending:
         policy = self.claim.policy
@@ -202,7 +201,8 @@ class Run:
             return Lost("The worker was shut down.", AttemptOutcome.GIVEN_BACK, counted=False)
         if isinstance(exc, GivenBack):
             return Lost(str(exc), AttemptOutcome.GIVEN_BACK, counted=False)
-        final = isinstance(exc, policy.fatal) if policy.fatal else False
+        is_ours = isinstance(exc, BackbeatError) and exc.is_final
+        final = is_ours or policy.gives_up_on(exc)
         return Failed.from_exception(exc, final=final, max_retries=self.claim.max_retries)
 
     def _conclude(self, ending: Ending, cause: BaseException | None) -> Any:
@@ -267,6 +267,10 @@ class Run:
         max_retries: int | None,
     ) -> Retry:
         """Make what `self.retry` raises; raise the error itself when retries are exhausted."""
+        if not is_node_task(self.task):  # what Celery's own retry would take
+            max_retries = self.task.max_retries if max_retries is None else max_retries
+            if eta is None and countdown is None:
+                countdown = self.task.default_retry_delay
         self.claim.max_retries = max_retries
         if self.claim.policy.is_exhausted(self.claim.node.retries + 1, max_retries):
             raise exc or MaxRetriesExceededError(f"Can't retry {self.task.name} any more.")

@@ -128,6 +128,7 @@ class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
     """Base class of tasks that are written as nodes."""
 
     abstract = True
+    is_node_task = True
     # The claim drops what is delivered twice, so a message may stay unacknowledged while
     # its handler runs: RabbitMQ then redelivers it at once when the worker dies.
     acks_late = True

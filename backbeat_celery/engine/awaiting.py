@@ -56,7 +56,7 @@ def keep(row: Node, report: Report) -> None:
     """Keep a report that came while the handler still runs; the handler's record applies it."""
     kept: dict[str, Any] = {"actor": report.actor, "reason": report.reason}
     if isinstance(report, Succeeded):
-        kept["result"] = report.result
+        kept |= {"result": report.result, "note": report.note}
     else:
         kept |= {"error": report.error, "traceback": report.traceback, "final": report.final}
     Node.objects.using(row.alias).filter(pk=row.pk).update(report=kept)

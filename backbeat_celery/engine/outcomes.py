@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from backbeat_celery import payload
 from backbeat_celery.conf import settings
+from backbeat_celery.exceptions import BadPayload
 from backbeat_celery.models import Node
 from backbeat_celery.policy import Policy
 from backbeat_celery.states import AttemptOutcome, Status
 
+logger = logging.getLogger(__name__)
+
 LONGEST_ERROR = 16 * 1024
 """Characters of an error or a traceback that are kept."""
+
+RESULT_HINT = (
+    "The node is complete all the same, with the result None. Return plain data, such as a "
+    "primary key."
+)
+
+_warned: set[str] = set()
+"""Tasks whose results this process has complained about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler is done, or somebody says so. `at_once`: no completion is awaited after it."""
+    """The handler is done, or somebody says so. `at_once`: no completion is awaited after it.
+
+    `note` tells what could not be stored, and is kept with the attempt.
+    """
 
     result: Any = None
     at_once: bool = False
     actor: str = ""
     reason: str = ""
+    note: str = ""
+
+    @classmethod
+    def of(cls, result: Any, task: str) -> Succeeded:
+        """Take what a handler has returned, or None and a note if that cannot be stored.
+
+        The handler has done its work: no complaint about its result may repeat that.
+        """
+        try:
+            payload.encode(result, f"The result of {task}", hint=RESULT_HINT)
+        except BadPayload as exc:
+            _warn_once(task, exc)
+            return cls(note=clean(str(exc)))
+        return cls(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +118,8 @@ def decide(node: Node, ending: Failed | Lost, policy: Policy) -> Verdict:
     failures = node.retries + 1
     if ending.final:
         return Verdict(Status.FAILED, failures, 0, "failed for good")
+    if ending.kind == AttemptOutcome.TIMED_OUT and policy.gives_up_on(None):
+        return Verdict(Status.FAILED, failures, 0, "timed out; its task asks for no retry")
     if policy.is_exhausted(failures, ending.max_retries):
         return Verdict(Status.FAILED, failures, 0, f"retries exhausted after {failures} failures")
     reason = f"{ending.kind.label}; retry {failures}"
@@ -111,6 +143,12 @@ def clean(text: str, tail: bool = False) -> str:
     if len(text) <= LONGEST_ERROR:
         return text
     return "…" + text[-LONGEST_ERROR:] if tail else text[:LONGEST_ERROR] + "…"
+
+
+def _warn_once(task: str, exc: BadPayload) -> None:
+    if task not in _warned:
+        _warned.add(task)
+        logger.warning("%s Told once a task and process; each attempt has its own note.", exc)
 
 
 def as_utc(moment: datetime) -> datetime:

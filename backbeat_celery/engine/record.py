@@ -50,7 +50,7 @@ def record(claim: Claim, ending: Ending) -> Wake:
 
 
 def _record(claim: Claim, ending: Ending) -> Wake:
-    if isinstance(ending, Succeeded):
+    if isinstance(ending, Succeeded) and not ending.note:
         wake = postgres.leaf(claim, ending.result)
         if wake is not None:
             return wake
@@ -143,7 +143,7 @@ def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> Wake:
         )
     else:
         wake = _record_parent(claim, unchanged, ending.reason, values)
-    _write_attempt(node, claim.claim_id, AttemptOutcome.SUCCEEDED)
+    _write_attempt(node, claim.claim_id, AttemptOutcome.SUCCEEDED, error=ending.note)
     points.reached("record_written")
     return wake
 

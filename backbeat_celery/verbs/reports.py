@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from backbeat_celery import payload
-from backbeat_celery.engine.awaiting import Report
 from backbeat_celery.engine.outcomes import Failed, Succeeded, clean
 from backbeat_celery.engine.reports import Fence, report
-from backbeat_celery.exceptions import BadInput, BadPayload, StaleAttempt
+from backbeat_celery.exceptions import BadInput, StaleAttempt
 from backbeat_celery.models import Node
 from backbeat_celery.policy import policy_by_name
 from backbeat_celery.tokens import Ticket, read
@@ -50,15 +49,10 @@ def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None
 
 
 def take_remote_result(token: str, result: Any) -> None:
-    """Record what a remote worker's task returned; a result that cannot be kept is a failure."""
+    """Record what a remote worker's task returned; a result that cannot be kept is left out."""
     ticket = read(token)
     node = _find(ticket, "complete")
-    said: Report
-    try:
-        said = _success(result)
-    except BadPayload as exc:
-        said = Failed(clean(str(exc)))
-    report(node, said, _fence(ticket), outage=True)
+    report(node, Succeeded.of(result, node.task), _fence(ticket), outage=True)
 
 
 def take_remote_failure(token: str, task_id: str) -> None:
@@ -74,13 +68,14 @@ def _success(result: Any, by: Any = None, reason: str = "") -> Succeeded:
 
 
 def _failure(node: Node, error: BaseException | str, by: Any = None, reason: str = "") -> Failed:
-    actor, reason = actor_name(by), reason_text(reason)
+    said: dict[str, Any] = {"actor": actor_name(by), "reason": reason_text(reason)}
+    policy = policy_by_name(node.task)
     if isinstance(error, BaseException):
-        final = isinstance(error, policy_by_name(node.task).fatal)
-        return Failed.from_exception(error, final=final, actor=actor, reason=reason)
+        return Failed.from_exception(error, final=policy.gives_up_on(error), **said)
     if not isinstance(error, str):
         raise BadInput(f"error is an exception or a text, not {type(error).__name__}.")
-    return Failed(clean(error) or "no reason given", actor=actor, reason=reason)
+    text = clean(error) or "no reason given"
+    return Failed(text, final=policy.gives_up_on(None), **said)
 
 
 def _find(ticket: Ticket, verb: str) -> Node:

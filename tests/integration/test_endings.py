@@ -7,6 +7,7 @@ from celery.exceptions import Ignore, Reject
 from celery.signals import task_success
 
 from backbeat_celery import current_node, signal
+from backbeat_celery.models import Workflow
 from tests import workflows
 
 
@@ -62,13 +63,97 @@ def test_what_is_no_exception_is_a_failure_of_the_node(script, send, error):
     assert type(error).__name__ in node.error
 
 
-@pytest.mark.parametrize("what", ["set", "nan", "huge"])
-def test_a_result_that_cannot_be_stored_fails_the_node(sim, send, what):
-    node = send(workflows.returning.s(what))
+def unstorable():
+    from django.http import HttpResponse
+
+    return {
+        "set": {1},
+        "nan": float("nan"),
+        "huge": "x" * 300_000,
+        "response": HttpResponse("ok"),
+        "async result": workflows.done.AsyncResult("8d6b"),
+        "circle": (ring := [], ring.append(ring))[0],
+    }
+
+
+@pytest.mark.parametrize("what", unstorable())
+@pytest.mark.parametrize(
+    "task",
+    [workflows.scripted, workflows.scripted_atomic, workflows.scripted_plain, workflows.bundled],
+)
+def test_a_result_that_cannot_be_stored_never_repeats_the_effect(sim, send, script, what, task):
+    script(lambda task: unstorable()[what])
+    script(lambda task, number: unstorable()[what], name="bundled")
+    nodes = [signal(task.s(), subject=f"camera {number}") for number in range(2)]
+    sim.run()
     sim.advance(days=1)
-    node.refresh_from_db()
-    assert (node.status, node.result) == ("failed", None)
-    assert "BadPayload" in node.error
+    for node in nodes:
+        node.refresh_from_db()
+        assert (node.status, node.outcome, node.result) == ("complete", "succeeded", None)
+        assert (node.attempt, node.retries, node.error) == (1, 0, None)
+        [attempt] = node.attempts
+        assert attempt.outcome == "succeeded"
+        assert attempt.error.startswith(f"The result of {task.name} ")
+        assert "None" in attempt.error
+    assert len(sim.calls) == 2
+
+
+def test_children_of_a_handler_whose_result_cannot_be_stored_are_kept(send, script):
+    def work(task):
+        current_node().spawn(workflows.done.s(1))
+        return {1}
+
+    script(work)
+    node = send(workflows.scripted)
+    assert (node.status, node.children.get().status) == ("complete", "complete")
+    assert "The result" in node.attempts[0].error
+
+
+def test_a_result_that_cannot_be_stored_is_logged_once(send, script, caplog, monkeypatch):
+    monkeypatch.setattr("backbeat_celery.engine.outcomes._warned", set())
+    script(lambda task: {1})
+    for _ in range(3):
+        send(workflows.scripted)
+    told = [one for one in caplog.records if "The result of" in one.getMessage()]
+    assert [(one.levelname, one.name) for one in told] == [
+        ("WARNING", "backbeat_celery.engine.outcomes")
+    ]
+
+
+@pytest.mark.parametrize("task", [workflows.scripted, workflows.scripted_atomic])
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda: current_node().spawn(workflows.done.s({1})),
+        lambda: current_node().spawn("not a signature"),
+        lambda: signal(workflows.done.s().set(expires=3), subject="other"),
+        lambda: signal(workflows.done, subject=""),
+        lambda: current_node().completion_token(),
+    ],
+)
+def test_an_error_of_ours_that_a_handler_lets_through_fails_for_good(send, script, task, mistake):
+    script(lambda task: mistake())
+    node = send(task)
+    assert (node.status, node.attempt, node.retries) == ("failed", 1, 1)
+    assert node.history[-1].reason == "failed for good"
+
+
+def test_an_error_of_the_moment_is_retried(sim, send, script):
+    def work(task):
+        if current_node().attempt == 1:
+            send_to_closed()
+        return "later"
+
+    def send_to_closed():
+        workflow = Workflow.objects.for_subject("other", "shop")
+        workflow.signal(workflows.awaiting)
+        workflow.close()
+        workflow.signal(workflows.done)
+
+    script(work)
+    node = send(workflows.scripted)
+    assert (node.status, node.retries) == ("retrying", 1)
+    assert "WorkflowClosed" in node.error
 
 
 def test_a_result_with_a_nul_is_stored(send):

@@ -97,10 +97,12 @@ def test_a_report_that_is_delivered_again_changes_nothing(sent, times):
 
 
 @pytest.mark.parametrize("result", ["x" * 300_000, {1}, float("nan")])
-def test_a_result_that_cannot_be_kept_fails_the_attempt(sent, result):
+def test_a_result_that_cannot_be_kept_does_not_repeat_the_call(sent, result):
     tasks.remote_done(result, token=token_of(sent))
-    assert (fresh(sent).status, sent.retries) == ("retrying", 1)
-    assert "The result" in sent.error
+    assert (fresh(sent).status, sent.result, sent.retries) == ("complete", None, 0)
+    [attempt] = sent.attempts
+    assert attempt.outcome == "succeeded"
+    assert "The result" in attempt.error
 
 
 def _forged(node):

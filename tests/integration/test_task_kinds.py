@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 from celery import Task, current_app, shared_task, signature
+from celery.exceptions import Ignore
 
 from backbeat_celery import NodeTask, current_node, node_task
 from backbeat_celery.celery.task import make_node_capable
@@ -80,6 +81,68 @@ def test_a_plain_task_that_retries_itself_does_so_durably(sim, send):
     assert (node.status, node.result) == ("complete", "retried")
 
 
+def test_a_plain_task_that_fails_is_called_once_as_celery_would(sim, script, send):
+    def work(task):
+        raise RuntimeError("no")
+
+    script(work)
+    node = send(workflows.scripted_plain)
+    sim.advance(days=1)
+    node.refresh_from_db()
+    assert (node.status, node.retries, len(sim.calls)) == ("failed", 1, 1)
+    assert "RuntimeError" in node.error
+
+
+@pytest.mark.parametrize(("wait", "seconds"), [({}, 180), ({"countdown": 3}, 3)])
+def test_a_plain_task_asks_for_retries_as_celery_would(sim, script, send, wait, seconds):
+    def work(task):
+        task.retry(exc=RuntimeError("no"), **wait)
+
+    script(work)
+    node = send(workflows.scripted_plain)
+    assert (node.fires_at - sim.now).total_seconds() == pytest.approx(seconds)
+    sim.advance(hours=1)
+    node.refresh_from_db()
+    assert (node.status, node.retries, len(sim.calls)) == ("failed", 4, 4)
+    assert "RuntimeError" in node.error
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"), [(KeyError("named"), 4), (OSError("not named"), 1), (Ignore(), 1)]
+)
+def test_a_plain_task_is_retried_for_what_its_author_named(sim, send, register, error, calls):
+    def run(self):
+        raise error
+
+    node = send(register(Task, run=run, autoretry_for=(LookupError,), retry_backoff=2))
+    sim.advance(hours=1)
+    node.refresh_from_db()
+    assert node.status == ("complete" if isinstance(error, Ignore) else "failed")
+    assert len(sim.calls) == calls
+
+
+@pytest.mark.parametrize(("named", "status"), [((OSError,), "failed"), ((Exception,), "retrying")])
+def test_a_plain_task_that_times_out_is_retried_if_any_error_is(
+    sim, send, register, named, status
+):
+    task = register(
+        Task, run=lambda self: None, autoretry_for=named, timeout=60, awaits_completion=True
+    )
+    node = send(task)
+    sim.advance(seconds=61)
+    node.refresh_from_db()
+    assert node.attempts[0].outcome == "timed_out"
+    assert node.status == status
+
+
+def test_a_failure_reported_of_a_plain_task_follows_the_same_rule(send, register):
+    task = register(Task, run=lambda self: None, autoretry_for=(OSError,), awaits_completion=True)
+    for error, status in [("no", "failed"), (KeyError(), "failed"), (OSError(), "retrying")]:
+        node = send(task, name=status + str(error))
+        node.fail(error)
+        assert node.status == status
+
+
 def test_autoretry_takes_the_wait_and_the_limit_of_its_retry_kwargs(sim, send):
     node = send(workflows.plain_autoretry.s(99))
     assert 7 * 0.8 <= (node.fires_at - sim.now).total_seconds() <= 7 * 1.2
@@ -130,13 +193,13 @@ def test_hooks_of_the_author_are_told_a_result_that_no_log_shows(send, register,
     assert seen == [{"card": "canary"}] * 2
 
 
-@pytest.mark.parametrize("base", [Task, NodeTask])
-def test_what_an_authors_before_start_raises_is_a_failure_with_its_retries(send, register, base):
+@pytest.mark.parametrize(("base", "status"), [(Task, "failed"), (NodeTask, "retrying")])
+def test_what_an_authors_before_start_raises_is_a_failure(send, register, base, status):
     def before_start(self, task_id, args, kwargs):
         raise RuntimeError("not today")
 
     node = send(register(base, run=lambda self: None, before_start=before_start).s())
-    assert node.status == "retrying"
+    assert node.status == status
     assert (node.retries, node.lost_attempts) == (1, 0)
     assert "not today" in node.error
 
@@ -153,12 +216,13 @@ def test_a_hook_for_failure_is_called_at_the_end_and_one_for_retry_before(
     task = register(
         base,
         run=run,
+        autoretry_for=(RuntimeError,),
         max_retries=1,
         on_retry=lambda self, exc, *rest: seen.append(("retry", str(exc))),
         on_failure=lambda self, exc, *rest: seen.append(("failure", str(exc))),
     )
     send(task)
-    sim.advance(minutes=2)
+    sim.advance(minutes=4)
     assert seen == [("retry", "no"), ("failure", "no")]
 
 
@@ -208,7 +272,7 @@ def test_a_handler_may_call_its_own_task(script, send):
 def test_replace_is_refused_inside_a_node(script, send):
     script(lambda task: task.replace(workflows.done.s()))
     node = send(workflows.scripted)
-    assert node.status == "retrying"
+    assert node.status == "failed"
     assert "UnsupportedOption" in node.error
 
 

@@ -74,8 +74,8 @@ def test_countless_failures_do_not_overflow():
         (NodeTask, {"max_retries": 2}, 2),
         (NodeTask, {"max_retries": 0}, 0),
         (NodeTask, {"max_retries": None}, None),  # for ever
-        (None, {}, 6),  # Celery's own 3 is nobody's wish
-        (None, {"max_retries": 3}, 3),  # but 3 that is written is
+        (None, {}, 3),  # what its author knows of Celery
+        (None, {"max_retries": 8}, 8),
         (None, {"max_retries": None}, None),
         (None, {"autoretry_for": (KeyError,), "retry_kwargs": {"max_retries": 1}}, 1),
         (None, {"autoretry_for": (KeyError,), "max_retries": 4}, 4),
@@ -83,6 +83,55 @@ def test_countless_failures_do_not_overflow():
 )
 def test_max_retries_is_the_tasks_own_or_the_settings(base, options, limit):
     assert policy(base, **options).max_retries == limit
+
+
+@pytest.mark.parametrize(
+    ("options", "delays"),
+    [
+        ({}, [180, 180, 180, 180]),
+        ({"default_retry_delay": 5}, [5, 5, 5, 5]),
+        ({"retry_kwargs": {"countdown": 7}}, [7, 7, 7, 7]),
+        ({"retry_backoff": True}, [1, 2, 4, 8]),
+        ({"retry_backoff": 3}, [3, 6, 12, 24]),
+        ({"retry_backoff": 3, "retry_kwargs": {"countdown": 7}}, [3, 6, 12, 24]),
+        ({"retry_backoff": 300}, [300, 600, 600, 600]),
+        ({"retry_backoff": 300, "retry_backoff_max": 900}, [300, 600, 900, 900]),
+    ],
+)
+def test_a_plain_task_waits_as_celery_would(options, delays):
+    told = policy(None, autoretry_for=(OSError,), retry_jitter=False, **options)
+    assert [told.delay(n) for n in (1, 2, 3, 4)] == delays
+
+
+def test_a_plain_tasks_jitter_is_celerys():
+    told = policy(None, autoretry_for=(OSError,), retry_backoff=100)
+    drawn = [told.delay(1) for _ in range(500)]
+    assert 0 <= min(drawn) < 20
+    assert 80 < max(drawn) <= 100
+
+
+@pytest.mark.parametrize(
+    ("base", "options", "error", "final"),
+    [
+        (NodeTask, {}, KeyError(), False),
+        (NodeTask, {}, None, False),  # a timeout
+        (NodeTask, {"dont_autoretry_for": (LookupError,)}, KeyError(), True),
+        (None, {}, KeyError(), True),
+        (None, {}, None, True),
+        (None, {"autoretry_for": (LookupError,)}, KeyError(), False),
+        (None, {"autoretry_for": (LookupError,)}, OSError(), True),
+        (None, {"autoretry_for": (LookupError,)}, None, True),
+        (None, {"autoretry_for": (Exception,)}, None, False),
+        (
+            None,
+            {"autoretry_for": [LookupError], "dont_autoretry_for": [KeyError]},
+            KeyError(),
+            True,
+        ),
+    ],
+)
+def test_which_errors_are_final(base, options, error, final):
+    assert policy(base, **options).gives_up_on(error) == final
 
 
 def test_options_may_come_from_a_base_class():

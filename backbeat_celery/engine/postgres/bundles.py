@@ -99,7 +99,7 @@ def leaves(ended: Sequence[tuple[Claim, Ending]]) -> tuple[Wake, set[UUID]]:
     plain = [
         (claim, ending.result)
         for claim, ending in ended
-        if isinstance(ending, Succeeded) and is_plain(claim)
+        if isinstance(ending, Succeeded) and not ending.note and is_plain(claim)
     ]
     if not plain:
         return Wake(), set()
