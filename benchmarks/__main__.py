@@ -13,13 +13,14 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.against import BEFORE, DATABASE, Earlier, with_earlier
 from benchmarks.partitions import partition
 from benchmarks.plan import NEEDS, WORKLOADS, Workload
 from benchmarks.report import Results, machine
 from benchmarks.servers import Missing, Servers, python
 
 LONGEST_ROUND = 3600
-DATABASES = ("backbeat", "backbeat_full", "plain", "dbos", "absurd")
+DATABASES = ("backbeat", "backbeat_full", DATABASE, "plain", "dbos", "absurd")
 
 
 def arguments() -> argparse.Namespace:
@@ -38,6 +39,9 @@ def arguments() -> argparse.Namespace:
         "--finished", type=int, default=1_000_000, help="finished nodes in the full tables of w5"
     )
     parser.add_argument("--partitions", action="store_true", help="divide our tables by time")
+    parser.add_argument(
+        "--against", help="a revision of git, which runs in turns with today's code"
+    )
     parser.add_argument("--only", help="contestants, ours included, with commas; default: all")
     parser.add_argument("--json", type=Path, help="write the figures of all rounds to this file")
     parser.add_argument("--add", action="store_true", help="to what the JSON file already has")
@@ -57,10 +61,18 @@ def main() -> int:
     with Servers() as servers:
         environment = _environment(servers, options)
         _prepare(environment, options.partitions)
-        for workload in [WORKLOADS[name] for name in options.workloads or WORKLOADS]:
-            _run(workload, options, environment, results)
+        earlier = None
+        if options.against:
+            earlier = Earlier(options.against, servers.folder, environment)
+        for workload in _workloads(options):
+            _run(workload, options, environment, results, earlier)
             print(f"{results.table(workload)}\n", flush=True)
     return 1 if results.is_wrong else 0
+
+
+def _workloads(options: argparse.Namespace) -> list[Workload]:
+    found = [WORKLOADS[name] for name in options.workloads or WORKLOADS]
+    return [with_earlier(workload) for workload in found] if options.against else found
 
 
 def _write(options: argparse.Namespace, results: Results) -> None:
@@ -77,7 +89,7 @@ def _write(options: argparse.Namespace, results: Results) -> None:
         options.json.write_text(json.dumps(text, indent=1))
     if options.report:
         options.report.parent.mkdir(parents=True, exist_ok=True)
-        tables = [results.table(w) for name, w in WORKLOADS.items() if results.rounds[name]]
+        tables = [results.table(w) for w in _workloads(options) if results.rounds[w.name]]
         title = f"# Measured on {options.broker}, {options.pool} {options.concurrency}"
         text = "\n\n".join([title, results.conditions(conditions), *tables])
         options.report.write_text(text.rstrip() + "\n")
@@ -123,6 +135,7 @@ def _run(
     options: argparse.Namespace,
     environment: dict[str, str],
     results: Results,
+    earlier: Earlier | None,
 ) -> None:
     wanted = options.peers.split(",") if options.peers else None
     only = options.only.split(",") if options.only else workload.contestants
@@ -130,29 +143,44 @@ def _run(
     names = [
         name
         for name in workload.contestants
-        if name in only and (wanted is None or name.startswith("ours") or name in wanted)
+        if name.removeprefix(BEFORE) in only
+        and (wanted is None or name.startswith(("ours", BEFORE)) or name in wanted)
     ]
     for name in list(names):
         if name in NEEDS and find_spec(NEEDS[name]) is None:
             results.note_failure(workload, name, f"skipped: {NEEDS[name]} is not installed")
             names.remove(name)
-    earlier = max(map(len, results.rounds[workload.name].values()), default=0)
-    for number in range(earlier, earlier + min(options.rounds, workload.rounds or options.rounds)):
+    first = max(map(len, results.rounds[workload.name].values()), default=0)
+    for number in range(first, first + min(options.rounds, workload.rounds or options.rounds)):
         # Each round begins with another contestant, so that none always runs first.
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            _round(workload, name, size, environment, results)
+            _round(workload, name, size, environment, results, earlier)
             _write(options, results)
 
 
 def _round(
-    workload: Workload, name: str, size: int, environment: dict[str, str], results: Results
+    workload: Workload,
+    name: str,
+    size: int,
+    environment: dict[str, str],
+    results: Results,
+    earlier: Earlier | None,
 ) -> None:
-    command = python("-m", f"benchmarks.workloads.{workload.name}", name, str(size))
+    folder = None
+    if earlier is not None and name.startswith(BEFORE):
+        folder, environment = earlier.folder, earlier.environment
+    contestant = name.removeprefix(BEFORE)
+    command = python("-m", f"benchmarks.workloads.{workload.name}", contestant, str(size))
     load = os.getloadavg()[0]
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=LONGEST_ROUND
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_ROUND,
         )
     except subprocess.TimeoutExpired:
         results.note_failure(workload, name, "took too long")
