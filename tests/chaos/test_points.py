@@ -28,7 +28,7 @@ from tests.chaos.strikes import FAULTS, Striker, insisting
 from tests.chaos.watch import Log
 from tests.stateful.invariants import Rows, last_change
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 SEED = int(os.environ.get("BACKBEAT_CHAOS_SEED", "0"))
 ALL = "BACKBEAT_CHAOS_ALL_POINTS" in os.environ
 

@@ -13,10 +13,6 @@ from backbeat_celery.testing import Simulation
 from tests import workflows
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes some seconds, for wide trees")
-
-
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Tell a scripted handler what to do: a function that is handed the task."""

@@ -68,6 +68,7 @@ def test_list_that_is_cut_says_so_and_goes_on(shop, admin_client, monkeypatch):
     assert shown + [row.subject for row in rest] == [f"camera {n}" for n in range(6, -1, -1)]
 
 
+@pytest.mark.slow
 def test_ten_thousand_children_open_as_ten_do(sim, script, admin_client):
     def costs(width):
         def work(task):

@@ -18,10 +18,11 @@ from tests.stateful.weather import weather
 
 PROFILES = {
     # examples that Hypothesis makes, steps of each, seeds
+    "brief": (8, 12, 8),
     "quick": (30, 15, 40),
     "thorough": (1500, 40, 3000),
 }
-EXAMPLES, STEPS, SEEDS = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "quick")]
+EXAMPLES, STEPS, SEEDS = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "brief")]
 HUNT = 150
 FOUND_BY = {
     "cancels_without_opening": 36,
@@ -75,7 +76,8 @@ def test_whatever_an_operator_does_in_a_storm_nothing_gets_stuck():
             raise
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_an_engine_with_a_fault_is_found_out(mutant, monkeypatch):
     # The faults are in the portable steps.
@@ -84,7 +86,8 @@ def test_an_engine_with_a_fault_is_found_out(mutant, monkeypatch):
     assert any(_is_found(seed) for seed in range(HUNT))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mutant", STEERING_MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_fault_in_the_verbs_is_found_out(mutant, monkeypatch):
     monkeypatch.setattr(session, "is_enabled", False)
