@@ -4,9 +4,7 @@ A message that Celery cannot read is refused. Celery trusts the headers and bodi
 messages: one of a wrong type ends the whole worker, and the message is then delivered to the
 next one.
 
-A node's message is acknowledged one round of the event loop later, when its child has been given
-the next one; with late acknowledgement the child would wait for the broker first. Should the
-worker die in between, the message comes again, and the claim refuses it.
+A node's message is acknowledged when its child has been given the next one: see `acks.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from typing import Any
 from celery.exceptions import InvalidTaskError
 from celery.worker.strategy import default
 
+from backbeat_celery.celery import acks
 from backbeat_celery.celery.message import has_header
 
 UNREADABLE = (
@@ -42,13 +41,14 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
 def guarded(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Make the function that takes a task's messages, which Celery calls a strategy."""
     take = default(task, app, consumer, **options)
+    can_wait = acks.can_wait(consumer)
 
     def take_if_readable(message: Any, body: Any, ack: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             headers = message.headers or {}
             _check(headers)
-            if has_header(headers) and consumer.hub is not None:
-                ack = partial(_in_the_next_round, consumer.hub, ack)
+            if can_wait and has_header(headers):
+                ack = partial(_later, consumer, ack)
             return take(message, body, ack, *args, **kwargs)
         except UNREADABLE as exc:
             # The consumer logs this and rejects the message.
@@ -72,5 +72,5 @@ def _check(headers: Mapping[str, Any]) -> None:
             raise TypeError(f"a stamp of type {type(stamp).__name__}")
 
 
-def _in_the_next_round(hub: Any, call: Callable[..., Any], *args: Any) -> None:
-    hub.call_soon(partial(call, *args))
+def _later(consumer: Any, ack: Callable[..., Any], *args: Any) -> None:
+    acks.after_the_next_messages(consumer, partial(ack, *args))

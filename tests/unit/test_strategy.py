@@ -25,7 +25,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Any:
         return handle
 
     monkeypatch.setattr(strategy, "default", default)
-    handle = strategy.guarded(done, None, SimpleNamespace(hub=None))
+    handle = strategy.guarded(done, None, SimpleNamespace(hub=None, pool=None))
     return lambda body=None, **headers: handle(
         SimpleNamespace(headers={**GOOD, **headers}), body, None
     )
@@ -73,50 +73,6 @@ def test_an_error_of_the_broker_is_not_the_messages(take):
 
     with pytest.raises(ConnectionResetError):
         take(disconnect)
-
-
-class Loop:
-    """An event loop whose rounds the test makes."""
-
-    def __init__(self) -> None:
-        self.todo: list[Any] = []
-
-    def call_soon(self, call: Any) -> None:
-        self.todo.append(call)
-
-    def go_round(self) -> None:
-        todo, self.todo = self.todo, []
-        for call in todo:
-            call()
-
-
-@pytest.fixture
-def acknowledge(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Take a message, acknowledge it, and give what the broker hears of that."""
-    monkeypatch.setattr(strategy, "default", lambda *_: lambda message, body, ack: ack("why"))
-
-    def take(hub: Loop | None, **headers: Any) -> list[str]:
-        heard: list[str] = []
-        handle = strategy.guarded(done, None, SimpleNamespace(hub=hub))
-        handle(SimpleNamespace(headers={**GOOD, **headers}), None, heard.append)
-        return heard
-
-    return take
-
-
-def test_a_nodes_message_is_acknowledged_after_the_next_one_was_given_away(acknowledge):
-    loop = Loop()
-    heard = acknowledge(loop, backbeat={})
-    assert heard == []
-    loop.go_round()
-    assert heard == ["why"]
-
-
-@pytest.mark.parametrize(
-    ("hub", "headers"), [(Loop(), {}), (None, {"backbeat": {}})], ids=["a task", "no event loop"]
-)
-def test_any_other_message_is_acknowledged_at_once(acknowledge, hub, headers):
-    assert acknowledge(hub, **headers) == ["why"]
 
 
 def test_every_kind_of_task_is_guarded(sim):
