@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+)
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -16,6 +23,9 @@ PATIENCE = 30.0
 """Seconds after which database trouble is left to the lease and the sweeper."""
 
 _SQLSTATES = frozenset({"40001", "40P01"})
+# Django's InternalError, for a server that cannot write just now (a failover under way), and for
+# a transaction that it ended because nothing came: neither is the work's fault.
+_OUTAGES = frozenset({"25006", "25P02", "25P03"})
 _MYSQL_CODES = frozenset({1020, 1205, 1213})
 
 
@@ -28,6 +38,17 @@ def is_conflict(exc: BaseException) -> bool:
     if arguments and arguments[0] in _MYSQL_CODES:
         return True
     return "database is locked" in str(exc) or "table is locked" in str(exc)
+
+
+def is_outage(exc: BaseException) -> bool:
+    """Tell whether `exc` says: the database cannot do this now, try again later."""
+    if isinstance(exc, (OperationalError, InterfaceError)):
+        return True
+    return getattr(exc.__cause__, "sqlstate", None) in _OUTAGES
+
+
+def _may_be_the_sessions_fault(exc: BaseException) -> bool:
+    return not isinstance(exc, (DataError, IntegrityError))
 
 
 def is_broken(raw: object, using: str) -> bool:
@@ -48,24 +69,30 @@ def repeat_on(instance: M, work: Callable[[M], T], *, using: str, outage: bool =
 
 
 def repeat(work: Callable[[], T], *, using: str, outage: bool = False) -> T:
-    """Run `work`, again after a conflict, and with `outage` also after a lost connection.
+    """Run `work`, again after a conflict, and with `outage` also after database trouble.
 
-    `work` is one transaction that can tell by itself what it has done before: the answer
-    to a commit may be lost. Inside somebody else's transaction nothing is repeated, since
-    only the owner can repeat that.
+    Then the connection is closed, whatever it answers to `SELECT 1`, and `work` is done again on
+    a fresh one: at once, and if it is an outage until our patience ends. `work` is one
+    transaction that can tell by itself what it has done before: the answer to a commit may be
+    lost. Inside somebody else's transaction nothing is repeated, since only the owner can
+    repeat that.
     """
     connection = connections[using]
     if connection.in_atomic_block:
         return work()
     deadline = time.monotonic() + PATIENCE
-    pause = 0.01
+    pause = 0.0
     while True:
         try:
             return work()
         except (DatabaseError, InterfaceError) as exc:
-            broken = outage and isinstance(exc, (OperationalError, InterfaceError))
-            if not (is_conflict(exc) or broken) or time.monotonic() > deadline:
+            if is_conflict(exc):
+                connection.close_if_unusable_or_obsolete()
+            elif outage and (is_outage(exc) or (not pause and _may_be_the_sessions_fault(exc))):
+                connection.close()
+            else:
                 raise
-            connection.close_if_unusable_or_obsolete()
+            if time.monotonic() > deadline:
+                raise
         time.sleep(random.uniform(0, pause))
-        pause = min(pause * 2, 2.0)
+        pause = min(max(pause * 2, 0.01), 2.0)

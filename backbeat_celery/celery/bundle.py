@@ -17,7 +17,7 @@ from celery import Task
 from celery.exceptions import Ignore, Retry
 from django.db import Error as DatabaseTrouble
 
-from backbeat_celery import points
+from backbeat_celery import points, sessions
 from backbeat_celery.celery.runner import Run
 from backbeat_celery.celery.shutdown import is_shutdown
 from backbeat_celery.engine.advance import advance
@@ -81,8 +81,9 @@ class Bundle:
                 raise cause
             if time.monotonic() > self._recorded_at + RECORD_AFTER:
                 self._record()
-                advance(self.take_wake() or Wake(), claim.using)
-                waiting = deque(still_held(waiting))
+                with sessions.of_engine(claim.using):
+                    advance(self.take_wake() or Wake(), claim.using)
+                    waiting = deque(still_held(waiting))
         self._record()
         points.reached("after_record")
 
@@ -93,6 +94,7 @@ class Bundle:
         self.task.request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
         points.reached("before_handler")
         ending, cause = run.attempt(own_call)
+        sessions.interrupt_project()
         self._ended.append((run, ending, cause))
         return cause
 
@@ -106,7 +108,8 @@ class Bundle:
         if not ended:
             return
         try:
-            self._wake += record_bundle([(run.claim, ending) for run, ending, _ in ended])
+            with sessions.of_engine(self.claim.using):
+                self._wake += record_bundle([(run.claim, ending) for run, ending, _ in ended])
         except DatabaseTrouble as exc:
             logger.exception("Cannot record %d nodes; their leases run out.", len(ended))
             raise Ignore("the outcomes could not be recorded") from exc

@@ -14,6 +14,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.exceptions import Retry
 
+from backbeat_celery import sessions
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.message import CLAIM_HEADER, has_header, parse
@@ -49,11 +50,12 @@ def on_outcome(sender: Any = None, **_: Any) -> None:
     run = run_of(sender.request)
     wake = run.take_wake() if run is not None else None
     if run is not None and wake:
-        advance(wake, run.claim.using)
+        with sessions.of_engine(run.claim.using):
+            advance(wake, run.claim.using)
 
 
 def on_return(sender: Any = None, retval: Any = None, **_: Any) -> None:
-    """At the end of a node's task call: let go of what its exception holds.
+    """At the end of a node's task call: let go of connections, and of what its exception holds.
 
     An exception, its traceback and Celery's frames hold one another, some 200 KB for each
     call with billiard's copy of the frames, until Python's collector comes by. Whoever reports
@@ -61,6 +63,7 @@ def on_return(sender: Any = None, retval: Any = None, **_: Any) -> None:
     """
     if not has_header(vars(sender.request)):
         return
+    sessions.end_call()
     ring = [retval]
     while ring:
         exc = ring.pop()

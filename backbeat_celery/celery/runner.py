@@ -12,13 +12,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from celery.utils.saferepr import saferepr
 from django.db import Error as DatabaseTrouble
 from django.db import connections, transaction
 
-from backbeat_celery import points
+from backbeat_celery import points, sessions
 from backbeat_celery.celery.current import keep_run, run_of
 from backbeat_celery.celery.message import has_header, parse
 from backbeat_celery.celery.shutdown import is_kill, is_shutdown
@@ -60,7 +61,8 @@ def begin(task: Task[Any, Any]) -> None:
         raise Ignore("malformed header")
     points.reached("before_claim")
     try:
-        run = _claimed(task, message)
+        with sessions.of_engine(message.using):
+            run = _claimed(task, message)
     except DatabaseTrouble as exc:
         logger.warning("Cannot claim node %s: %r. It is sent again.", message.node_id, exc)
         raise Ignore("the database cannot be reached") from exc
@@ -148,8 +150,23 @@ class Run:
 
     def _call(self) -> tuple[Ending, BaseException | None]:
         ending, cause = self._outcome()
-        self._wake = record(self.claim, ending)
+        self._wake = self._record_apart(ending)
         return ending, cause
+
+    def _record_apart(self, ending: Ending) -> Wake:
+        """Record on the engine's own connection, whatever state the handler's is in."""
+        as_claimed = dict(vars(self.claim.node))
+        try:
+            return self._record(ending)
+        except SoftTimeLimitExceeded:
+            # It comes once, and the handler has ended already: its outcome stands.
+            vars(self.claim.node).update(as_claimed)
+            return self._record(ending)
+
+    def _record(self, ending: Ending) -> Wake:
+        sessions.interrupt_project()
+        with sessions.of_engine(self.claim.using):
+            return record(self.claim, ending)
 
     def _call_atomic(self) -> tuple[Ending, BaseException | None]:
         """Let handler and outcome share a transaction: both are committed, or neither is."""
@@ -169,7 +186,7 @@ class Run:
                 is_conflict(exc) or is_broken(raw, self.claim.using)
             ):
                 ending = Lost(f"The transaction was rolled back: {exc!r}")
-            wake = record(self.claim, ending)
+            wake = self._record_apart(ending)
         self._wake = wake
         return ending, cause
 

@@ -1,4 +1,4 @@
-"""What lives in each worker: lease renewal, the sweeper, and connections that last.
+"""What lives in each worker: lease renewal, the sweeper, and connections of its own.
 
 Threads rather than timers of the event loop, because the loops of the solo and gevent pools
 stand still while a handler runs.
@@ -21,8 +21,7 @@ from celery.worker import state
 from django.db import Error as DatabaseTrouble
 from django.db import connections
 
-from backbeat_celery import points
-from backbeat_celery.celery.connections import keep_connections
+from backbeat_celery import points, sessions
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
@@ -38,7 +37,7 @@ PAUSE = 0.2
 
 def prepare(worker: Any) -> None:
     """Fit a worker that is about to start: its tasks, its connections, its threads."""
-    keep_connections(worker.app)
+    sessions.keep_apart()
     # A project may discover tasks by hand, but a worker without ours loses remote results.
     import_module("backbeat_celery.tasks")
     make_node_capable(worker.app)

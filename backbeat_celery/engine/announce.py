@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import Error as DatabaseTrouble
 from django.db.models import Model, QuerySet
 from django.dispatch import Signal
 
+from backbeat_celery import sessions
 from backbeat_celery.engine.wake import Ended
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.signals import node_completed, node_failed, workflow_completed
@@ -31,15 +32,20 @@ def announce(ended: Ended, using: str) -> None:
     try:
         if _is_wanted(node_failed, Node, ended.failed):
             for node in _read(_nodes(using), ended.failed):
-                node_failed.send_robust(sender=Node, node=node)
+                _tell(node_failed, using, sender=Node, node=node)
         if _is_wanted(node_completed, Node, ended.completed):
             for node in _read(_nodes(using), ended.completed):
-                node_completed.send_robust(sender=Node, node=node)
+                _tell(node_completed, using, sender=Node, node=node)
         if _is_wanted(workflow_completed, Workflow, ended.workflows):
             for workflow in _read(Workflow.objects.using(using).all(), ended.workflows):
-                workflow_completed.send_robust(sender=Workflow, workflow=workflow)
+                _tell(workflow_completed, using, sender=Workflow, workflow=workflow)
     except DatabaseTrouble:
         logger.exception("Cannot read what has ended; its receivers are not told.")
+
+
+def _tell(signal: Signal, using: str, **what: Any) -> None:
+    with sessions.of_project(using):
+        signal.send_robust(**what)
 
 
 def _is_wanted(signal: Signal, model: type[Model], ids: Sequence[UUID]) -> bool:

@@ -20,7 +20,7 @@ from django.db import transaction
 from kombu import Producer
 from kombu.exceptions import OperationalError
 
-from backbeat_celery import clock, points
+from backbeat_celery import clock, points, sessions
 from backbeat_celery.broker import app_in_use, depths
 from backbeat_celery.engine.copies import Copy, Original, may_copy, of_a_kind
 from backbeat_celery.engine.producers import Broker, current_broker
@@ -88,7 +88,8 @@ class BrokerOutbox:
             if time.monotonic() < self._try_again_at:
                 raise OperationalError("the broker did not answer a moment ago")
             broker = prepared.broker if prepared else current_broker()
-            with broker.producer() as producer:
+            # Receivers of Celery's signals, and who wraps it, may use the database.
+            with sessions.of_project(using), broker.producer() as producer:
                 for group in groups:
                     sending = (
                         prepared.send(producer)

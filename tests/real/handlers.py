@@ -143,3 +143,23 @@ def remote_fan_out(width: int, queue: str) -> None:
     """Spawn calls of another code base."""
     calls = [signature("other.add", args=[n], queue=queue) for n in range(width)]
     current_node().spawn_many(calls, mode="non_blocking")
+
+
+@node_task
+def spoiler() -> None:
+    """Leave a session in which nobody else could work."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET app.tenant = 'acme'")
+        cursor.execute("SET search_path = nowhere")
+        cursor.execute("SET default_transaction_read_only = on")
+
+
+@shared_task
+def ask_tenant(label: str) -> None:
+    """An ordinary task: tell what its session is like."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('app.tenant', true)")
+        (tenant,) = cursor.fetchone()
+        cursor.execute("SHOW default_transaction_read_only")
+        (read_only,) = cursor.fetchone()
+    write(event="tenant", label=label, tenant=tenant, read_only=read_only)

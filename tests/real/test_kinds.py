@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from celery import current_app
-from django.db import connection
 
 from backbeat_celery import signal
 from tests.real import handlers
@@ -71,26 +70,3 @@ def test_queue_and_priority_of_the_signature_are_honoured(start_worker, finished
 def test_a_task_called_without_signal_stays_an_ordinary_task(worker, log):
     handlers.foreign.delay(4)
     until(lambda: log.lines(event="foreign", label="4"), 30)
-
-
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no logins to count")
-@pytest.mark.parametrize("pooled", [False, True])
-def test_connections_last_as_the_settings_say(start_worker, finished, pooled):
-    if pooled and connection.vendor != "postgresql":
-        pytest.skip("only PostgreSQL has Django's connection pool")
-    env = {"BACKBEAT_TEST_POOL": "1"} if pooled else {}
-    start_worker(size=2, env=env).wait_ready()
-    nodes = [signal(handlers.backend.s(), subject=f"s{n}") for n in range(40)]
-    for node in nodes:
-        finished(node)
-    logins = {node.result for node in nodes}
-    assert len(logins) <= (8 if pooled else 2), logins
-
-
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no logins to count")
-def test_a_connection_is_closed_after_each_task_if_the_settings_say_so(start_worker, finished):
-    start_worker(size=1, env={"BACKBEAT_TEST_CONN_MAX_AGE": "0"}).wait_ready()
-    nodes = [signal(handlers.backend.s(), subject=f"s{n}") for n in range(5)]
-    for node in nodes:
-        finished(node)
-    assert len({node.result for node in nodes}) == 5

@@ -50,14 +50,36 @@ def prepared():
 def test_a_statement_is_prepared_once_a_connection(direct):
     for _ in range(3):
         assert session.execute("default", ECHO, "ä'%", "7") == [["ä'%", "7", "t"]]
-    assert "backbeat_test_echo" in prepared()
+    assert [name for name in prepared() if name.startswith("backbeat_test_echo_")]
+
+
+def test_another_text_has_another_name(direct):
+    """Behind a pooler another release may have prepared what it calls by the same name."""
+    assert session.execute("default", Statement("test_name", "SELECT 1")) == [["1"]]
+    assert session.execute("default", Statement("test_name", "SELECT 2")) == [["2"]]
+    names = {name for name in prepared() if name.startswith("backbeat_test_name_")}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("calls", [1, 2], ids=["alone", "in a pipeline"])
+def test_a_column_that_changes_its_type_stops_no_lasting_connection(direct, calls):
+    read = Statement("test_wide", "SELECT body FROM test_changed")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE test_changed AS SELECT 1::int AS body")
+        for kind in ("int", "bigint", "text"):
+            cursor.execute(f"ALTER TABLE test_changed ALTER body TYPE {kind}")
+            raw = connection.connection
+            found = session.execute_all("default", *[[read.call()]] * calls)
+            assert found == [[["1"]]] * calls
+            assert connection.connection is raw
+        cursor.execute("DROP TABLE test_changed")
 
 
 def test_inside_a_transaction_the_same_text_goes_through_djangos_cursor(direct):
     connection.close()
     with transaction.atomic():
         assert session.execute("default", ECHO, "ä'%", None) == [["ä'%", None, "t"]]
-    assert "backbeat_test_echo" not in prepared()
+    assert not [name for name in prepared() if name.startswith("backbeat_test_echo")]
 
 
 def test_whoever_wraps_statements_sees_them(direct):

@@ -32,21 +32,34 @@ def execute(
 
     `meanwhile` is called once they are sent.
     """
-    calls = [call for transaction in transactions for call in transaction]
-    is_pooled = connection.alias in _pooled or _is_pooled(connection)
     try:
-        if not is_pooled:
-            _prepare(connection, calls)
-        if len(calls) == 1 and meanwhile is None:
-            return [_rows(_execute_one(connection, calls[0], is_pooled))]
-        return _execute_all(connection, transactions, is_pooled, meanwhile)
+        return _execute(connection, transactions, meanwhile)
     except (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement):
-        if is_pooled:
+        if _is_pooled(connection):
             raise
-        # A pooler has given us another server. What failed was rolled back, and each
-        # transaction can tell whether it was done before.
+        # A pooler has given us another server.
         _pooled.add(connection.alias)
-        return execute(connection, *transactions, meanwhile=meanwhile)
+    except errors.FeatureNotSupported:
+        # A migration has changed the type of a column that a prepared statement gives back.
+        if _is_pooled(connection):
+            raise
+        _forget(connection)
+    # What failed was rolled back, and each transaction can tell whether it was done before.
+    return _execute(connection, transactions, meanwhile)
+
+
+def _execute(
+    connection: Any,
+    transactions: Sequence[Sequence[Call]],
+    meanwhile: Callable[[], None] | None,
+) -> list[list[Row]]:
+    calls = [call for transaction in transactions for call in transaction]
+    is_pooled = _is_pooled(connection)
+    if not is_pooled:
+        _prepare(connection, calls)
+    if len(calls) == 1 and meanwhile is None:
+        return [_rows(_execute_one(connection, calls[0], is_pooled))]
+    return _execute_all(connection, transactions, is_pooled, meanwhile)
 
 
 def execute_observed(connection: Any, call: Call) -> list[Row]:
@@ -58,8 +71,9 @@ def execute_observed(connection: Any, call: Call) -> list[Row]:
 
 
 def _is_pooled(connection: Any) -> bool:
-    """Django's own switch for poolers that change the server between transactions."""
-    return bool(connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
+    """Whether a pooler may change the server: so it did, or Django's own switch says so."""
+    told = connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    return connection.alias in _pooled or bool(told)
 
 
 def _prepare(connection: Any, calls: Sequence[Call]) -> None:
@@ -71,6 +85,13 @@ def _prepare(connection: Any, calls: Sequence[Call]) -> None:
         if name not in known:
             _checked(connection.connection.pgconn.prepare(name, call.statement.sql()))
             known.add(name)
+
+
+def _forget(connection: Any) -> None:
+    """Have a connection's statements prepared anew."""
+    raw = connection.connection
+    for name in _prepared.pop(raw, ()):
+        _checked(raw.pgconn.exec_(b'DEALLOCATE "%s"' % name))
 
 
 def _execute_one(connection: Any, call: Call, is_pooled: bool) -> Any:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 
 from backbeat_celery import clock
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
@@ -27,6 +28,10 @@ _WORDS = {
 def array(items: Iterable[object]) -> str:
     """Ids as the text of an array."""
     return "{" + ",".join(map(str, items)) + "}"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:12]
 
 
 class Statement:
@@ -88,10 +93,17 @@ class Statement:
 
     @cached_property
     def _names(self) -> tuple[bytes, bytes]:
-        return f"backbeat_{self.name}".encode(), f"backbeat_{self.name}_simulated".encode()
+        real, simulated = map(_digest, (self._real, self._simulated))
+        return (
+            f"backbeat_{self.name}_{real}".encode(),
+            f"backbeat_{self.name}_{simulated}".encode(),
+        )
 
     def prepared_name(self) -> bytes:
-        """The name under which a server keeps it."""
+        """The name under which a server keeps it: another text has another name.
+
+        Behind a pooler a connection may be given a server on which another release has prepared.
+        """
         return self._names[clock.is_simulated()]
 
     def text(self) -> str:

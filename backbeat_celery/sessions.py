@@ -1,0 +1,128 @@
+"""The engine's own database sessions in a worker, apart from those that handlers use.
+
+A handler, a receiver of Celery's signals or a library may leave anything in its session: another
+search path, a read-only default, an open transaction, a query that a time limit cut off. It stays
+in their session, which Celery closes before and after each task. The engine claims, records and
+advances in one that nobody else has touched, and that lasts as CONN_MAX_AGE says. Only an atomic
+handler shares its session with its record, since they share a transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.db import Error as DatabaseTrouble
+from django.db import connections
+from kombu.utils.compat import detect_environment
+
+IDLE = 0
+"""libpq's PQTRANS_IDLE, in both psycopg and psycopg2."""
+IN_TRANSACTION = 1
+"""MySQL's SERVER_STATUS_IN_TRANS."""
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.own: dict[str, Any] = {}
+        self.theirs: dict[str, Any] = {}
+        """What the engine's own connections stand in for at the moment."""
+
+
+_thread = _Thread()
+_are_apart = False
+
+
+def keep_apart(apart: bool = True) -> None:
+    """From now on the engine has sessions of its own in this process, and in those it forks."""
+    global _are_apart
+    _are_apart = apart
+
+
+@contextmanager
+def of_engine(using: str) -> Iterator[None]:
+    """Do the engine's work in the engine's session."""
+    theirs: Any = connections[using]
+    if not _are_apart or using in _thread.theirs or _is_in_memory(theirs):
+        yield
+        return
+    _thread.theirs[using] = theirs
+    connections[using] = _thread.own.get(using) or _open(using, theirs)
+    try:
+        yield
+    finally:
+        connections[using] = _thread.theirs.pop(using)
+
+
+@contextmanager
+def of_project(using: str) -> Iterator[None]:
+    """Call the project's code, in the midst of the engine's work, in the project's session."""
+    theirs = _thread.theirs.pop(using, None)
+    if theirs is None:
+        yield
+        return
+    own, connections[using] = connections[using], theirs
+    try:
+        yield
+    finally:
+        _thread.theirs[using], connections[using] = connections[using], own
+
+
+def _open(using: str, theirs: Any) -> Any:
+    settings = theirs.settings_dict
+    if settings["OPTIONS"].get("pool"):
+        # Django's pool hands a session on with all that was done to it.
+        options = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
+        settings = {**settings, "OPTIONS": options, "CONN_MAX_AGE": None}
+    _thread.own[using] = type(theirs)(settings, using)
+    return _thread.own[using]
+
+
+def _is_in_memory(connection: Any) -> bool:
+    """Whether the database is there for this one connection only."""
+    return connection.vendor == "sqlite" and bool(connection.is_in_memory_db())
+
+
+def interrupt_project() -> None:
+    """End what the project's code has left under way: its locks would hold up the record.
+
+    A session in which nothing is under way stays as it is for the hooks that come after.
+    """
+    if not _are_apart:
+        return
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            # Django would refuse to connect again until somebody leaves the block.
+            with suppress(DatabaseTrouble):
+                connection._close()
+            del connections[connection.alias]
+        elif connection.connection is not None and _is_under_way(connection):
+            connection.close()
+
+
+def _is_under_way(connection: Any) -> bool:
+    raw = connection.connection
+    if connection.autocommit != connection.settings_dict["AUTOCOMMIT"]:
+        return True
+    if connection.vendor == "postgresql":
+        return bool(raw.info.transaction_status != IDLE)
+    if connection.vendor == "sqlite":
+        return bool(raw.in_transaction)
+    return bool(getattr(raw, "server_status", 0) & IN_TRANSACTION)
+
+
+def end_call() -> None:
+    """At the end of a node's task call: keep the engine's sessions as Django's settings say."""
+    for connection in _thread.own.values():
+        if detect_environment() == "default":
+            connection.close_if_unusable_or_obsolete()
+        else:
+            connection.close()  # a greenlet's own, and it lives for one task
+
+
+def close_own() -> None:
+    """Close this thread's sessions of the engine."""
+    while _thread.own:
+        _thread.own.popitem()[1].close()
