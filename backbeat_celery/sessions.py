@@ -92,14 +92,15 @@ def interrupt_project() -> None:
     """
     if not _are_apart:
         return
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
+    each: Any
+    for each in connections.all(initialized_only=True):
+        if each.in_atomic_block:
             # Django would refuse to connect again until somebody leaves the block.
             with suppress(DatabaseTrouble):
-                connection._close()
-            del connections[connection.alias]
-        elif connection.connection is not None and _is_under_way(connection):
-            connection.close()
+                each._close()
+            del connections[each.alias]
+        elif each.connection is not None and _is_under_way(each):
+            each.close()
 
 
 def _is_under_way(connection: Any) -> bool:

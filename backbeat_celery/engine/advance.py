@@ -27,8 +27,11 @@ from backbeat_celery.states import FINISHED, Outcome, Status
 from backbeat_celery.transitions import StaleNode
 
 
-def advance(wake: Wake, using: str) -> None:
-    """Do what `wake` says, and what follows from that, up to the root if need be."""
+def advance(wake: Wake, using: str, *, waits: bool = True) -> None:
+    """Do what `wake` says, and what follows from that, up to the root if need be.
+
+    Where nobody `waits` for a database that is away, the sweeper does the rest.
+    """
     points.reached("before_advance")
     pending, news = deque([wake]), Ended()
     while pending:
@@ -39,7 +42,7 @@ def advance(wake: Wake, using: str) -> None:
             wake.look_at += _linked_to(wake.ended_signals, using)
         pending += [due for flag_id in wake.due_flags if (due := _settle_flag(flag_id, using))]
         for node_id in dict.fromkeys(wake.look_at):
-            if following := look(node_id, using):
+            if following := look(node_id, using, waits=waits):
                 pending.append(following)
         news += wake.news
     # Last, since a receiver may take its time.
@@ -47,9 +50,12 @@ def advance(wake: Wake, using: str) -> None:
 
 
 def advance_after_commit(wake: Wake, using: str) -> None:
-    """Advance once the surrounding transaction is committed; never, if it is rolled back."""
+    """Advance once the surrounding transaction is committed; never, if it is rolled back.
+
+    This may be in a web request, where a look must not hold anybody up.
+    """
     if wake:
-        outbox().after_commit(lambda: advance(wake, using), using)
+        outbox().after_commit(lambda: advance(wake, using, waits=False), using)
 
 
 def _linked_to(signals: list[UUID], using: str) -> list[UUID]:
@@ -71,7 +77,7 @@ def _settle_flag(flag_id: UUID, using: str) -> Wake:
         return Wake()  # somebody else was faster
 
 
-def look(node_id: UUID, using: str) -> Wake:
+def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
     """Complete a waiting node if nothing it waits for is open; open its barrier if that is clear.
 
     The look comes after the commit of the child's end. So whoever commits last sees all the
@@ -118,7 +124,7 @@ def look(node_id: UUID, using: str) -> Wake:
 
     # Also after an outage: a look may be repeated at any time, and the record just before
     # it went through.
-    return repeat(once, using=using, outage=True)
+    return repeat(once, using=using, outage=waits)
 
 
 def has_open_link(node: Node) -> bool:

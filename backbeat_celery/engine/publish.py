@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from celery import current_app
 from django.db import transaction
 from kombu import Producer
-from kombu.exceptions import OperationalError
+from kombu.exceptions import LimitExceeded, OperationalError
 
 from backbeat_celery import clock, points, sessions
 from backbeat_celery.broker import app_in_use, depths
@@ -101,11 +101,11 @@ class BrokerOutbox:
                         points.reached("sent_one")
         except Exception as exc:  # any transport's own errors; nothing is lost by it
             logger.warning(
-                "The broker did not take %d messages: %r. The sweeper sends them again.",
+                "%s %d messages: %r. The sweeper sends them again.",
+                self._note_trouble(exc),
                 len(unsent),
                 exc,
             )
-            self._note_trouble()
             make_due([pk for publication in unsent for pk in publication.node_ids], using)
         points.reached("after_publish")
 
@@ -149,17 +149,23 @@ class BrokerOutbox:
                     retry_policy=RECONNECT_ONCE,
                 )
         except Exception as exc:  # any transport's own errors
-            logger.warning("The broker did not take a message for %s: %r.", name, exc)
-            self._note_trouble()
+            logger.warning("%s a message for %s: %r.", self._note_trouble(exc), name, exc)
 
     def depth(self, queue: str) -> int | None:
         return depths.ask(queue)
 
-    def _note_trouble(self) -> None:
-        """Leave the broker alone for a while: each of a request's signals would wait for it."""
+    def _note_trouble(self, exc: Exception) -> str:
+        """Leave a broker that failed alone for a while; begin the sentence that tells of it.
+
+        Each of a request's signals would wait for it. That all our producers are in use says
+        nothing of the broker.
+        """
+        if isinstance(exc, LimitExceeded):
+            return f"All {exc} producers of this process were busy, so nobody sent"
         now = time.monotonic()
         if now >= self._try_again_at:
             self._try_again_at = now + BREATHER_SECONDS
+        return "The broker did not take"
 
     def after_commit(self, function: Callable[[], None], using: str) -> None:
         transaction.on_commit(function, using=using, robust=True)
