@@ -6,7 +6,7 @@ import logging
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from backbeat_celery import payload
 from backbeat_celery.conf import settings
@@ -70,6 +70,11 @@ class Failed:
     actor: str = ""
     reason: str = ""
 
+    @property
+    def is_inferred(self) -> bool:
+        """Whether the time ran out, and neither the handler nor anybody else said so."""
+        return self.kind == AttemptOutcome.TIMED_OUT
+
     @classmethod
     def from_exception(cls, exc: BaseException, **fields: Any) -> Failed:
         """Describe an exception as text; it is never rebuilt from that."""
@@ -90,6 +95,7 @@ class Lost:
     counted: bool = True
     actor: str = ""
     reason: str = ""
+    is_inferred: ClassVar[bool] = True
 
 
 Ending = Succeeded | Failed | Lost

@@ -5,6 +5,7 @@ Every write is guarded by attempt and claim id. An attempt that was fenced off c
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -203,7 +204,14 @@ def write_setback(
     claimed_from: str = "",
     guard: Q = ANY,
 ) -> Wake:
-    """Write the end of a running attempt that did not succeed, in the caller's transaction."""
+    """Write the end of a running attempt that did not succeed, in the caller's transaction.
+
+    Where nobody has said so, and a report was kept before, that report is the end.
+    """
+    if ending.is_inferred and node.awaits_report:
+        if node.report is not None:
+            return _apply_kept(node, ending, policy, now, claimed_from, guard)
+        guard &= Q(report=None)
     verdict = decide(node, ending, policy)
     current = Q(attempt=node.attempt, claim_id=node.claim_id)
     claim_id = node.claim_id
@@ -231,6 +239,22 @@ def write_setback(
     if verdict.status == Status.FAILED:
         wake += call_rescue(node, policy)
     return wake
+
+
+def _apply_kept(
+    node: Node,
+    ending: Failed | Lost,
+    policy: Policy,
+    now: datetime,
+    claimed_from: str,
+    guard: Q,
+) -> Wake:
+    """End an attempt by the report that came before it was lost, given back or timed out."""
+    assert node.claim_id is not None
+    report = kept_report(node.report)
+    why = report.reason or f"reported before the attempt was {ending.kind.label}"
+    claim = Claim(node, node.claim_id, claimed_from, policy, now)
+    return write_ending(claim, replace(report, reason=why), guard)
 
 
 def _next_try(
