@@ -23,6 +23,10 @@ class StaleNode(Exception):
     """The row is no longer as it was read: somebody else was faster."""
 
 
+class RowDeleted(StaleNode):
+    """The row is gone since it was read: its workflow was deleted, or it was purged."""
+
+
 def transition(
     node: Node,
     to: Status,

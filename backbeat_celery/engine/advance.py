@@ -106,11 +106,11 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
             points.reached("looked")
             if node is None or node.status != Status.WAITING:
                 return wake
-            wake += _open_barrier(node)
-            is_open = node.open_child is not None
-            if is_open or has_open_link(node) or not _may_complete(node):
-                return wake
             try:
+                wake += _open_barrier(node)
+                is_open = node.open_child is not None
+                if is_open or has_open_link(node) or not _may_complete(node):
+                    return wake
                 with transaction.atomic(using=using):
                     # A child or a link added since the look has raised next_seq.
                     unchanged = Q(next_seq=node.next_seq)

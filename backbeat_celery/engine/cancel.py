@@ -7,7 +7,7 @@ handler recorded meanwhile are seen, and a handler whose node is canceled record
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -38,10 +38,42 @@ def cancel_trees(tops: Sequence[Node], using: str, *, actor: str, reason: str) -
         assert top.parent_id is not None
         families[top.parent_id].append(top.pk)
     wake = Wake()
-    # Ids grow with time, so ancestors are locked before descendants.
-    for parent_id in sorted(families):
+    for parent_id in _from_the_top(families, using):
         wake += _cancel_siblings(parent_id, families[parent_id], using, actor, reason)
     return wake
+
+
+def _from_the_top(ids: Collection[UUID], using: str) -> Sequence[UUID]:
+    """Order nodes so that ancestors are locked before descendants.
+
+    Their ids tell nothing of it: each is made by the clock of the machine that sent the node.
+    """
+    if len(ids) < 2:
+        return list(ids)
+    parents: dict[UUID, UUID | None] = {}
+    unknown = set(ids)
+    while unknown:
+        parents.update(dict.fromkeys(unknown))
+        for some in _batched(unknown):
+            rows = Node.objects.using(using).filter(pk__in=some)
+            parents.update(rows.values_list("pk", "parent_id"))
+        unknown = {pk for pk in parents.values() if pk is not None} - parents.keys()
+    depths = _depths(parents)
+    return sorted(ids, key=lambda pk: (depths[pk], pk))
+
+
+def _depths(parents: Mapping[UUID, UUID | None]) -> Mapping[UUID, int]:
+    """Tell how many nodes are above each, which are all among them."""
+    depths: dict[UUID, int] = {}
+    for pk in parents:
+        path: list[UUID] = []
+        above: UUID | None = pk
+        while above is not None and above not in depths:
+            path.append(above)
+            above = parents[above]
+        depth = -1 if above is None else depths[above]
+        depths.update((below, depth + n) for n, below in enumerate(reversed(path), start=1))
+    return depths
 
 
 def _cancel_siblings(

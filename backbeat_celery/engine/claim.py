@@ -26,7 +26,7 @@ from backbeat_celery.models import Node, Workflow
 from backbeat_celery.policy import Policy
 from backbeat_celery.specs import NodeSpec
 from backbeat_celery.states import CLAIMABLE, Status
-from backbeat_celery.transitions import StaleNode, transition
+from backbeat_celery.transitions import RowDeleted, StaleNode, transition
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,13 @@ def pause_due(node: Node) -> None:
 
 
 def lock_workflow(pk: UUID, using: str) -> Workflow:
-    """Lock a workflow's row until the transaction ends: before any of its nodes."""
+    """Lock a workflow's row until the transaction ends: before any of its nodes.
+
+    Raises RowDeleted if there is none.
+    """
     features = connections[using].features
     no_key = features.has_select_for_no_key_update
-    return Workflow.objects.using(using).select_for_update(no_key=no_key).get(pk=pk)
+    try:
+        return Workflow.objects.using(using).select_for_update(no_key=no_key).get(pk=pk)
+    except Workflow.DoesNotExist:
+        raise RowDeleted from None

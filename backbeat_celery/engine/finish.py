@@ -14,12 +14,19 @@ from backbeat_celery.engine.children import open_ready
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Outcome, Status
-from backbeat_celery.transitions import StaleNode, transition
+from backbeat_celery.transitions import RowDeleted, transition
 
 
 def lock_node(pk: UUID, using: str) -> tuple[Node, datetime]:
-    """Lock a node's row until the transaction ends; give it with the database's time."""
-    row = Node.objects.using(using).filter(pk=pk).locked().without_payload().with_time().get()
+    """Lock a node's row until the transaction ends; give it with the database's time.
+
+    Raises RowDeleted if there is none.
+    """
+    rows = Node.objects.using(using).filter(pk=pk).locked().without_payload().with_time()
+    try:
+        row = rows.get()
+    except Node.DoesNotExist:
+        raise RowDeleted from None
     return row, row.db_now
 
 
@@ -47,10 +54,7 @@ def finish(
     parent = None
     if node.is_blocking and node.parent_id is not None:
         # Ancestors are locked before descendants, here as everywhere.
-        try:
-            parent, now = lock_node(node.parent_id, using)
-        except Node.DoesNotExist:
-            raise StaleNode from None  # its workflow was deleted, and the node with it
+        parent, now = lock_node(node.parent_id, using)
         points.reached("parent_locked")
     transition(
         node,

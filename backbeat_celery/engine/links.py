@@ -11,6 +11,7 @@ from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.exceptions import BadInput, InvalidTransition, LinkCycle, shown
 from backbeat_celery.models import Link, Node
 from backbeat_celery.states import Mode, Status
+from backbeat_celery.transitions import RowDeleted
 
 
 def link(source_id: UUID, target: Node, using: str) -> None:
@@ -22,7 +23,7 @@ def link(source_id: UUID, target: Node, using: str) -> None:
         if not isinstance(source_id, (UUID, str)):
             raise TypeError(type(source_id).__name__)
         source, _ = lock_node(source_id, using)
-    except (Node.DoesNotExist, ValidationError, TypeError, ValueError) as exc:
+    except (RowDeleted, ValidationError, TypeError, ValueError) as exc:
         raise BadInput(f"link is a node or its id, and {shown(source_id)} names none.") from exc
     if target.is_finished or Link.objects.using(using).filter(source=source, target=target):
         return  # a repeated signal with the same key

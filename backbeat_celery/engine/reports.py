@@ -20,6 +20,7 @@ from backbeat_celery.exceptions import InvalidTransition, StaleAttempt
 from backbeat_celery.models import Node
 from backbeat_celery.policy import policy_by_name
 from backbeat_celery.states import Status
+from backbeat_celery.transitions import RowDeleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def report(node: Node, said: Report, fence: Fence, *, outage: bool = False) -> N
 
     def once() -> None:
         with transaction.atomic(using=using):
-            row, now = _lock(node)
+            row, now = _lock(node, said)
             points.reached("report_locked")
             _refuse(row, said, fence)
             if row.lease_expires_at is not None:
@@ -51,18 +52,25 @@ def report(node: Node, said: Report, fence: Fence, *, outage: bool = False) -> N
     repeat(once, using=using, outage=outage)
 
 
-def _lock(node: Node) -> tuple[Node, datetime]:
+def _lock(node: Node, said: Report) -> tuple[Node, datetime]:
     """Lock a node after the parent whose next stage its end may open."""
     using = node.alias
-    if node.is_blocking and node.parent_id is not None:
-        lock_node(node.parent_id, using)
     rows = Node.objects.using(using).filter(pk=node.pk).defer("result", "error", "metadata")
-    row = rows.locked().with_time().get()
+    try:
+        if node.is_blocking and node.parent_id is not None:
+            lock_node(node.parent_id, using)
+        row = rows.locked().with_time().get()
+    except (RowDeleted, Node.DoesNotExist):
+        raise StaleAttempt("deleted", _verb(said), node.pk) from None
     return row, row.db_now
 
 
+def _verb(said: Report) -> str:
+    return "complete" if isinstance(said, Succeeded) else "fail"
+
+
 def _refuse(row: Node, said: Report, fence: Fence) -> None:
-    verb = "complete" if isinstance(said, Succeeded) else "fail"
+    verb = _verb(said)
     is_other = fence.attempt is not None and fence.attempt != row.attempt
     if is_other or (fence.claim_id is not None and fence.claim_id != row.claim_id):
         hint = f"The report is about attempt {fence.attempt}, which is not the running one."

@@ -29,6 +29,7 @@ from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import UNFINISHED, Outcome, Status
 from backbeat_celery.transitions import transition
 from backbeat_celery.verbs.actor import actor_name, reason_text
+from backbeat_celery.verbs.rows import reread, unless_deleted
 
 
 def retry(node: Node, *, by: Any = None, reason: str = "") -> None:
@@ -71,13 +72,14 @@ def cancel_previous(node: Node, *, by: Any = None, reason: str = "") -> None:
 
     def once() -> None:
         with transaction.atomic(using=using):
-            lock_workflow(node.workflow_id, using)
+            with unless_deleted("cancel_previous", node.pk):
+                lock_workflow(node.workflow_id, using)
             rows = topmost(_registered_before(node))
             wake = cancel_trees(rows, using, actor=actor, reason=why or "canceled as previous")
             advance_after_commit(wake, using)
 
     repeat(once, using=using)
-    node.refresh_from_db()
+    reread(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +116,15 @@ def _steer(
 
     def once() -> None:
         with transaction.atomic(using=using):
-            hold = _take_hold(node, verb, allowed, actor, why)
+            with unless_deleted(verb, node.pk):
+                hold = _take_hold(node, verb, allowed, actor, why)
             points.reached("verb_begun")
             wake = act(hold)
             points.reached("verb_written")
             advance_after_commit(wake, using)
 
     repeat(once, using=using)
-    node.refresh_from_db()
+    reread(node)
 
 
 def _take_hold(

@@ -12,6 +12,7 @@ from backbeat_celery.models import Node
 from backbeat_celery.policy import policy_by_name
 from backbeat_celery.tokens import Ticket, read
 from backbeat_celery.verbs.actor import actor_name, reason_text
+from backbeat_celery.verbs.rows import reread
 
 
 def complete(
@@ -19,7 +20,7 @@ def complete(
 ) -> None:
     """Report success; what follows is as if a handler had returned `result`."""
     report(node, _success(result, by, reason), Fence(attempt))
-    node.refresh_from_db()
+    reread(node)
 
 
 def fail(
@@ -32,7 +33,7 @@ def fail(
 ) -> None:
     """Report failure; what follows is as if a handler had raised `error`."""
     report(node, _failure(node, error, by, reason), Fence(attempt))
-    node.refresh_from_db()
+    reread(node)
 
 
 def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from backbeat_celery import points
 from backbeat_celery.api import CheckedSignal
 from backbeat_celery.context import running
 from backbeat_celery.database import repeat
@@ -23,10 +24,13 @@ from backbeat_celery.engine.postgres import signals as postgres
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.running import RunningNode
 from backbeat_celery.engine.wake import Wake
-from backbeat_celery.exceptions import BadInput, NodeFinished
+from backbeat_celery.exceptions import BackbeatError, BadInput, NodeFinished, WorkflowClosed
 from backbeat_celery.models import Node, Workflow, node_alias
+from backbeat_celery.querysets import RACES
 from backbeat_celery.specs import NodeSpec, task_spec
 from backbeat_celery.states import Mode, Status
+from backbeat_celery.transitions import RowDeleted
+from backbeat_celery.verbs.rows import WHY
 
 
 def send(signals: Sequence[CheckedSignal]) -> list[Node]:
@@ -50,15 +54,25 @@ def _send_any(
 ) -> dict[int, Node]:
     nodes: dict[int, Node] = {}
     wake = Wake()
-    workflows = Workflow.objects.db_manager(alias)
     with transaction.atomic(using=alias):
         for index in order:
-            signal = signals[index]
-            workflow = workflows.for_subject(signal.subject, signal.name)
-            nodes[index], left = _signal(workflow, signal.spec, signal.link)
+            nodes[index], left = _signal_open_run(signals[index], alias)
             wake += left
         advance_after_commit(wake, alias)
     return nodes
+
+
+def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, Wake]:
+    """Add a signal to the open run; the one that was found may end before it is locked."""
+    workflows = Workflow.objects.db_manager(alias)
+    for _ in range(RACES):
+        workflow = workflows.for_subject(signal.subject, signal.name)
+        points.reached("run_found")
+        try:
+            return _signal(workflow, signal.spec, signal.link)
+        except RunIsOver:
+            continue
+    raise BackbeatError(f"The runs of {signal.name!r} for {signal.subject!r} keep ending.")
 
 
 def _send_plain(
@@ -109,6 +123,7 @@ def signal_workflow(
 
     def once() -> Node:
         with transaction.atomic(using=alias):
+            points.reached("run_found")
             node, wake = _signal(workflow, spec, link)
             advance_after_commit(wake, alias)
             return node
@@ -118,16 +133,31 @@ def signal_workflow(
 
 def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> tuple[Node, Wake]:
     using = workflow.alias
+    root, now = _lock_run(workflow)
     key = spec.key or _key_in_handler(spec, workflow)
-    root, now = lock_node(workflow.pk, using)
-    workflow.refresh_from_db(fields=["closed_at"])
-    workflow.refuse_if_closed()
     node, wake = _child_with_key(root, key), Wake()
     if node is None:
         node, wake = _append(root, spec, key, now)
     if link is not None:
         link_nodes(link.pk if isinstance(link, Node) else link, node, using)
     return node, wake
+
+
+class RunIsOver(WorkflowClosed):
+    """The run is finished, or was deleted: `signal()` opens the next one."""
+
+
+def _lock_run(workflow: Workflow) -> tuple[Node, datetime]:
+    """Lock the root of a run that takes signals, or raise WorkflowClosed."""
+    try:
+        root, now = lock_node(workflow.pk, workflow.alias)
+        workflow.refresh_from_db(fields=["closed_at", "unfinished"])
+    except (RowDeleted, Workflow.DoesNotExist):
+        raise RunIsOver(f"{workflow} was deleted. signal() opens the next run.") from None
+    if workflow.unfinished is None:
+        raise RunIsOver(f"{workflow} is finished. signal() opens the next run.")
+    workflow.refuse_if_closed()
+    return root, now
 
 
 def _key_in_handler(spec: NodeSpec, workflow: Workflow) -> str | None:
@@ -167,9 +197,7 @@ def add_child(
 
     def once() -> Node:
         with transaction.atomic(using=using):
-            row, now = lock_node(parent.pk, using)
-            if row.is_finished:
-                raise NodeFinished(row.status, "add_child", row.pk, "Add it to a node above.")
+            row, now = _lock_parent(parent)
             if row.is_root:
                 row.workflow.refuse_if_closed()
             if known := _child_with_key(row, spec.key):
@@ -179,6 +207,17 @@ def add_child(
             return node
 
     return repeat(once, using=using)
+
+
+def _lock_parent(parent: Node) -> tuple[Node, datetime]:
+    """Lock a node that may still get children, or raise NodeFinished."""
+    try:
+        row, now = lock_node(parent.pk, parent.alias)
+    except RowDeleted:
+        raise NodeFinished("deleted", "add_child", parent.pk, WHY) from None
+    if row.is_finished:
+        raise NodeFinished(row.status, "add_child", row.pk, "Add it to a node above.")
+    return row, now
 
 
 def _child_with_key(parent: Node, key: str | None) -> Node | None:

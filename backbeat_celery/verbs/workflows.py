@@ -20,7 +20,9 @@ from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.removal import PurgeCounts, delete_workflow_rows
 from backbeat_celery.states import Status
+from backbeat_celery.transitions import RowDeleted
 from backbeat_celery.verbs.actor import actor_name, reason_text
+from backbeat_celery.verbs.rows import reread, unless_deleted
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ def pause(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
             _rows(row).update(paused_at=clock.now(), paused_by=actor, pause_reason=why)
         return Wake()
 
-    _steer(workflow, work)
+    _steer(workflow, "pause", work)
 
 
 def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
@@ -56,7 +58,7 @@ def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
         rows = list(paused.defer("result", "error", "metadata"))
         return queue_paused(rows, actor=actor, reason=why)
 
-    _steer(workflow, work)
+    _steer(workflow, "resume", work)
 
 
 def close(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
@@ -72,14 +74,14 @@ def close(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
             _rows(row).update(closed_at=clock.now(), closed_by=actor, close_reason=why)
         return Wake(look_at=[row.pk])
 
-    _steer(workflow, work)
+    _steer(workflow, "close", work)
 
 
 def cancel_workflow(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
     """Cancel every unfinished node but the root; the workflow stays open."""
     actor, why = actor_name(by), reason_text(reason) or "its workflow was canceled"
 
-    _steer(workflow, lambda row: _cancel_all(row, actor, why))
+    _steer(workflow, "cancel", lambda row: _cancel_all(row, actor, why))
 
 
 def delete_workflow(
@@ -90,7 +92,10 @@ def delete_workflow(
 
     def once() -> PurgeCounts:
         with transaction.atomic(using=alias):
-            row = lock_workflow(workflow.pk, alias)
+            try:
+                row = lock_workflow(workflow.pk, alias)
+            except RowDeleted:
+                return PurgeCounts()  # by somebody else: as Django's delete() takes it
             wake = _cancel_all(row, actor, why)
             # Their links are deleted, too: they look for themselves whether that was the last.
             links = Link.objects.using(alias).filter(target__workflow=row)
@@ -114,17 +119,19 @@ def _cancel_all(row: Workflow, actor: str, reason: str) -> Wake:
     return wake
 
 
-def _steer(workflow: Workflow, work: Callable[[Workflow], Wake]) -> None:
+def _steer(workflow: Workflow, verb: str, work: Callable[[Workflow], Wake]) -> None:
     using = workflow.alias
 
     def once() -> None:
         with transaction.atomic(using=using):
-            wake = work(lock_workflow(workflow.pk, using))
+            with unless_deleted(verb, workflow.pk):
+                row = lock_workflow(workflow.pk, using)
+            wake = work(row)
             points.reached("workflow_steered")
             advance_after_commit(wake, using)
 
     repeat(once, using=using)
-    workflow.refresh_from_db()
+    reread(workflow)
 
 
 def _rows(workflow: Workflow) -> Any:

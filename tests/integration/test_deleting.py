@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from backbeat_celery import current_node, signal
+from backbeat_celery import current_node, points, signal
+from backbeat_celery.callbacks import complete_by_token
+from backbeat_celery.exceptions import InvalidTransition, StaleAttempt, WorkflowClosed
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
 from backbeat_celery.states import Status
 from tests import workflows
@@ -63,3 +65,67 @@ def test_a_node_that_waited_for_the_run_goes_on(sim, run_tree):
 def test_the_next_signal_opens_a_run_anew(sim):
     signal(workflows.done.s(), subject="camera", delay=60).workflow.delete()
     assert signal(workflows.done.s(), subject="camera").workflow.run == 1
+
+
+VERBS = {
+    "retry": (),
+    "resolve": (),
+    "shutdown": (),
+    "cancel": (),
+    "reset": (),
+    "cancel_previous": (),
+    "complete": (),
+    "fail": ("no",),
+    "add_child": (workflows.done.s(),),
+}
+
+
+@pytest.mark.parametrize(("verb", "arguments"), VERBS.items(), ids=VERBS)
+def test_a_verb_on_a_node_that_is_gone_says_so(sim, verb, arguments):
+    node = signal(workflows.awaiting.s(), subject="camera")
+    Workflow.objects.get(pk=node.workflow_id).delete()
+    with pytest.raises(InvalidTransition, match="is deleted") as refusal:
+        getattr(node, verb)(*arguments)
+    assert (refusal.value.current, refusal.value.node_id) == ("deleted", node.pk)
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "close", "cancel"])
+def test_a_verb_on_a_run_that_is_gone_says_so(sim, verb):
+    workflow = signal(workflows.done.s(), subject="camera").workflow
+    Workflow.objects.get(pk=workflow.pk).delete()
+    with pytest.raises(InvalidTransition, match="is deleted"):
+        getattr(workflow, verb)()
+    with pytest.raises(WorkflowClosed, match="was deleted"):
+        workflow.signal(workflows.done.s())
+
+
+def test_what_is_deleted_twice_is_deleted(sim):
+    workflow = signal(workflows.done.s(), subject="camera").workflow
+    again = Workflow.objects.get(pk=workflow.pk)
+    workflow.delete()
+    assert again.delete() == (0, {})
+
+
+def test_a_report_by_token_of_a_run_that_is_gone_is_stale(sim, script):
+    script(lambda _: tokens.append(current_node().completion_token()))
+    tokens = []
+    node = signal(workflows.scripted_awaiting.s(), subject="camera")
+    sim.run()
+    node.workflow.delete()
+    with pytest.raises(StaleAttempt, match="deleted"):
+        complete_by_token(tokens[0])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("verb", ["cancel", "cancel_previous", "reset"])
+def test_a_verb_that_was_done_before_the_run_was_deleted_is_done(transactional_db, verb):
+    """The commit is followed by a look at the row, which somebody may have deleted."""
+    node = signal(workflows.done.s(), subject="camera", delay=60)
+
+    def delete(name):
+        if name == "verb_done":
+            Workflow.objects.get(pk=node.workflow_id).delete()
+
+    with points.watched(delete):
+        getattr(node, verb)()
+    assert not Node.objects.exists()
