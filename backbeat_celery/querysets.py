@@ -54,6 +54,17 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Children of a node, given as an id or an outer reference."""
         return self.filter(parent_id=parent)
 
+    def for_task_id(self, task_id: str) -> NodeQuerySet:
+        """Nodes that an attempt came for with this Celery id: one, or those of a bundle.
+
+        Looked up first: as one condition the two would be answered by reading every row.
+        """
+        running = self.model.objects.using(self.db).filter(task_id=task_id)
+        attempts = self.model._meta.get_field("ended_attempts").related_model
+        ended = attempts._default_manager.using(self.db).filter(task_id=task_id)
+        ids = {*running.values_list("pk", flat=True), *ended.values_list("node", flat=True)}
+        return self.filter(pk__in=ids)
+
     def locked(self) -> NodeQuerySet:
         """The same rows, locked until the transaction ends.
 

@@ -90,7 +90,8 @@ def _columns(to: Status) -> dict[str, Any]:
     if to not in CLAIMABLE:
         columns["publish_at"] = None
     if to != Status.RUNNING:
-        columns.update(claim_id=None, lease_expires_at=None, times_out_at=None, report=None)
+        columns.update(claim_id=None, task_id=None, report=None)
+        columns.update(lease_expires_at=None, times_out_at=None)
     if to in FINISHED:
         columns.update(finished_at=clock.now(), awaited_by=None)
     if to == Status.CANCELED:

@@ -53,9 +53,7 @@ def attempts(node: Node) -> list[Attempt]:
     """Every attempt of a node in order, the running one included."""
     rows = list(node.ended_attempts.order_by("number"))
     if node.status == Status.RUNNING:
-        rows.append(
-            Attempt(node=node, number=node.attempt, worker=node.worker, started_at=node.started_at)
-        )
+        rows.append(Attempt.running(node))
     return rows
 
 

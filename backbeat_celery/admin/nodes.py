@@ -30,7 +30,9 @@ class NodeAdmin(SteeringAdmin):
     list_display = ("title", "place", "standing", "attempts", "due", "worker", "age")
     list_filter = (StatusFilter, TroubleFilter, HandlerFilter)
     search_fields = ("id",)
-    search_help_text = gettext_lazy("The beginning of a subject, or the id of a node or workflow")
+    search_help_text = gettext_lazy(
+        "The beginning of a subject, or an id: a node's, a workflow's, or Celery's"
+    )
     sortable_by = ("age",)
     costly_filters = ("handler", "open", "q")
 

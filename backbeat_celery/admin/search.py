@@ -23,13 +23,13 @@ def as_uuid(text: str) -> UUID | None:
 
 
 def search_workflows(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-    """Workflows by id, by the id of a node, by metadata, by name or by subject."""
+    """Workflows by id, by the id or a Celery id of a node, by metadata, name or subject."""
     term = term.strip()
     if not term:
         return rows
     if (pk := as_uuid(term)) is not None:
         # Looked up first: as one condition the two would be answered by reading every row.
-        return rows.filter(pk__in=[pk, *_workflow_of(pk)])
+        return rows.filter(pk__in=[pk, *_named(pk).values_list("workflow", flat=True)])
     key, sign, value = term.partition("=")
     if sign and key:
         # Both conditions are those of the indexes on metadata.
@@ -44,20 +44,23 @@ def search_workflows(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
 
 
 def search_nodes(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-    """Nodes by id, by the workflow's id, or by the beginning of its subject."""
+    """Nodes by id or Celery id, by the workflow's id, or by the beginning of its subject."""
     term = term.strip()
     if not term:
         return rows
     if (pk := as_uuid(term)) is not None:
-        return rows.filter(pk=pk) if _workflow_of(pk) != [pk] else rows.filter(workflow=pk)
+        nodes = _named(pk)
+        is_workflow = nodes.filter(parent=None).exists()
+        return rows.filter(workflow=pk) if is_workflow else rows.filter(pk__in=nodes.values("pk"))
     subjects = Workflow.objects.using(node_alias()).filter(subject__startswith=term)
     return rows.filter(workflow__in=subjects.values("pk"))
 
 
-def _workflow_of(pk: UUID) -> list[UUID]:
-    """The workflow of the node with this id; a workflow's own id is that of its root."""
-    nodes = Node.objects.using(node_alias()).filter(pk=pk)
-    return list(nodes.values_list("workflow", flat=True))
+def _named(pk: UUID) -> QuerySet[Any]:
+    """Nodes by id or by Celery's; a workflow's own id is that of its root."""
+    nodes = Node.objects.using(node_alias())
+    node = nodes.filter(pk=pk)
+    return node if node.exists() else nodes.for_task_id(str(pk))
 
 
 def with_metadata(rows: QuerySet[Any], key: str, value: str) -> QuerySet[Any]:

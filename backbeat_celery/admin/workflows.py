@@ -32,7 +32,7 @@ class WorkflowAdmin(SteeringAdmin):
     list_filter = (StateFilter, FailuresFilter, StuckFilter, NameFilter, "created_at")
     search_fields = ("subject",)
     search_help_text = gettext_lazy(
-        "The beginning of a subject, a whole name, an id, or key=value of metadata"
+        "The beginning of a subject, a whole name, an id (also Celery's), or key=value of metadata"
     )
     sortable_by = ("age",)
     costly_filters = ("stuck", "failures")

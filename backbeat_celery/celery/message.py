@@ -39,4 +39,8 @@ def parse(headers: Mapping[str, Any], task: str) -> NodeMessage | None:
         others.pop(node_id, None)
     except (ValueError, TypeError, AttributeError):
         return None
-    return NodeMessage(node_id, task, said["attempt"], said["db"], claim_id, tuple(others))
+    # Celery has made a text of it already, or has refused the message.
+    task_id = str(headers.get("id") or "")[:255] or None
+    return NodeMessage(
+        node_id, task, said["attempt"], said["db"], claim_id, tuple(others), task_id
+    )

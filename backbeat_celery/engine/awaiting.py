@@ -41,7 +41,7 @@ def hold(node: Node, specs: Iterable[NodeSpec], now: datetime, **values: Any) ->
         report=None,
     )
     rows = Node.objects.using(node.alias).filter(untouched).with_lease()
-    if not rows.update(lease_expires_at=None, **values, **line.counters()):
+    if not rows.update(lease_expires_at=None, task_id=node.task_id, **values, **line.counters()):
         raise StaleNode
     line.insert()
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import transaction
 
 from backbeat_celery import points
-from backbeat_celery.engine.attempts import ended_attempt
+from backbeat_celery.engine.attempts import ended
 from backbeat_celery.engine.children import open_behind
 from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.engine.wake import Wake
@@ -130,14 +130,11 @@ def cancel_rows(rows: Sequence[Node], *, actor: str = "", reason: str = "", **va
     for row in rows:
         groups[row.status].append(row)
     for status, group in groups.items():
-        claims = [row.claim_id for row in group]
+        running = [Attempt.running(row) for row in group if status == Status.RUNNING]
         transition_all(group, Status.CANCELED, actor=actor, reason=reason, **values)
-        if status == Status.RUNNING:
-            ended = [
-                ended_attempt(row, claim_id, AttemptOutcome.CANCELED)
-                for row, claim_id in zip(group, claims, strict=True)
-            ]
-            Attempt.objects.using(group[0].alias).bulk_create(ended)
+        if running:
+            rows_of_attempts = [ended(attempt, AttemptOutcome.CANCELED) for attempt in running]
+            Attempt.objects.using(group[0].alias).bulk_create(rows_of_attempts)
 
 
 def cancel_orphan(node: Node) -> Wake:

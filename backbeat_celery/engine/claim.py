@@ -45,6 +45,8 @@ class NodeMessage:
     claim_id: UUID
     others: tuple[UUID, ...] = ()
     """Nodes of the same task whose first attempts the message asks for as well."""
+    task_id: str | None = None
+    """The Celery id of the message."""
 
     @property
     def node_ids(self) -> tuple[UUID, ...]:
@@ -159,6 +161,7 @@ def _take(node: Node, message: NodeMessage, worker: str, policy: Policy, now: da
         guard=Q(_RUNS, Q(fires_at=None) | Q(fires_at__lte=clock.now()), attempt=node.attempt),
         attempt=message.attempt,
         claim_id=message.claim_id,
+        task_id=message.task_id,
         worker=worker[:255],
         started_at=now,
         progress=None,

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from celery import Celery, signals
 from celery.app.routes import MapRoute
@@ -18,6 +17,7 @@ from kombu import Producer
 from kombu.serialization import dumps
 
 from backbeat_celery.engine.wake import Publication
+from backbeat_celery.ids import uuid7
 
 FLUSH_AFTER = 100
 """Messages that a broker with batches gets at once: workers begin before the last is sent."""
@@ -143,7 +143,7 @@ class Original:
     def _copy(
         self, publication: Publication, header: dict[str, Any], above: tuple[Any, Any]
     ) -> dict[str, Any]:
-        task_id = str(uuid4())
+        task_id = str(uuid7())
         # Celery puts these into the headers, and among the properties as well.
         shown = {"argsrepr": publication.argsrepr, "kwargsrepr": publication.kwargsrepr}
         headers = {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from celery import current_app
 from django.db import transaction
@@ -25,6 +25,7 @@ from backbeat_celery.broker import app_in_use, depths
 from backbeat_celery.engine.copies import Copy, Original, may_copy, of_a_kind
 from backbeat_celery.engine.producers import Broker, current_broker
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
+from backbeat_celery.ids import uuid7
 from backbeat_celery.models import Node
 
 logger = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def _send(publication: Publication, using: str, producer: Producer | Original) -
         args=(),
         kwargs={},
         # Each publication has an id of its own: a revoked id would be dropped for hours.
-        task_id=str(uuid4()),
+        task_id=str(uuid7()),
         producer=producer,  # type: ignore[arg-type]
         headers=header(publication, using),
         countdown=publication.countdown or None,

@@ -16,7 +16,7 @@ from backbeat_celery import points
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat_on
 from backbeat_celery.engine.again import wake_again
-from backbeat_celery.engine.attempts import ended_attempt
+from backbeat_celery.engine.attempts import ended
 from backbeat_celery.engine.awaiting import drop_children, hold, is_held, kept_report
 from backbeat_celery.engine.children import open_ready
 from backbeat_celery.engine.claim import Claim
@@ -124,7 +124,7 @@ def _counters_now(claim: Claim) -> dict[str, Any]:
 
 
 def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> Wake:
-    node = claim.node
+    node, attempt = claim.node, Attempt.running(claim.node)
     unchanged = claim.is_current & Q(next_seq=node.next_seq) & guard
     values: dict[str, Any] = {
         "actor": ending.actor,
@@ -144,7 +144,7 @@ def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> Wake:
         )
     else:
         wake = _record_parent(claim, unchanged, ending.reason, values)
-    _write_attempt(node, claim.claim_id, AttemptOutcome.SUCCEEDED, error=ending.note)
+    _insert(ended(attempt, AttemptOutcome.SUCCEEDED, error=ending.note), node)
     points.reached("record_written")
     return wake
 
@@ -214,7 +214,7 @@ def write_setback(
         guard &= Q(report=None)
     verdict = decide(node, ending, policy)
     current = Q(attempt=node.attempt, claim_id=node.claim_id)
-    claim_id = node.claim_id
+    attempt = Attempt.running(node)
     fires_at, publish_at, wake = _next_try(
         node, verdict.status, verdict.wait, verdict.fires_at, now
     )
@@ -233,7 +233,7 @@ def write_setback(
         publications=0,
     )
     trace = ending.traceback if isinstance(ending, Failed) else ""
-    _write_attempt(node, claim_id, ending.kind, error=ending.error, trace=trace)
+    _insert(ended(attempt, ending.kind, error=ending.error, trace=trace), node)
     if node.awaits_report:
         drop_children(node)
     if verdict.status == Status.FAILED:
@@ -284,5 +284,5 @@ def _next_try(
     return fires_at, publish_at, Wake(publications=[Publication.of(again, now)])
 
 
-def _write_attempt(node: Node, claim_id: Any, outcome: AttemptOutcome, **texts: str) -> None:
-    ended_attempt(node, claim_id, outcome, **texts).save(using=node.alias, force_insert=True)
+def _insert(attempt: Attempt, node: Node) -> None:
+    attempt.save(using=node.alias, force_insert=True)

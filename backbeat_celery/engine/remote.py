@@ -8,7 +8,6 @@ Celery's `link` and `link_error` carries a token of the attempt in its arguments
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 from celery import Signature, current_app
 from kombu.exceptions import LimitExceeded, OperationalError
@@ -18,6 +17,7 @@ from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import GivenBack
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.wake import shown_args, shown_kwargs
+from backbeat_celery.ids import uuid7
 
 REMOTE_DONE = "backbeat.remote_done"
 REMOTE_FAILED = "backbeat.remote_failed"
@@ -26,6 +26,8 @@ REMOTE_FAILED = "backbeat.remote_failed"
 def dispatch(claim: Claim) -> None:
     """Send a remote node's call; raise GivenBack if the broker does not take it."""
     node = claim.node
+    # The call's own id is what the logs of the other side have.
+    node.task_id = str(uuid7())
     token = tokens.sign(tokens.Ticket(claim.using, node.pk, node.attempt, claim.claim_id))
     try:
         outbox().hand_over(
@@ -34,7 +36,7 @@ def dispatch(claim: Claim) -> None:
             kwargs=node.kwargs,
             argsrepr=shown_args(node.task, node.args),
             kwargsrepr=shown_kwargs(node.kwargs),
-            task_id=str(uuid4()),
+            task_id=node.task_id,
             serializer="json",
             ignore_result=True,
             add_to_parent=False,

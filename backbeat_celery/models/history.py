@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from backbeat_celery.fields import RecencyIndex
+from backbeat_celery.fields import ExactCharField, RecencyIndex
 from backbeat_celery.models.node import Node
 from backbeat_celery.states import AttemptOutcome, Status
 
@@ -47,6 +47,8 @@ class Attempt(models.Model):
     )
     number = models.IntegerField()
     claim_id = models.UUIDField(null=True)
+    # The Celery id of the message that it came with: what logs and monitors call it by.
+    task_id = ExactCharField(max_length=255, null=True, blank=True)
     worker = models.CharField(max_length=255, blank=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -61,7 +63,22 @@ class Attempt(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["node", "number"], name="backbeat_attempt_number")
         ]
-        indexes = [RecencyIndex(fields=["finished_at"], name="backbeat_attempt_recent")]
+        indexes = [
+            RecencyIndex(fields=["finished_at"], name="backbeat_attempt_recent"),
+            models.Index(fields=["task_id"], name="backbeat_attempt_task_id"),
+        ]
 
     def __str__(self) -> str:
         return f"attempt {self.number}: {self.outcome or 'running'}"
+
+    @classmethod
+    def running(cls, node: Node) -> Attempt:
+        """Make the row of the attempt that a node runs, without saving it."""
+        return cls(
+            node_id=node.pk,
+            number=node.attempt,
+            claim_id=node.claim_id,
+            task_id=node.task_id,
+            worker=node.worker,
+            started_at=node.started_at,
+        )

@@ -81,6 +81,8 @@ class Node(NodeVerbs, models.Model):
     retries = models.IntegerField(default=0, db_default=0)
     lost_attempts = models.IntegerField(default=0, db_default=0)
     claim_id = models.UUIDField(null=True, editable=False)
+    # The Celery id of the message that the running attempt came with.
+    task_id = ExactCharField(max_length=255, null=True, editable=False)
     args = PayloadField(default=list)
     kwargs = PayloadField(default=dict)
     options = models.JSONField(default=dict)
@@ -159,6 +161,9 @@ class Node(NodeVerbs, models.Model):
                 fields=["times_out_at"],
                 condition=Q(times_out_at__isnull=False),
                 name="backbeat_timeout",
+            ),
+            PostgresPartialIndex(
+                fields=["task_id"], condition=Q(task_id__isnull=False), name="backbeat_task_id"
             ),
             PostgresPartialIndex(
                 fields=["next_barrier"],

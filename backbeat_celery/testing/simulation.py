@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import UUID, uuid5
 
 from celery import Celery, Task
 from celery.app.trace import build_tracer
@@ -226,7 +226,8 @@ class Simulation:
         task = self._app.tasks.get(publication.task)
         if task is None:
             return  # as a worker that does not know the task: the message is dropped
-        task_id = str(uuid4())
+        claim_id = UUID(int=self._random.getrandbits(128), version=4)
+        task_id = str(uuid5(claim_id, publication.task))
         request = {
             "id": task_id,
             "hostname": WORKER,
@@ -234,7 +235,7 @@ class Simulation:
             "ignore_result": True,
             "is_eager": False,
             **header(publication, message.using),
-            CLAIM_HEADER: str(UUID(int=self._random.getrandbits(128), version=4)),
+            CLAIM_HEADER: str(claim_id),
         }
         try:
             self._tracer(task)(task_id, (), {}, request)

@@ -456,7 +456,7 @@ def records_over_children(patch: pytest.MonkeyPatch) -> None:
 
 def opens_the_whole_line(patch: pytest.MonkeyPatch) -> None:
     """It queues what stands behind the next blocking child, too."""
-    bound = ("awaited.awaited_by = $7::uuid", "FALSE AND awaited.awaited_by = $7::uuid")
+    bound = ("awaited.awaited_by = $8::uuid", "FALSE AND awaited.awaited_by = $8::uuid")
     _rewritten(patch, record, "_blocking_leaf", bound)
 
 

@@ -116,12 +116,13 @@ def plans_of(work):
         lambda sim, root: look(root.pk, "default"),
         lambda sim, root: sim.step(),  # claim, record and advance
         lambda sim, root: sim.sweep(),
+        lambda sim, root: list(Node.objects.for_task_id("an id")),
         lambda sim, root: late_sweep(sim),
         lambda sim, root: signal(workflows.done.s(), subject="camera"),
         lambda sim, root: signal(workflows.done.s(), subject="camera", key="new"),
         lambda sim, root: signal(workflows.done.s(), subject="lens", link=root.pk),
     ],
-    ids=["look", "node", "sweep", "late sweep", "signal", "signal with key", "link"],
+    ids=["look", "node", "sweep", "task id", "late sweep", "signal", "signal with key", "link"],
 )
 def test_nothing_reads_the_whole_table(sim, root, work):
     for text, plan in plans_of(lambda: work(sim, root)).items():

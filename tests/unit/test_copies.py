@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from celery import current_app, signals
 from kombu import Connection
@@ -146,3 +148,12 @@ def test_what_depends_on_the_sender_is_not_copied(name, value, monkeypatch):
 def test_what_is_due_later_is_not_copied():
     late = Publication(uuid7(), 1, workflows.done.name, {}, 5.0, "()", "{}")
     assert not may_copy(app_in_use(), late)
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_the_ids_of_messages_grow_with_time(messages, copies):
+    """The index that finds a node by such an id grows at one end."""
+    ids = [message.headers["id"] for message in messages(publications(5), copies=copies)]
+    assert len(set(ids)) == 5
+    assert ids == sorted(ids)
+    assert {UUID(made).version for made in ids} == {7}

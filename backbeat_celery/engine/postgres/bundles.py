@@ -53,7 +53,7 @@ _leaves = Statement(
     f"""
 WITH done AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1::json) AS done (
-        id uuid, attempt int, claim_id uuid, before text, result text, progress text,
+        id uuid, attempt int, claim_id uuid, task_id text, before text, result text, progress text,
         line uuid, seq int
     )
 ), locked AS MATERIALIZED (
@@ -72,8 +72,8 @@ WITH done AS MATERIALIZED (
       AND node.claim_id = done.claim_id AND node.next_seq = 0
       AND (done.line IS NULL OR done.line IN (SELECT id FROM locked))
       AND NOT EXISTS (SELECT FROM turn WHERE turn.line = done.line AND turn.is_special)
-    RETURNING node.id, node.attempt, node.worker, node.started_at, done.claim_id, done.before,
-        done.line
+    RETURNING node.id, node.attempt, node.worker, node.started_at, done.claim_id, done.task_id,
+        done.before, done.line
 ), {HISTORY}, opened AS (
     UPDATE {{nodes}} AS node
     SET status = {{queued}}, publish_at = {due.publish_at("node", "$2", "$3")}
@@ -152,6 +152,7 @@ def _described(claim: Claim, result: Any) -> dict[str, Any]:
         "id": str(claim.node.pk),
         "attempt": claim.node.attempt,
         "claim_id": str(claim.claim_id),
+        "task_id": claim.node.task_id,
         "before": claim.claimed_from,
         "result": encoded(result),
         "progress": encoded(claim.progress),

@@ -31,7 +31,7 @@ WORKFLOW = (
 )
 CLAIM = f"""
 UPDATE {{nodes}} AS node
-SET status = {{running}}, attempt = 1, claim_id = $2::uuid, worker = $3,
+SET status = {{running}}, attempt = 1, claim_id = $2::uuid, worker = $3, task_id = $7,
     started_at = {{now}}, publish_at = NULL, progress = NULL,
     lease_expires_at = {{now}} + make_interval(secs => $4::float8),
     times_out_at = {{now}} + make_interval(secs => $5::float8)
@@ -100,6 +100,7 @@ def _execute(
         repr(settings.lease),
         None if timeout is None else repr(float(timeout)),
         message.task,
+        message.task_id,
     )
 
 
@@ -110,6 +111,7 @@ def _taken(message: NodeMessage, worker: str, row: Row) -> tuple[Node, datetime]
         "status": Status.RUNNING,
         "attempt": 1,
         "claim_id": message.claim_id,
+        "task_id": message.task_id,
         "worker": worker[:255],
         "remote": False,
         "awaits_completion": False,

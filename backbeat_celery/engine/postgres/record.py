@@ -22,8 +22,8 @@ STEPS = [(Status.QUEUED, Status.RUNNING), (Status.RUNNING, Status.COMPLETE)]
 
 COMPLETED = """
     status = {complete}, outcome = {succeeded}, error = NULL, lost_attempts = 0,
-        publish_at = NULL, claim_id = NULL, lease_expires_at = NULL, times_out_at = NULL,
-        report = NULL, finished_at = {now}, awaited_by = NULL
+        publish_at = NULL, claim_id = NULL, task_id = NULL, lease_expires_at = NULL,
+        times_out_at = NULL, report = NULL, finished_at = {now}, awaited_by = NULL
 """.strip()
 
 # Of nodes that have ended: the steps of their attempts, and what the attempts were.
@@ -37,8 +37,10 @@ steps AS (
     CROSS JOIN (VALUES (1, {running}), (2, {complete})) AS step (number, after)
     ORDER BY ended.id, step.number
 ), attempts AS (
-    INSERT INTO {attempts} (node_id, number, claim_id, worker, started_at, finished_at, outcome)
-    SELECT id, attempt, claim_id, worker, started_at, {now}, {succeeded} FROM ended
+    INSERT INTO {attempts} (
+        node_id, number, claim_id, task_id, worker, started_at, finished_at, outcome
+    )
+    SELECT id, attempt, claim_id, task_id, worker, started_at, {now}, {succeeded} FROM ended
 )
 """.strip()
 
@@ -48,7 +50,8 @@ ended AS (
     SET {completed}, result = $4, progress = coalesce($6, progress)
     WHERE id = $1::uuid AND status = {{running}} AND attempt = $2::int AND claim_id = $3::uuid
       AND next_seq = 0{guard}
-    RETURNING id, attempt, worker, started_at, $3::uuid AS claim_id, $5::text AS before
+    RETURNING id, attempt, worker, started_at, $3::uuid AS claim_id, $7::text AS task_id,
+        $5::text AS before
 ), {history}
 """
 
@@ -108,10 +111,10 @@ _blocking_leaf = Statement(
     "blocking_leaf",
     f"""
 WITH turn AS MATERIALIZED (
-    {turn("$7::uuid", "$8::int")}
+    {turn("$8::uuid", "$9::int")}
 ), {_ended(" AND NOT EXISTS (SELECT FROM turn WHERE is_special)")}, opened AS (
     UPDATE {{nodes}} AS node
-    SET status = {{queued}}, publish_at = {due.publish_at("node", "$9", "$10")}
+    SET status = {{queued}}, publish_at = {due.publish_at("node", "$10", "$11")}
     FROM turn, ended
     WHERE node.id = turn.id
     RETURNING node.seq, {rows.selected(OPENED, "node")}
@@ -217,6 +220,7 @@ def _values(claim: Claim, result: Any) -> list[str | None]:
         encoded(result),
         claim.claimed_from,
         encoded(claim.progress),
+        node.task_id,
     ]
 
 
@@ -239,6 +243,7 @@ def remember(claim: Claim, result: Any) -> None:
             "lost_attempts": 0,
             "publish_at": None,
             "claim_id": None,
+            "task_id": None,
             "lease_expires_at": None,
             "times_out_at": None,
             "report": None,

@@ -23,7 +23,9 @@ class Command(BaseCommand):
     help = "Print the trees of workflows: names, statuses, retries, times and progress."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("ids", nargs="*", metavar="ID", help="of workflows or nodes")
+        parser.add_argument(
+            "ids", nargs="*", metavar="ID", help="of workflows or nodes, or of Celery's messages"
+        )
         parser.add_argument("--subject", help="only workflows about this subject")
         parser.add_argument("--name", help="only workflows of this name")
         parser.add_argument("--all", action="store_true", help="finished workflows as well")
@@ -69,7 +71,7 @@ class Command(BaseCommand):
     def _starts(self, options: dict[str, Any]) -> Sequence[Start]:
         using = database(options)
         if options["ids"]:
-            return [self._named(text, using) for text in options["ids"]]
+            return [start for text in options["ids"] for start in self._named(text, using)]
         rows = Workflow.objects.using(using).order_by("-created_at", "-pk")
         for field in ("name", "subject"):
             if options[field] is not None:
@@ -83,13 +85,19 @@ class Command(BaseCommand):
             rows = rows.filter(pk__in=nodes.values("workflow_id"))
         return list(rows[: options["workflows"]])
 
-    def _named(self, text: str, using: str) -> Start:
+    def _named(self, text: str, using: str) -> Sequence[Start]:
         pk = node_id(text)
-        workflow = Workflow.objects.using(using).filter(pk=pk).first()
-        start = workflow or Node.objects.using(using).filter(pk=pk).first()
-        if start is None:
-            raise CommandError(f"No workflow and no node in {using!r} has the id {text}.")
-        return start
+        workflows, nodes = Workflow.objects.using(using), Node.objects.using(using)
+        found = (
+            list(workflows.filter(pk=pk))
+            or list(nodes.filter(pk=pk))
+            or list(nodes.for_task_id(str(pk)).order_by("pk"))
+        )
+        if not found:
+            raise CommandError(
+                f"No workflow, no node and no attempt of one in {using!r} has the id {text}."
+            )
+        return found
 
     def _show(self, starts: Sequence[Start], options: dict[str, Any]) -> None:
         wanted = {
