@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from celery.utils.saferepr import saferepr
@@ -22,6 +21,7 @@ from django.db import connections, transaction
 from backbeat_celery import points, sessions
 from backbeat_celery.celery.current import keep_run, run_of
 from backbeat_celery.celery.message import has_header, parse
+from backbeat_celery.celery.recording import record_apart
 from backbeat_celery.celery.shutdown import is_kill, is_shutdown
 from backbeat_celery.database import is_broken, is_conflict
 from backbeat_celery.engine.bundles import claim_bundle
@@ -150,23 +150,8 @@ class Run:
 
     def _call(self) -> tuple[Ending, BaseException | None]:
         ending, cause = self._outcome()
-        self._wake = self._record_apart(ending)
+        self._wake = record_apart(self.claim, ending)
         return ending, cause
-
-    def _record_apart(self, ending: Ending) -> Wake:
-        """Record on the engine's own connection, whatever state the handler's is in."""
-        as_claimed = dict(vars(self.claim.node))
-        try:
-            return self._record(ending)
-        except SoftTimeLimitExceeded:
-            # It comes once, and the handler has ended already: its outcome stands.
-            vars(self.claim.node).update(as_claimed)
-            return self._record(ending)
-
-    def _record(self, ending: Ending) -> Wake:
-        sessions.interrupt_project()
-        with sessions.of_engine(self.claim.using):
-            return record(self.claim, ending)
 
     def _call_atomic(self) -> tuple[Ending, BaseException | None]:
         """Let handler and outcome share a transaction: both are committed, or neither is."""
@@ -186,7 +171,7 @@ class Run:
                 is_conflict(exc) or is_broken(raw, self.claim.using)
             ):
                 ending = Lost(f"The transaction was rolled back: {exc!r}")
-            wake = self._record_apart(ending)
+            wake = record_apart(self.claim, ending)
         self._wake = wake
         return ending, cause
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import mmap
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
+from celery import bootsteps, current_task
 from celery.exceptions import WorkerShutdown, WorkerTerminate
+from celery.platforms import EX_FAILURE
+
+from backbeat_celery.celery.message import has_header
+from backbeat_celery.context import running
 
 # One byte that the main process shares with the children it forks: they are ended by the
 # same SIGTERM at a shutdown, at a hard time limit and when a message is revoked.
@@ -23,13 +31,47 @@ def note_start() -> None:
     _going_down[0] = 0
 
 
+class ColdShutdownStep(bootsteps.Step):
+    """Lets the children know of a cold shutdown before Celery ends what they run.
+
+    Celery sends `worker_shutting_down` only afterwards.
+    """
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        consumer.cancel_active_requests = partial(_cancel, consumer.cancel_active_requests)
+
+
+def _cancel(cancel_active_requests: Callable[[], None]) -> None:
+    note_shutdown()
+    try:
+        cancel_active_requests()
+    except NotImplementedError:
+        # A pool that can interrupt nothing. In the solo pool this would reach what runs here.
+        if not current_task or not has_header(vars(current_task.request)):
+            raise
+        if running.get() is not None:
+            raise WorkerTerminate(EX_FAILURE) from None
+
+
+def is_going_down() -> bool:
+    """Tell whether this worker has been told to stop."""
+    return _going_down[0] == 1
+
+
 def is_shutdown(exc: BaseException) -> bool:
     """Tell whether `exc` ended a handler because its worker is going down."""
     if isinstance(exc, (WorkerShutdown, WorkerTerminate)):
         return True
-    return isinstance(exc, (SystemExit, KeyboardInterrupt)) and _going_down[0] == 1
+    is_exit = isinstance(exc, (SystemExit, KeyboardInterrupt)) or _is_greenlets_end(exc)
+    return is_exit and is_going_down()
+
+
+def _is_greenlets_end(exc: BaseException) -> bool:
+    greenlet = sys.modules.get("greenlet")
+    return greenlet is not None and isinstance(exc, greenlet.GreenletExit)
 
 
 def is_kill(exc: BaseException) -> bool:
     """Tell whether the main process is ending this child; it knows why and sees to the node."""
-    return isinstance(exc, SystemExit) and terminate_handler_fired() and _going_down[0] == 0
+    return isinstance(exc, SystemExit) and terminate_handler_fired() and not is_going_down()

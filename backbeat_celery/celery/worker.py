@@ -6,23 +6,26 @@ stand still while a handler runs.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.worker import state
 from django.db import Error as DatabaseTrouble
 from django.db import connections
 
 from backbeat_celery import points, sessions
 from backbeat_celery.celery.deliveries import deliveries
+from backbeat_celery.celery.shutdown import ColdShutdownStep
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
 from backbeat_celery.engine import hints, leader, workers
@@ -30,6 +33,9 @@ from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.models import node_alias
 
 logger = logging.getLogger(__name__)
+
+END_SECONDS = 5
+"""How long the end of a worker waits for each of our threads."""
 
 PAUSE = 0.2
 """Seconds between two looks at whether there is something to do."""
@@ -42,6 +48,7 @@ def prepare(worker: Any) -> None:
     import_module("backbeat_celery.tasks")
     make_node_capable(worker.app)
     worker.app.steps["worker"].add(BackbeatStep)
+    worker.app.steps["consumer"].add(ColdShutdownStep)
 
 
 class BackbeatStep(bootsteps.StartStopStep):
@@ -63,29 +70,44 @@ class BackbeatStep(bootsteps.StartStopStep):
         ]
         for thread in self._threads:
             thread.start_in(worker)
+        # The first comes when the pool has ended, but not in a cold shutdown.
+        signals.worker_shutdown.connect(self._end, sender=worker, weak=False)
+        atexit.register(self._end)
 
     def stop(self, parent: Any) -> None:
-        """Stop sweeping; leases are renewed until the process ends, since handlers still run."""
+        """Stop sweeping; leases are renewed until the pool has ended, since handlers still run."""
         for thread in self._threads:
             if isinstance(thread, (Sweeper, Pulse)):
                 thread.is_stopped = True
 
     terminate = stop
 
+    def _end(self, **_: Any) -> None:
+        """Wait for the threads: one that is in libpq when the interpreter ends would crash it."""
+        threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.is_stopped = True
+        for thread in threads:
+            thread.join(END_SECONDS)
+
 
 class Repeater:
     """Does its work again and again, whatever goes wrong, until it is stopped."""
 
     is_stopped = False
+    join: Callable[[float], object]
+    """Waits until it has ended, for at most so many seconds."""
 
     def start_in(self, worker: Any) -> None:
         """Run beside the worker in a thread that the pool's kind cannot block."""
         if "gevent" in _pool(worker):
             from gevent import get_hub
 
-            get_hub().threadpool.spawn(self.run)
-        else:
-            threading.Thread(target=self.run, name=type(self).__name__, daemon=True).start()
+            self.join = get_hub().threadpool.spawn(self.run).wait
+            return
+        thread = threading.Thread(target=self.run, name=type(self).__name__, daemon=True)
+        thread.start()
+        self.join = thread.join
 
     def run(self) -> None:
         while not self.is_stopped:
@@ -133,8 +155,21 @@ class LeaseKeeper(Repeater):
             deliveries.hints.get_nowait()()
 
     def wait(self) -> None:
-        while deliveries.hints.empty() and time.monotonic() < self._next_renewal:
+        while not self.is_stopped and not self._has_work():
             time.sleep(PAUSE)
+
+    def _has_work(self) -> bool:
+        return not deliveries.hints.empty() or time.monotonic() >= self._next_renewal
+
+    def end(self) -> None:
+        """Do what the end of the pool has left to do."""
+        try:
+            while True:
+                deliveries.hints.get_nowait()()
+        except queue.Empty:
+            pass
+        finally:
+            connections.close_all()
 
 
 class Sweeper(Repeater):

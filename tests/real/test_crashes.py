@@ -113,17 +113,45 @@ def test_warm_shutdown_finishes_what_runs(start_worker, log, finished):
     assert accepted(node) == [1]
 
 
-def test_cold_shutdown_gives_the_attempt_back_uncounted(start_worker, log, finished):
-    first = start_worker(size=1).wait_ready()
-    node = signal(handlers.step.s("cold", 20), subject="camera", key="cold")
+@pytest.mark.parametrize(
+    ("pool", "env"),
+    [
+        ("prefork", {}),
+        ("prefork", {"REMAP_SIGTERM": "SIGQUIT"}),
+        ("gevent", {}),
+        ("solo", {}),
+    ],
+    ids=["prefork", "prefork by SIGTERM", "gevent", "solo"],
+)
+def test_cold_shutdown_gives_the_attempt_back_uncounted(start_worker, log, pool, env):
+    worker = start_worker(size=1, pool=pool, env=env).wait_ready()
+    node = signal(handlers.patient.s(), subject="camera")
     until(lambda: log.lines(event="start"))
-    os.kill(first.process.pid, signals.SIGQUIT)
-    first.process.wait(timeout=pace.allowed(60))
-    until(lambda: Node.objects.get(pk=node.pk).status in ("queued", "running"))
+    os.kill(worker.process.pid, signals.SIGTERM if env else signals.SIGQUIT)
+    worker.process.wait(timeout=pace.allowed(30))
     node.refresh_from_db()
-    assert node.retries == 0
-    start_worker(size=1).wait_ready()
-    until(lambda: len(log.lines(event="start")) == 2, RECOVERY)
+    assert (node.status, node.retries, node.lost_attempts) == ("queued", 0, 0), worker.tail()
+    assert [attempt.outcome for attempt in node.attempts] == ["given_back"]
+    assert not log.lines(event="end")
+
+
+def test_cold_shutdown_cannot_interrupt_threads(start_worker, log, tmp_path):
+    worker = start_worker(size=1, pool="threads").wait_ready()
+    node = signal(handlers.patient.s(), subject="camera")
+    until(lambda: log.lines(event="start"))
+    os.kill(worker.process.pid, signals.SIGQUIT)
+    until(lambda: "Unrecoverable error" in worker.tail())
+    (tmp_path / "end").touch()
+    worker.process.wait(timeout=pace.allowed(30))
+    node.refresh_from_db()
+    assert [attempt.outcome for attempt in node.attempts] == ["succeeded"]
+
+
+def test_gevent_workers_that_are_idle_end_well(start_worker):
+    workers = [start_worker(size=4, pool="gevent").wait_ready() for _ in range(3)]
+    for worker in workers:
+        worker.stop()
+    assert [worker.process.returncode for worker in workers] == [0, 0, 0]
 
 
 def test_a_revoked_message_is_a_lost_message(worker, log, finished):
