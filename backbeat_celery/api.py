@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from backbeat_celery.exceptions import BadInput
+from backbeat_celery.headers import take
 from backbeat_celery.late import late
 from backbeat_celery.specs import NodeSpec, check_name, task_spec
 from backbeat_celery.states import Mode
@@ -93,4 +94,4 @@ def signal_many(signals: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Node]:
 
 def _checked(spec: NodeSpec, subject: Any, name: Any, link: Any, using: Any) -> CheckedSignal:
     workflow_name = spec.task if name is None else check_name(name, "workflow")
-    return CheckedSignal(workflow_name, subject_key(subject), spec, link, using)
+    return CheckedSignal(workflow_name, subject_key(subject), take(spec), link, using)

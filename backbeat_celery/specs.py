@@ -23,12 +23,21 @@ from backbeat_celery.exceptions import (
     UnsupportedOption,
     shown,
 )
+from backbeat_celery.headers import OPTION, given_headers
 from backbeat_celery.ids import uuid7
 from backbeat_celery.policy import rescue_name
 from backbeat_celery.states import COUNTING, Mode
 
+ROUTE_OPTIONS = ("queue", "exchange", "routing_key")
+"""Options of a signature that say where the message of each attempt goes."""
+
 MESSAGE_OPTIONS = frozenset(
-    {"queue", "exchange", "routing_key", "priority", "time_limit", "soft_time_limit"}
+    {
+        *ROUTE_OPTIONS,
+        *("priority", "time_limit", "soft_time_limit"),
+        *("serializer", "compression", "shadow", "retry", "retry_policy", "delivery_mode"),
+        *("MessageGroupId", "MessageDeduplicationId", "app_id", "message_id", "type", "user_id"),
+    }
 )
 """Options of a signature that shape the message of each attempt."""
 
@@ -97,6 +106,7 @@ def task_spec(
     if task is not None:
         _check_task(task)
     options = dict(options)
+    headers = given_headers(name, options)
     times = {name: options.pop(name) for name in TIME_OPTIONS & options.keys()}
     fires_at, delay = _check_times(name, fires_at, delay, times)
     _check_call(name, task, args, kwargs)
@@ -110,7 +120,7 @@ def task_spec(
         barrier=barrier,
         args=args,
         kwargs=kwargs,
-        options=_check_options(name, options),
+        options=_check_options(name, options) | ({OPTION: headers} if headers else {}),
         metadata=payload.check_metadata(metadata),
         key=check_key(key),
         fires_at=fires_at,
@@ -270,7 +280,7 @@ def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     if unsupported := {key for key in unsupported if options[key] is not None}:
         listed = ", ".join(sorted(unsupported))
         raise UnsupportedOption(
-            f"{name}: a node cannot honour {listed}. Allowed are {', '.join(MESSAGE_OPTIONS)}; "
+            f"{name}: a node cannot honour {listed}. Allowed are {', '.join(sorted(MESSAGE_OPTIONS))}; "
             "spawn children instead of link, and give a key instead of task_id."
         )
     kept = {k: v for k, v in options.items() if k in MESSAGE_OPTIONS and v is not None}

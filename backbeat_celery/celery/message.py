@@ -9,11 +9,8 @@ from uuid import UUID, uuid4
 from django.db import connections
 
 from backbeat_celery.engine.claim import NodeMessage
-from backbeat_celery.engine.publish import HEADER
+from backbeat_celery.headers import CLAIM_HEADER, HEADER
 from backbeat_celery.specs import LARGEST_BUNDLE
-
-CLAIM_HEADER = "backbeat_claim"
-"""Where the worker's main process notes the claim id of a delivery for its child."""
 
 _TYPES = {"node": str, "attempt": int, "db": str}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,12 +19,22 @@ def bundled(publications: Sequence[Publication]) -> list[Publication]:
         return list(publications)
     sent = [one for one in publications if not _may_join(one)]
     for alike in of_a_kind(filter(_may_join, publications)):
-        sent += _joined(alike, bundle_size(alike[0]))
+        size = bundle_size(alike[0])
+        for same in _in_one_context(alike) if size > 1 else [alike]:
+            sent += _joined(same, size)
     return sent
 
 
 def _may_join(publication: Publication) -> bool:
     return publication.attempt == 1 and not publication.countdown
+
+
+def _in_one_context(alike: Sequence[Publication]) -> Iterable[Sequence[Publication]]:
+    """Those whose message would have the same headers: a message has them once."""
+    groups: dict[str, list[Publication]] = defaultdict(list)
+    for publication in alike:
+        groups[repr(publication.headers)].append(publication)
+    return groups.values()
 
 
 def _joined(alike: Sequence[Publication], size: int) -> Iterable[Publication]:

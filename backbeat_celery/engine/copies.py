@@ -17,6 +17,7 @@ from kombu import Producer
 from kombu.serialization import dumps
 
 from backbeat_celery.engine.wake import Publication
+from backbeat_celery.headers import CELERYS, sends_plainly
 from backbeat_celery.ids import uuid7
 
 FLUSH_AFTER = 100
@@ -41,7 +42,7 @@ def may_copy(app: Celery, publication: Publication) -> bool:
     parent = app.current_worker_task
     return (
         not publication.countdown
-        and not signals.before_task_publish.receivers
+        and sends_plainly(app)
         and not signals.after_task_publish.receivers
         and not signals.task_sent.receivers
         and not app.conf.task_send_sent_event
@@ -109,8 +110,10 @@ class Original:
     def publish(self, body: Any, *, serializer: Any = None, **options: Any) -> None:
         """Take the message that Celery has made."""
         content_type, content_encoding, self._body = dumps(body, serializer=serializer)
+        headers = {name: options["headers"][name] for name in CELERYS & options["headers"].keys()}
         self._options = {
             **options,
+            "headers": headers,  # each copy has those of its own node
             "content_type": content_type,
             "content_encoding": content_encoding,
         }

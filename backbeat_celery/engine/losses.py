@@ -23,6 +23,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, called_task, options_of
 from backbeat_celery.models import Node
+from backbeat_celery.specs import ROUTE_OPTIONS
 
 REST = 9
 """Times as long as a look took until the next: it counts every node that is due."""
@@ -83,10 +84,12 @@ def look(using: str) -> Losses:
     # What was queued a moment ago may be on its way to the broker still.
     fresh = Q(publications=0, publish_at__gt=clock.after(settings.lease * (1 - ON_ITS_WAY)))
     nodes = Node.objects.using(using).claimable().filter(due, ~fresh, publish_at__isnull=False)
-    groups = nodes.exclude(Q(task="")).order_by().values("task", "remote", "options")
+    routes = {name: F(f"options__{name}") for name in ROUTE_OPTIONS}
+    groups = nodes.exclude(Q(task="")).order_by().values("task", "remote", **routes)
     expected: Counter[str] = Counter()
     for group in groups.annotate(count=Count("pk")):
-        node = Node(task=group["task"], remote=group["remote"], options=group["options"])
+        options = {name: group[name] for name in routes if group[name] is not None}
+        node = Node(task=group["task"], remote=group["remote"], options=options)
         expected[_queue_of(called_task(node), options_of(node))] += group["count"]
     _rests_until[using] = time.monotonic() + REST * (time.monotonic() - begun)
     return Losses({queue: _missing(queue, count) for queue, count in expected.items()})

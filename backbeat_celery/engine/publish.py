@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -25,13 +26,11 @@ from backbeat_celery.broker import app_in_use, depths
 from backbeat_celery.engine.copies import Copy, Original, may_copy, of_a_kind
 from backbeat_celery.engine.producers import Broker, current_broker
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
+from backbeat_celery.headers import HEADER, Keeping
 from backbeat_celery.ids import uuid7
 from backbeat_celery.models import Node
 
 logger = logging.getLogger(__name__)
-
-HEADER = "backbeat"
-"""The message header that carries node, attempt and database."""
 
 BREATHER_SECONDS = 2
 """How long a broker that failed is left alone: a request may send many signals."""
@@ -47,7 +46,7 @@ class Outbox(Protocol):
     def prepare(self, publication: Publication, using: str) -> None:
         """Make a message that is sent next, if what is under way is committed."""
 
-    def hand_over(self, task: str, **message: Any) -> None:
+    def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
         """Send a call to workers of another code base; raise what the broker raises."""
 
     def after_commit(self, function: Callable[[], None], using: str) -> None:
@@ -110,11 +109,11 @@ class BrokerOutbox:
             make_due([pk for publication in unsent for pk in publication.node_ids], using)
         points.reached("after_publish")
 
-    def hand_over(self, task: str, **message: Any) -> None:
+    def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
         with current_broker().producer() as producer:
-            current_app.send_task(
-                task, producer=producer, retry=True, retry_policy=RECONNECT_ONCE, **message
-            )
+            how: dict[str, Any] = {"retry": True, "retry_policy": RECONNECT_ONCE, **message}
+            keeping: Any = Keeping(producer, headers)
+            current_app.send_task(task, producer=keeping, headers=deepcopy(headers), **how)
 
     def _guarded(
         self, sending: Iterator[int], group: Sequence[Publication], producer: Producer
@@ -195,7 +194,7 @@ def _send_all(
 
 
 def header(publication: Publication, using: str) -> dict[str, Any]:
-    """The header by which a worker knows what a message is about."""
+    """The headers of a node's message: what it is about, and what its creator would put on."""
     said: dict[str, Any] = {
         "node": str(publication.node_id),
         "attempt": publication.attempt,
@@ -203,10 +202,17 @@ def header(publication: Publication, using: str) -> dict[str, Any]:
     }
     if publication.others:
         said["others"] = [other.hex for other in publication.others]
-    return {HEADER: said}
+    return {**publication.headers, HEADER: said}
 
 
 def _send(publication: Publication, using: str, producer: Producer | Original) -> None:
+    headers = header(publication, using)
+    keeping: Any = Keeping(producer, headers)
+    how: dict[str, Any] = {
+        "retry": True,
+        "retry_policy": RECONNECT_ONCE,
+        **publication.options,
+    }
     current_app.send_task(
         publication.task,
         # The arguments are in the row: no secret lies about in the broker, and an operator
@@ -215,16 +221,14 @@ def _send(publication: Publication, using: str, producer: Producer | Original) -
         kwargs={},
         # Each publication has an id of its own: a revoked id would be dropped for hours.
         task_id=str(uuid7()),
-        producer=producer,  # type: ignore[arg-type]
-        headers=header(publication, using),
+        producer=keeping,
+        headers=deepcopy(headers),  # others may write into them
         countdown=publication.countdown or None,
         expires=None,
         ignore_result=True,
         argsrepr=publication.argsrepr,
         kwargsrepr=publication.kwargsrepr,
-        retry=True,
-        retry_policy=RECONNECT_ONCE,
-        **publication.options,
+        **how,
     )
 
 

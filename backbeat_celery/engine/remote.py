@@ -16,7 +16,8 @@ from backbeat_celery import points, tokens
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import GivenBack
 from backbeat_celery.engine.publish import outbox
-from backbeat_celery.engine.wake import shown_args, shown_kwargs
+from backbeat_celery.engine.wake import message_options, shown_args, shown_kwargs
+from backbeat_celery.headers import kept
 from backbeat_celery.ids import uuid7
 
 REMOTE_DONE = "backbeat.remote_done"
@@ -37,12 +38,12 @@ def dispatch(claim: Claim) -> None:
             argsrepr=shown_args(node.task, node.args),
             kwargsrepr=shown_kwargs(node.kwargs),
             task_id=node.task_id,
-            serializer="json",
             ignore_result=True,
             add_to_parent=False,
             link=_callback(REMOTE_DONE, token),
             link_error=_callback(REMOTE_FAILED, token),
-            **node.options,
+            headers=kept(node.options),
+            **{"serializer": "json", **message_options(node)},
         )
     except (OperationalError, OSError, LimitExceeded) as exc:
         raise GivenBack(f"The broker did not take the call: {exc!r}") from exc

@@ -6,6 +6,7 @@ from backbeat_celery import points
 from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.wake import Ended, Wake
+from backbeat_celery.headers import OPTION
 from backbeat_celery.models import Node
 from backbeat_celery.policy import Policy
 from backbeat_celery.specs import NodeSpec
@@ -25,7 +26,15 @@ def call_rescue(node: Node, policy: Policy) -> Wake:
     parent, now = lock_node(node.pk, node.alias)
     line = Line(parent, now)
     name = policy.rescue
-    rescue = NodeSpec(name, name, Mode.FIRE_AND_FORGET, args=[node.pk], rescue=True)
+    rescue = NodeSpec(
+        name,
+        name,
+        Mode.FIRE_AND_FORGET,
+        args=[node.pk],
+        # Whoever calls it may be a sweeper: it runs for whom the failed node ran.
+        options={k: v for k, v in node.options.items() if k == OPTION},
+        rescue=True,
+    )
     line.add([rescue], spawned_by=None)
     line.take_turns()
     rows = Node.objects.using(node.alias).filter(pk=node.pk)

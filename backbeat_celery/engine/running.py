@@ -13,6 +13,7 @@ from backbeat_celery import points, tokens
 from backbeat_celery.context import SpawnedChild, running
 from backbeat_celery.engine.progress import ProgressReport
 from backbeat_celery.exceptions import UnsupportedOption
+from backbeat_celery.headers import take
 from backbeat_celery.models import Node
 from backbeat_celery.specs import NodeSpec, flag_spec, task_spec
 from backbeat_celery.states import Mode, Status
@@ -131,7 +132,7 @@ class RunningNode:
         points.reached("in_handler")
         if spec.key is not None and (known := self._known(spec.key)):
             return SpawnedChild(known)
-        self._claim.specs.append(spec)
+        self._claim.specs.append(take(spec))
         return SpawnedChild(spec.id)
 
     def _known(self, key: str) -> UUID | None:

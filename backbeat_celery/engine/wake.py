@@ -12,9 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from backbeat_celery.conf import settings
+from backbeat_celery.headers import kept
 from backbeat_celery.models import Node
 from backbeat_celery.redact import redact, redact_args
-from backbeat_celery.specs import NodeSpec
+from backbeat_celery.specs import MESSAGE_OPTIONS, NodeSpec
 
 DISPATCH = "backbeat.dispatch"
 """The task by which a worker of ours hands a remote node's call to the other code base."""
@@ -30,7 +31,13 @@ def called_task(node: Node | NodeSpec) -> str:
 
 def options_of(node: Node | NodeSpec) -> dict[str, Any]:
     """The options of a node's message; a remote node's are for the message to the other side."""
-    return {} if node.remote else node.options
+    return {} if node.remote else message_options(node)
+
+
+def message_options(node: Node | NodeSpec) -> dict[str, Any]:
+    """What the column of options has to say about a message; it keeps other things, too."""
+    options: dict[str, Any] = node.options
+    return {name: options[name] for name in options if name in MESSAGE_OPTIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class Publication:
     kwargsrepr: str
     others: tuple[UUID, ...] = ()
     """Nodes of the same task whose first attempts are asked for as well."""
+    headers: dict[str, Any] = field(default_factory=dict)
+    """What the node's creator would have put on the message."""
 
     @property
     def node_ids(self) -> tuple[UUID, ...]:
@@ -72,6 +81,7 @@ class Publication:
             countdown=countdown,
             argsrepr=shown_args(call.task, call.args),
             kwargsrepr=shown_kwargs(call.kwargs),
+            headers=kept(call.options),
         )
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from backbeat_celery import clock
 from backbeat_celery.broker import inquiry, queue_of
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.wake import LONGEST_INTERVAL, is_due
+from backbeat_celery.engine.wake import LONGEST_INTERVAL, is_due, message_options
 from backbeat_celery.explain.reads import sweeper
 from backbeat_celery.explain.words import moment, paused, short, span, times
 from backbeat_celery.models import Node
@@ -66,7 +66,7 @@ def _future(node: Node) -> str:
 
 def _workers(node: Node) -> str:
     """Who could take the message; the broker is asked only when it should have been taken."""
-    queue = queue_of(node.task, node.options)
+    queue = queue_of(node.task, message_options(node))
     where = f"the queue {queue!r}" if queue else "its queue"
     if not node.publications:
         return f"it runs when a worker that listens to {where} is free"

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -188,9 +189,9 @@ class Simulation:
             due_at = self._now + timedelta(seconds=publication.countdown)
             self._in_flight.append(Message(replace(publication, countdown=0), using, due_at))
 
-    def hand_over(self, task: str, **message: Any) -> None:
+    def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
         """Let the other code base have the call; the test reports what became of it."""
-        del task, message
+        del task, headers, message
 
     def after_commit(self, function: Callable[[], None], using: str) -> None:
         """Remember what is to be done; a TestCase never commits, so `run` does it."""
@@ -234,7 +235,7 @@ class Simulation:
             "delivery_info": {},
             "ignore_result": True,
             "is_eager": False,
-            **header(publication, message.using),
+            **deepcopy(header(publication, message.using)),
             CLAIM_HEADER: str(claim_id),
         }
         try:

@@ -25,6 +25,7 @@ from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.running import RunningNode
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.exceptions import BackbeatError, BadInput, NodeFinished, WorkflowClosed
+from backbeat_celery.headers import take
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.querysets import RACES
 from backbeat_celery.specs import NodeSpec, task_spec
@@ -119,6 +120,7 @@ def signal_workflow(
     spec = task_spec(
         signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
     )
+    take(spec)
     alias = workflow.alias
 
     def once() -> Node:
@@ -193,6 +195,7 @@ def add_child(
         key=key,
         metadata=metadata,
     )
+    take(spec)
     using = parent.alias
 
     def once() -> Node:
