@@ -10,8 +10,9 @@ class BackbeatConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from backbeat_celery import checks, mail  # noqa: F401  (checks registers itself)
+        from backbeat_celery import checks, mail, wire  # noqa: F401  (checks registers itself)
         from backbeat_celery.celery import hooks
 
+        wire.introduce()
         hooks.connect()
         mail.connect()

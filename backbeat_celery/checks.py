@@ -89,9 +89,9 @@ def check_celery(**_: Any) -> list[checks.CheckMessage]:
                 id="backbeat_celery.W002",
             )
         )
-    if "json" not in _names(conf.accept_content) and "application/json" not in conf.accept_content:
-        message = "Celery's accept_content leaves out json, so workers refuse nodes' messages."
-        messages.append(_error("E005", message, "Add 'json' to accept_content."))
+    if conf.task_protocol != 2:
+        message = "Celery's task_protocol is 1, whose messages cannot say that they are a node's."
+        messages.append(_error("E005", message, "Leave task_protocol at 2."))
     return messages
 
 
@@ -128,10 +128,6 @@ def _isolation(connection: Any) -> str | None:
     """The isolation level that the project has chosen for a MySQL database."""
     level: str | None = connection.isolation_level
     return level
-
-
-def _names(accepted: Sequence[str]) -> set[str]:
-    return {str(name).rpartition("/")[2] for name in accepted}
 
 
 def _error(number: str, message: str, hint: str) -> checks.CheckMessage:

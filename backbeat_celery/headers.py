@@ -164,9 +164,7 @@ def _taken(app: Celery, task: Task[Any, Any] | None, spec: NodeSpec) -> dict[str
     return _own(taker.taken or {})
 
 
-def _make_message(
-    app: Celery, task: Task[Any, Any] | None, spec: NodeSpec, taker: Taker
-) -> None:
+def _make_message(app: Celery, task: Task[Any, Any] | None, spec: NodeSpec, taker: Taker) -> None:
     is_eager = app.conf.task_always_eager  # `apply_async` would run the task in place
     if task is not None and not is_eager:
         with suppress(TakenTwice):

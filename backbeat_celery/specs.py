@@ -41,6 +41,10 @@ MESSAGE_OPTIONS = frozenset(
 )
 """Options of a signature that shape the message of each attempt."""
 
+GUARDED = "backbeat_celery.celery.strategy:guarded"
+STRATEGIES = (Task.Strategy, GUARDED)
+"""How a worker may take the messages of a task that is a node: Celery's way, and ours."""
+
 CANVAS = {"celery.map": "map", "celery.starmap": "starmap", "celery.chunks": "chunks"}
 IGNORED_OPTIONS = frozenset({"ignore_result", "add_to_parent"})
 TIME_OPTIONS = frozenset({"countdown", "eta"})
@@ -239,11 +243,21 @@ def find_task(name: str) -> Task[Any, Any] | None:
 
 def _check_task(task: Task[Any, Any]) -> None:
     """Refuse what a task asks for and this version does not do, rather than ignore it."""
+    _check_strategy(task)
     size = getattr(task, "bundle", None)
     if size is not None and (type(size) is not int or not 1 <= size <= LARGEST_BUNDLE):
         raise BadInput(f"{task.name}: bundle is a number from 1 to {LARGEST_BUNDLE}.")
     if rescue := rescue_name(task):
-        registered_task(rescue)  # told now, not when the node has failed
+        _check_strategy(registered_task(rescue))  # told now, not when the node has failed
+
+
+def _check_strategy(task: Task[Any, Any]) -> None:
+    if task.Strategy not in STRATEGIES:
+        raise UnsupportedOption(
+            f"{task.name} cannot be a node: its class takes messages off the queue in its own way "
+            "(Strategy), as celery-batches does, and a node's message has no arguments. Call it "
+            "by delay() in the handler of another task."
+        )
 
 
 def _check_call(
@@ -278,9 +292,9 @@ def _check_times(
 def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     unsupported = options.keys() - MESSAGE_OPTIONS - IGNORED_OPTIONS
     if unsupported := {key for key in unsupported if options[key] is not None}:
-        listed = ", ".join(sorted(unsupported))
+        listed, allowed = (", ".join(sorted(names)) for names in (unsupported, MESSAGE_OPTIONS))
         raise UnsupportedOption(
-            f"{name}: a node cannot honour {listed}. Allowed are {', '.join(sorted(MESSAGE_OPTIONS))}; "
+            f"{name}: a node cannot honour {listed}. Allowed are {allowed}; "
             "spawn children instead of link, and give a key instead of task_id."
         )
     kept = {k: v for k, v in options.items() if k in MESSAGE_OPTIONS and v is not None}

@@ -39,7 +39,8 @@ def connect() -> None:
         (signals.task_failure, on_death),
         (signals.task_revoked, on_revoked),
         (signals.task_unknown, on_unknown),
-        (signals.celeryd_init, on_worker_init),
+        (signals.celeryd_init, on_celeryd_init),
+        (signals.worker_init, on_worker_init),
         (signals.worker_shutting_down, note_shutdown),
     ):
         signal.connect(receiver, dispatch_uid=f"backbeat_celery.{receiver.__name__}")
@@ -109,7 +110,12 @@ def on_unknown(sender: Any = None, name: str = "", message: Any = None, **_: Any
         deliveries.tell(hints.unknown_task, node)
 
 
-def on_worker_init(instance: Any = None, **_: Any) -> None:
-    """When a worker starts, before its pool and its tasks' tracers are made."""
+def on_celeryd_init(instance: Any = None, **_: Any) -> None:
+    """When `celery worker` starts, before its pool and its tasks' tracers are made."""
     note_start()
-    _prepare(instance)
+    _prepare(instance, alone=True)
+
+
+def on_worker_init(sender: Any = None, **_: Any) -> None:
+    """When any worker starts; that of `celery.contrib.testing` sends nothing else."""
+    _prepare(sender, alone=False)

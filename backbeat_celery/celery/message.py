@@ -16,14 +16,20 @@ _TYPES = {"node": str, "attempt": int, "db": str}
 
 
 def has_header(headers: Mapping[str, Any]) -> bool:
-    """Tell whether a message claims to be about a node."""
-    return headers.get(HEADER) is not None
+    """Tell whether a message claims to be about a node.
+
+    One that has only been sent with another's headers, as a handler may do, is not.
+    """
+    said = headers.get(HEADER)
+    if isinstance(said, dict) and "id" in said:
+        return bool(said["id"] == headers.get("id"))
+    return said is not None
 
 
 def parse(headers: Mapping[str, Any], task: str) -> NodeMessage | None:
     """Read our header; None for one that we did not write."""
     said = headers.get(HEADER)
-    if not isinstance(said, dict) or said.keys() - {"others"} != _TYPES.keys():
+    if not isinstance(said, dict) or said.keys() - {"id", "others"} != _TYPES.keys():
         return None
     if any(type(said[name]) is not kind for name, kind in _TYPES.items()):
         return None

@@ -31,6 +31,7 @@ from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running import RunningNode, entered
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, shown
+from backbeat_celery.headers import OURS
 from backbeat_celery.points import WorkerDied
 from backbeat_celery.policy import is_node_task, policy_of
 from backbeat_celery.redact import node_secrets, scrub, secrets_in
@@ -69,6 +70,8 @@ def begin(task: Task[Any, Any]) -> None:
     if run is None:
         raise Ignore("not to be claimed")
     keep_run(request, run)
+    if request.headers:  # what a handler may pass on
+        request.headers = {k: v for k, v in request.headers.items() if k not in OURS} or None
     if isinstance(run, Run):
         node = run.claim.node
         request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)

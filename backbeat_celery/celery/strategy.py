@@ -1,8 +1,7 @@
-"""How a worker takes a message: Celery's way, with two differences.
+"""How a worker takes a node's message: Celery's way, with two differences.
 
-A message that Celery cannot read is refused. Celery trusts the headers and bodies of its
-messages: one of a wrong type ends the whole worker, and the message is then delivered to the
-next one.
+One that Celery cannot read is refused. Celery trusts the headers and bodies of its messages: one
+of a wrong type ends the whole worker, and the message is then delivered to the next one.
 
 A node's message is acknowledged when its child has been given the next one: see `acks.py`.
 """
@@ -18,6 +17,7 @@ from celery.worker.strategy import default
 
 from backbeat_celery.celery import acks
 from backbeat_celery.celery.message import has_header
+from backbeat_celery.wire import CONTENT_TYPE
 
 UNREADABLE = (
     TypeError,
@@ -44,10 +44,11 @@ def guarded(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...,
     can_wait = acks.can_wait(consumer)
 
     def take_if_readable(message: Any, body: Any, ack: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_about_a_node(message):
+            return take(message, body, ack, *args, **kwargs)
         try:
-            headers = message.headers or {}
-            _check(headers)
-            if can_wait and has_header(headers):
+            _check(message.headers)
+            if can_wait:
                 ack = partial(_later, consumer, ack)
             return take(message, body, ack, *args, **kwargs)
         except UNREADABLE as exc:
@@ -57,8 +58,17 @@ def guarded(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...,
     return take_if_readable
 
 
+def _is_about_a_node(message: Any) -> bool:
+    headers = message.headers
+    return message.content_type == CONTENT_TYPE or (
+        isinstance(headers, Mapping) and has_header(headers)
+    )
+
+
 def _check(headers: Mapping[str, Any]) -> None:
     """Celery uses these only when the pool has room, where nobody catches the error."""
+    if not has_header(headers) or "task" not in headers:
+        raise ValueError("it does not say which node it is about")
     for name, kind in KINDS.items():
         value = headers.get(name)
         if value is not None and not isinstance(value, kind):

@@ -20,8 +20,8 @@ from celery.states import SUCCESS
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.exceptions import UnsupportedOption
 from backbeat_celery.late import late
+from backbeat_celery.specs import GUARDED
 
-GUARDED = "backbeat_celery.celery.strategy:guarded"
 begin = late("backbeat_celery.celery.runner", "begin")
 
 

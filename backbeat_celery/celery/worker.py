@@ -23,7 +23,7 @@ from celery.worker import state
 from django.db import Error as DatabaseTrouble
 from django.db import connections
 
-from backbeat_celery import points, sessions
+from backbeat_celery import points, sessions, wire
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.shutdown import ColdShutdownStep
 from backbeat_celery.celery.task import make_node_capable
@@ -41,9 +41,16 @@ PAUSE = 0.2
 """Seconds between two looks at whether there is something to do."""
 
 
-def prepare(worker: Any) -> None:
-    """Fit a worker that is about to start: its tasks, its connections, its threads."""
-    sessions.keep_apart()
+def prepare(worker: Any, *, alone: bool) -> None:
+    """Fit a worker that is about to start: its tasks, its connections, its threads.
+
+    It is not `alone` in its process in a test, whose transaction it may have to share.
+    """
+    if BackbeatStep in worker.app.steps["worker"]:
+        return
+    wire.accept(worker.app)
+    if alone:
+        sessions.keep_apart()
     # A project may discover tasks by hand, but a worker without ours loses remote results.
     import_module("backbeat_celery.tasks")
     make_node_capable(worker.app)

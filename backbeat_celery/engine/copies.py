@@ -27,6 +27,10 @@ MOST_KINDS = 500
 """Originals that are kept; a project that makes up queues does not fill the memory."""
 
 
+Header = Callable[[Publication, str], dict[str, Any]]
+"""Makes a message's own headers, given its id."""
+
+
 def of_a_kind(publications: Iterable[Publication]) -> Iterator[Sequence[Publication]]:
     """Group publications that differ in nothing but the node; each group in order."""
     kinds: dict[str, list[Publication]] = defaultdict(list)
@@ -118,7 +122,7 @@ class Original:
             "content_encoding": content_encoding,
         }
 
-    def copy(self, app: Celery, publication: Publication, header: dict[str, Any]) -> Copy:
+    def copy(self, app: Celery, publication: Publication, header: Header) -> Copy:
         """The message for a publication."""
         return Copy(self._body, self._copy(publication, header, _parent_ids(app)))
 
@@ -127,31 +131,31 @@ class Original:
         app: Celery,
         producer: Producer,
         publications: Sequence[Publication],
-        header: Callable[[Publication], dict[str, Any]],
+        header: Header,
     ) -> Iterator[int]:
         """Publish a copy with its own header for each; give how many more are sent."""
         above = _parent_ids(app)
         first = publications[0]
-        Copy(self._body, self._copy(first, header(first), above)).publish(producer)
+        Copy(self._body, self._copy(first, header, above)).publish(producer)
         yield 1
         again = {"retry": False, "declare": None}
         for start in range(1, len(publications), FLUSH_AFTER):
             chunk = publications[start : start + FLUSH_AFTER]
             with producer.batch(max_size=FLUSH_AFTER):  # type: ignore[attr-defined]
                 for publication in chunk:
-                    copy = self._copy(publication, header(publication), above)
+                    copy = self._copy(publication, header, above)
                     producer.publish(self._body, **{**copy, **again})
             yield len(chunk)
 
     def _copy(
-        self, publication: Publication, header: dict[str, Any], above: tuple[Any, Any]
+        self, publication: Publication, header: Header, above: tuple[Any, Any]
     ) -> dict[str, Any]:
         task_id = str(uuid7())
         # Celery puts these into the headers, and among the properties as well.
         shown = {"argsrepr": publication.argsrepr, "kwargsrepr": publication.kwargsrepr}
         headers = {
             **self._options["headers"],
-            **header,
+            **header(publication, task_id),
             **shown,
             "id": task_id,
             "root_id": above[0] or task_id,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
 from backbeat_celery.headers import HEADER, Keeping
 from backbeat_celery.ids import uuid7
 from backbeat_celery.models import Node
+from backbeat_celery.wire import SERIALIZER
 
 logger = logging.getLogger(__name__)
 
@@ -190,12 +192,16 @@ def _send_all(
     original = broker.originals.original(
         app, producer, group[0], lambda original: _send(group[0], using, original)
     )
-    yield from original.send(app, producer, group, lambda one: header(one, using))
+    yield from original.send(app, producer, group, partial(header, using))
 
 
-def header(publication: Publication, using: str) -> dict[str, Any]:
-    """The headers of a node's message: what it is about, and what its creator would put on."""
+def header(using: str, publication: Publication, task_id: str) -> dict[str, Any]:
+    """The headers of a node's message: what it is about, and what its creator would put on.
+
+    The message's own id makes them worthless on any other message.
+    """
     said: dict[str, Any] = {
+        "id": task_id,
         "node": str(publication.node_id),
         "attempt": publication.attempt,
         "db": using,
@@ -206,12 +212,15 @@ def header(publication: Publication, using: str) -> dict[str, Any]:
 
 
 def _send(publication: Publication, using: str, producer: Producer | Original) -> None:
-    headers = header(publication, using)
+    # Each publication has an id of its own: a revoked id would be dropped for hours.
+    task_id = str(uuid7())
+    headers = header(using, publication, task_id)
     keeping: Any = Keeping(producer, headers)
     how: dict[str, Any] = {
         "retry": True,
         "retry_policy": RECONNECT_ONCE,
         **publication.options,
+        "serializer": SERIALIZER,
     }
     current_app.send_task(
         publication.task,
@@ -219,8 +228,7 @@ def _send(publication: Publication, using: str, producer: Producer | Original) -
         # can correct them before a retry.
         args=(),
         kwargs={},
-        # Each publication has an id of its own: a revoked id would be dropped for hours.
-        task_id=str(uuid7()),
+        task_id=task_id,
         producer=keeping,
         headers=deepcopy(headers),  # others may write into them
         countdown=publication.countdown or None,
@@ -253,7 +261,7 @@ def _prepared(publication: Publication, using: str) -> _Prepared | None:
     original = broker.originals.known(app, publication) if may_copy(app, publication) else None
     if original is None:
         return None
-    copy = original.copy(app, publication, header(publication, using))
+    copy = original.copy(app, publication, partial(header, using))
     return _Prepared(publication, using, broker, copy)
 
 

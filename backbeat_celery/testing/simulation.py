@@ -235,7 +235,7 @@ class Simulation:
             "delivery_info": {},
             "ignore_result": True,
             "is_eager": False,
-            **deepcopy(header(publication, message.using)),
+            **deepcopy(header(message.using, publication, task_id)),
             CLAIM_HEADER: str(claim_id),
         }
         try:

@@ -265,7 +265,9 @@ def test_the_message_to_the_other_side(sim, handed_over, settings):
     ((_, message),) = handed_over
     assert (message["priority"], message["time_limit"], message["ignore_result"]) == (3, 9, True)
     assert "4711" not in message["kwargsrepr"]
-    assert "backbeat" not in message["headers"]  # another site with this package must not think it its own
+    assert (
+        "backbeat" not in message["headers"]
+    )  # another site with this package must not think it its own
     done, failed = message["link"], message["link_error"]
     assert (done.task, failed.task) == (remote.REMOTE_DONE, remote.REMOTE_FAILED)
     queue = current_app.conf.task_default_queue

@@ -65,9 +65,9 @@ class OtherWorker:
 
     count = 0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, queue: str = "") -> None:
         OtherWorker.count += 1
-        self.queue = f"other-{services.run_id()}"
+        self.queue = queue or f"other-{services.run_id()}"
         self.log = folder / "other.log"
         self.log.touch()
         self._output = folder / f"other-{OtherWorker.count}.out"
@@ -100,6 +100,10 @@ class OtherWorker:
 
     def tail(self) -> str:
         return self._output.read_text(errors="replace")[-4000:]
+
+    def output(self) -> bytes:
+        """What it printed."""
+        return self._output.read_bytes()
 
     def lines(self) -> list[str]:
         """What its tasks noted."""

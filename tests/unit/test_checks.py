@@ -95,7 +95,7 @@ def test_the_check_command_fails_on_a_wrong_setting(settings):
 def celery_conf():
     """Celery's settings, put back as they were."""
     conf = current_app.conf
-    before = {name: conf[name] for name in ("task_always_eager", "accept_content")}
+    before = {name: conf[name] for name in ("task_always_eager", "task_protocol")}
     yield conf
     conf.update(before)
 
@@ -106,17 +106,9 @@ def test_eager_tasks_are_warned_of(celery_conf):
     assert (message.id, "Simulation" in message.hint) == ("backbeat_celery.W002", True)
 
 
-@pytest.mark.parametrize(
-    ("accepted", "ids"),
-    [
-        (["pickle"], ["backbeat_celery.E005"]),
-        (["json"], []),
-        (["application/json"], []),
-        ({"json", "yaml"}, []),
-    ],
-)
-def test_workers_that_refuse_json_are_told(celery_conf, accepted, ids):
-    celery_conf.accept_content = accepted
+@pytest.mark.parametrize(("protocol", "ids"), [(1, ["backbeat_celery.E005"]), (2, [])])
+def test_a_protocol_without_headers_is_refused(celery_conf, protocol, ids):
+    celery_conf.task_protocol = protocol
     assert [message.id for message in checks.check_celery()] == ids
 
 

@@ -48,6 +48,8 @@ def publications(number, **options):
 
 def shown(message):
     values = {**message.headers, **message.properties, "body": message.body}
+    assert values["backbeat"]["id"] == values["id"]
+    values["backbeat"] = {**values["backbeat"], "id": None}
     return {name: value for name, value in values.items() if name not in HAVE_OWN_VALUES}
 
 

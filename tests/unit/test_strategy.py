@@ -1,4 +1,4 @@
-"""A message that Celery cannot read is refused, and its worker lives on."""
+"""A node's message that Celery cannot read is refused, and its worker lives on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ import pytest
 from celery.exceptions import InvalidTaskError
 
 from backbeat_celery.celery import strategy
+from backbeat_celery.wire import CONTENT_TYPE
 from tests.workflows import done, plain
 
-GOOD = {"id": "1", "task": "x", "timelimit": [None, 30.5], "retries": 0, "stamps": {}}
+ABOUT = {"id": "1", "node": "7"}
+GOOD = {
+    "id": "1",
+    "task": "x",
+    "timelimit": [None, 30.5],
+    "retries": 0,
+    "stamps": {},
+    "backbeat": ABOUT,
+}
+JSON = "application/json"
 
 
 @pytest.fixture
@@ -26,8 +36,8 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(strategy, "default", default)
     handle = strategy.guarded(done, None, SimpleNamespace(hub=None, pool=None))
-    return lambda body=None, **headers: handle(
-        SimpleNamespace(headers={**GOOD, **headers}), body, None
+    return lambda body=None, kind=CONTENT_TYPE, **headers: handle(
+        SimpleNamespace(headers={**GOOD, **headers}, content_type=kind), body, None
     )
 
 
@@ -65,6 +75,23 @@ def test_what_makes_celery_stumble_is_refused(take, error):
 
     with pytest.raises(InvalidTaskError):
         take(stumble)
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError])
+@pytest.mark.parametrize("header", [None, {**ABOUT, "id": "of another message"}])
+def test_an_error_in_another_message_is_celerys(take, error, header):
+    def stumble() -> None:
+        raise error
+
+    with pytest.raises(error):
+        take(stumble, kind=JSON, backbeat=header)
+    assert take(kind=JSON, backbeat=header, timelimit="12").headers["timelimit"] == "12"
+
+
+@pytest.mark.parametrize("headers", [{"backbeat": None}, {"backbeat": {**ABOUT, "id": "2"}}])
+def test_a_nodes_message_that_does_not_say_which_is_refused(take, headers):
+    with pytest.raises(InvalidTaskError):
+        take(**headers)
 
 
 def test_an_error_of_the_broker_is_not_the_messages(take):

@@ -28,6 +28,12 @@ def note(label: str) -> None:
         log.write(label + "\n")
 
 
+@app.task(name="tests.real.handlers.step")
+def step(label="nobody", seconds=0):
+    """A handler of the project, in a worker of the release before backbeat_celery came."""
+    note(f"step {label}")
+
+
 @app.task(name="other.add")
 def add(x, y=1):
     note(f"add {x} {y}")
