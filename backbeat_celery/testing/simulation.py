@@ -123,11 +123,13 @@ class Simulation:
         Takes a timedelta or its arguments: `sim.advance(hours=2)`.
         """
         end = self._now + (duration or timedelta(**units))
+        self._is_quiet = False  # whatever the test has done since
         self.run()
         while self._now < end:
             times = [m.due_at for m in self._in_flight if m.due_at > self._now]
-            self._now = min([self._useful_sweep(), end, *times])
-            if self._now >= self._next_sweep:
+            sweep = self._useful_sweep()
+            self._now = min([sweep, end, *times])
+            if self._now >= sweep:
                 self.sweep()
             self.run()
 
@@ -137,24 +139,33 @@ class Simulation:
         While nothing happens, those before a row's next time would find nothing.
         """
         if not self._is_quiet:
-            return self._next_sweep
-        rows = Node.objects.using(node_alias()).aggregate(
-            Min("publish_at"), Min("lease_expires_at"), Min("times_out_at")
-        )
-        due = min((time for time in rows.values() if time is not None), default=None)
-        if due is None:
+            return self._sweep_from(self._now)
+        if (due := self._next_time()) is None:
             return datetime.max.replace(tzinfo=UTC)
-        interval = settings.sweep_interval
-        skipped = max(0, math.ceil((due - self._next_sweep).total_seconds() / interval))
-        self._next_sweep += timedelta(seconds=skipped * interval)
-        return self._next_sweep
+        return self._sweep_from(max(due, self._now))
+
+    def _sweep_from(self, time: datetime) -> datetime:
+        """The first sweep by the interval that is not before a time."""
+        interval = timedelta(seconds=settings.sweep_interval)
+        skipped = max(0, math.ceil((time - self._next_sweep) / interval))
+        return self._next_sweep + skipped * interval
+
+    def _next_time(self) -> datetime | None:
+        """The first time in any database's rows."""
+        times = (Min("publish_at"), Min("lease_expires_at"), Min("times_out_at"))
+        rows = [Node.objects.using(using).aggregate(*times).values() for using in self._databases]
+        return min((time for row in rows for time in row if time is not None), default=None)
+
+    @property
+    def _databases(self) -> Sequence[str]:
+        return settings.databases or [node_alias()]
 
     def sweep(self) -> None:
         """Make one repair pass now; `advance` makes one at each interval."""
         self._commit()
         self._next_sweep = self._now + timedelta(seconds=settings.sweep_interval)
         self._is_quiet = True
-        for using in settings.databases or [node_alias()]:
+        for using in self._databases:
             if +self._sweeps.setdefault(using, Sweep(using)).run():
                 self._is_quiet = False
 

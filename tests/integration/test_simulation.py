@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.test import TestCase
 
-from backbeat_celery import signal
+from backbeat_celery import current_node, signal
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
 from tests import workflows
@@ -121,6 +121,22 @@ def test_what_is_changed_by_hand_is_found_by_the_next_sweep_on_the_way(sim):
     node.workflow.save()
     sim.advance(minutes=1)
     assert Node.objects.get(pk=node.workflow_id).status == "complete"
+
+
+def test_a_timer_that_a_report_from_outside_opens_is_not_slept_through(sim, script):
+    """Nothing was due for an hour until the report; what it opens is due before that."""
+
+    def work(task):
+        current_node().spawn(workflows.awaiting.s())
+        current_node().spawn(workflows.done.s(), delay=500)
+
+    script(work)
+    start = sim.now
+    signal(workflows.scripted.s(), subject="camera")
+    sim.advance(seconds=20)
+    Node.objects.get(task=workflows.awaiting.name).complete()
+    sim.advance(hours=2)
+    assert sim.calls[-1].at - start == timedelta(seconds=500)
 
 
 def test_a_task_registered_meanwhile_runs_as_a_node(sim):
