@@ -6,8 +6,10 @@ again before it has written down that it fired.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from itertools import product
 from typing import Any
 
 from celery import schedules
@@ -50,15 +52,20 @@ def _interval(length: timedelta, fired_at: datetime) -> Period | None:
 
 
 def last_moment(crontab: Any, until: datetime) -> datetime | None:
-    """The last moment of a crontab that is not after `until`, in the time zone of `until`."""
-    for days in range(366 * YEARS):
+    """The last moment of a crontab that is not after `until`, in the time zone of `until`.
+
+    Moments are compared as what they are and not as what clocks show: in the hour that the end
+    of summer time repeats, 02:10 may be after 02:45.
+    """
+    assert until.tzinfo is not None
+    # From tomorrow on: where clocks are put back over midnight, it may have been there before.
+    for days in range(-1, 366 * YEARS):
         day = until.date() - timedelta(days=days)
         if _is_on(crontab, day):
-            clock = (until.hour, until.minute) if days == 0 else (23, 59)
-            if found := _last_time(crontab, clock):
-                # The hour that the end of summer time repeats is two hours.
-                fold = until.fold if days == 0 else 0
-                return datetime.combine(day, time(*found, tzinfo=until.tzinfo, fold=fold))
+            moments = _moments(crontab, day, until.tzinfo)
+            past = (moment for moment in moments if _in_utc(moment) <= _in_utc(until))
+            if found := max(past, key=_in_utc, default=None):
+                return found
     return None
 
 
@@ -70,6 +77,20 @@ def _is_on(crontab: Any, day: date) -> bool:
     )
 
 
-def _last_time(crontab: Any, until: tuple[int, int]) -> tuple[int, int] | None:
-    times = ((hour, minute) for hour in crontab.hour for minute in crontab.minute)
-    return max((found for found in times if found <= until), default=None)
+def _moments(crontab: Any, day: date, zone: tzinfo) -> Iterator[datetime]:
+    """The moments of a day, those of an hour that is skipped by the clock as it was before.
+
+    An hour that is repeated is two for a crontab of every hour; for any other it is the first.
+    """
+    is_every_hour = len(crontab.hour) == 24
+    for hour, minute in product(crontab.hour, crontab.minute):
+        first = datetime.combine(day, time(hour, minute, tzinfo=zone))
+        yield first
+        second = first.replace(fold=1)
+        if is_every_hour and _in_utc(second) > _in_utc(first):
+            yield second
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Two times of one time zone are compared by their clock, `fold` or not."""
+    return moment.astimezone(UTC)

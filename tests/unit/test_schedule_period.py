@@ -9,6 +9,8 @@ import pytest
 from celery import schedules
 from django_celery_beat.clockedschedule import clocked
 from django_celery_beat.tzcrontab import TzAwareCrontab
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backbeat_celery.schedules.period import last_moment, period_of
 
@@ -68,6 +70,68 @@ def test_the_hour_that_comes_twice_in_autumn_is_two_hours():
     hourly = TzAwareCrontab(minute="30", hour="*", tz=VIENNA)
     ids = [period_of(hourly, at(f"2026-10-25T{hour}:30:01")).id for hour in ("00", "01", "02")]
     assert ids == [f"2026-10-25T{hour}:30:00Z" for hour in ("00", "01", "02")]
+
+
+@pytest.mark.parametrize(
+    "late", ["00:45:00", "00:59:00", "01:10:00", "01:44:59", "01:50:00", "03:00:00", "22:00:00"]
+)
+def test_a_daily_start_in_the_hour_that_comes_twice_is_one_start(late):
+    """Beat fires it in the first of the two hours; whatever comes later that day is the same."""
+    nightly = TzAwareCrontab(minute="45", hour="2", tz=VIENNA)
+    assert period_of(nightly, at(f"2026-10-25T{late}")).id == "2026-10-25T00:45:00Z"
+
+
+def test_a_start_in_the_hour_that_is_skipped_has_not_come_before_its_time():
+    nightly = TzAwareCrontab(minute="45", hour="2", tz=VIENNA)
+    ids = [period_of(nightly, at(f"2026-03-29T{time}")).id for time in ("01:44:59", "01:45:00")]
+    assert ids == ["2026-03-28T01:45:00Z", "2026-03-29T01:45:00Z"]
+
+
+ZONES = ("Europe/Vienna", "America/New_York", "Australia/Lord_Howe", "America/St_Johns")
+CHANGES = [
+    *("2026-03-29T01:00", "2026-10-25T01:00", "2026-03-08T07:00", "2026-11-01T06:00"),
+    *("2026-10-03T15:30", "2026-04-04T15:00", "2006-04-02T03:31", "2006-10-29T02:31"),
+]
+"""When clocks are put forward and back in one of the zones; in St. John's over midnight."""
+
+
+def reference(hours: set[int], minutes: set[int], until: datetime, zone: ZoneInfo) -> datetime:
+    """Go back minute by minute, and look at two clocks: one that is put on, one that is late."""
+    now = until.replace(second=0)
+    while True:
+        shown = now.astimezone(zone)
+        if (
+            shown.hour in hours
+            and shown.minute in minutes
+            and not (shown.fold and len(hours) < 24)
+        ):
+            return now
+        late = shown.replace(tzinfo=None) - shown.utcoffset()
+        late += (now - timedelta(hours=2)).astimezone(zone).utcoffset()
+        if is_skipped(late, zone) and late.hour in hours and late.minute in minutes:
+            return now
+        now -= timedelta(minutes=1)
+
+
+def is_skipped(clock: datetime, zone: ZoneInfo) -> bool:
+    """Tell whether no clock of the zone ever shows this."""
+    there_and_back = clock.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
+    return there_and_back.replace(tzinfo=None) != clock
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(
+    hours=st.just(set(range(24))) | st.sets(st.integers(0, 4), min_size=1),
+    minutes=st.sets(st.sampled_from([0, 1, 10, 15, 30, 45, 59]), min_size=1),
+    change=st.sampled_from(CHANGES),
+    after=st.integers(-5 * 3600, 5 * 3600),
+    zone=st.sampled_from(ZONES).map(ZoneInfo),
+)
+def test_the_last_moment_is_the_last_in_every_time_zone(hours, minutes, change, after, zone):
+    until = at(change) + timedelta(seconds=after)
+    crontab = schedules.crontab(hour=hours, minute=minutes)
+    found = last_moment(crontab, until.astimezone(zone))
+    assert found.astimezone(UTC) == reference(hours, minutes, until, zone)
 
 
 def test_intervals_are_counted_from_1970():
