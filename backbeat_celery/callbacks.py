@@ -11,17 +11,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.views.decorators.debug import sensitive_variables
+
 from backbeat_celery.late import late
+from backbeat_celery.tokens import read
 
-_complete = late("backbeat_celery.verbs", "complete_by_token")
-_fail = late("backbeat_celery.verbs", "fail_by_token")
+_complete = late("backbeat_celery.verbs", "complete_by_ticket")
+_fail = late("backbeat_celery.verbs", "fail_by_ticket")
 
 
+# Error reports show the variables of each function; those below get what the token says.
+@sensitive_variables("token")
 def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:
     """Report success of the attempt whose handler made the token."""
-    _complete(token, result, max_age=max_age)
+    _complete(read(token, max_age), result)
 
 
+@sensitive_variables("token")
 def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None:
     """Report failure of the attempt whose handler made the token; it is retried as usual."""
-    _fail(token, error, max_age=max_age)
+    _fail(read(token, max_age), error)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.core import signing
 from django.db import connections
+from django.views.decorators.debug import sensitive_variables
 
 from backbeat_celery.exceptions import BadToken
 
@@ -34,6 +35,7 @@ def sign(ticket: Ticket) -> str:
     return signing.dumps(said, salt=SALT)
 
 
+@sensitive_variables("token")
 def read(token: str, max_age: int | None = None) -> Ticket:
     """Read a token; raise BadToken if we did not sign it within `max_age` seconds."""
     try:

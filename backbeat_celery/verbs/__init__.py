@@ -4,7 +4,7 @@ Each verb is one transaction; what it makes due is published after the commit.
 """
 
 from backbeat_celery.verbs.nodes import cancel, cancel_previous, reset, resolve, retry, shutdown
-from backbeat_celery.verbs.reports import complete, complete_by_token, fail, fail_by_token
+from backbeat_celery.verbs.reports import complete, complete_by_ticket, fail, fail_by_ticket
 from backbeat_celery.verbs.sending import add_child, send, signal_workflow
 from backbeat_celery.verbs.workflows import (
     cancel_workflow,
@@ -21,10 +21,10 @@ __all__ = [
     "cancel_workflow",
     "close",
     "complete",
-    "complete_by_token",
+    "complete_by_ticket",
     "delete_workflow",
     "fail",
-    "fail_by_token",
+    "fail_by_ticket",
     "pause",
     "reset",
     "resolve",

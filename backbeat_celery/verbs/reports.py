@@ -36,15 +36,13 @@ def fail(
     reread(node)
 
 
-def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:
-    """Report success of the attempt that a token was made for."""
-    ticket = read(token, max_age)
+def complete_by_ticket(ticket: Ticket, result: Any) -> None:
+    """Report success of the attempt that a token names."""
     report(_find(ticket, "complete"), _success(result), _fence(ticket))
 
 
-def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None:
-    """Report failure of the attempt that a token was made for."""
-    ticket = read(token, max_age)
+def fail_by_ticket(ticket: Ticket, error: str) -> None:
+    """Report failure of the attempt that a token names."""
     node = _find(ticket, "fail")
     report(node, _failure(node, error), _fence(ticket))
 

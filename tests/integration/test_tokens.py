@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import pytest
 from django.core import signing
-from django.test import Client
+from django.db import OperationalError, connection
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
 from django.urls import include, path, reverse
+from django.utils.log import AdminEmailHandler
+from django.views.debug import ExceptionReporter
 
-from backbeat_celery import current_node
+from backbeat_celery import current_node, signal, tokens
 from backbeat_celery.callbacks import complete_by_token, fail_by_token
 from backbeat_celery.exceptions import BadPayload, BadToken, StaleAttempt, UnsupportedOption
 from backbeat_celery.models import Node
@@ -219,3 +224,134 @@ def test_no_log_has_a_token_that_is_still_good(given, post, caplog):
         assert post(token, {"result": "x" * 300_000}).status_code == 413
         assert post(token, {"result": 1}).status_code == 200
     assert token not in caplog.text
+
+
+FAULTS = {
+    "database": (OperationalError("the server is gone"), 503),
+    "ours": (AttributeError("a bug of ours"), 500),
+}
+
+
+@pytest.fixture
+def mails(settings, mailoutbox):
+    """What ADMINS get of the errors that Django and this package log, with all variables."""
+    settings.ADMINS = [("Ann", "ann@example.com")]
+    settings.ALLOWED_HOSTS = ["*"]
+    handler = AdminEmailHandler(include_html=True)
+    loggers = [logging.getLogger(name) for name in ("django.request", "backbeat_celery")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield mailoutbox
+    for logger in loggers:
+        logger.removeHandler(handler)
+
+
+def told(mail):
+    return "\n".join([mail.subject, mail.body, *(str(text) for text, _ in mail.alternatives)])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("place", ["url", "header"])
+@pytest.mark.parametrize("body", [{"result": 1}, {"error": "declined"}])
+def test_no_error_report_has_the_token(given, mails, caplog, monkeypatch, fault, place, body):
+    node, (token,) = given
+    cause, status = FAULTS[fault]
+
+    def broken(*args, **kwargs):
+        raise cause
+
+    monkeypatch.setattr("backbeat_celery.verbs.reports.report", broken)
+    client = Client(raise_request_exception=False)
+    said = {"content_type": "application/json"}
+    if place == "header":
+        said["headers"] = {"authorization": f"Bearer {token}"}
+    url = reverse("backbeat_celery:complete", args=[token] if place == "url" else [])
+    with caplog.at_level(logging.DEBUG):
+        answer = client.post(url, body, **said)
+    assert answer.status_code == status
+    assert "could not be recorded" in answer.json()["detail"]
+    assert token not in caplog.text
+    (record,) = [record for record in caplog.records if record.name == "backbeat_celery.views"]
+    assert (record.levelname, record.node_id, record.attempt) == ("ERROR", node.pk, 1)
+    (mail,) = mails
+    assert str(node.pk) in told(mail)
+    assert token not in told(mail)
+    monkeypatch.undo()
+    assert Client().post(url, body, **said).status_code == 200
+
+
+def _broken_after_the_view(get_response):
+    def middleware(request):
+        get_response(request)
+        raise RuntimeError("after the view")
+
+    return middleware
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_an_error_of_a_middleware_after_the_view_has_no_token(
+    given, mails, caplog, settings, quoted
+):
+    node, (token,) = given
+    settings.MIDDLEWARE = [f"{__name__}._broken_after_the_view"]
+    url = reverse("backbeat_celery:complete", args=[token])
+    uri = {"REQUEST_URI": url.replace(":", "%3A") if quoted else url}
+    client = Client(raise_request_exception=False)
+    with caplog.at_level(logging.DEBUG):
+        answer = client.post(url, {"result": 1}, content_type="application/json", **uri)
+    assert answer.status_code == 500
+    assert fresh(node).status == "complete"
+    assert mails
+    for text in (caplog.text, *map(told, mails)):
+        assert "after the view" in text
+        assert token not in text
+        assert token.replace(":", "%3A") not in text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_is_committed_before_the_answer(backbeat, monkeypatch):
+    """With ATOMIC_REQUESTS Django would commit, and fail, after the view."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    node = signal(workflows.awaiting.s(), subject="camera")
+    backbeat.run()
+    assert fresh(node).status == "running"
+    token = tokens.sign(tokens.Ticket("default", node.pk, 1, node.claim_id))
+    monkeypatch.setattr(
+        "backbeat_celery.views._answer",
+        lambda status, sentence: HttpResponse(f"{status} {connection.in_atomic_block}"),
+    )
+    url = reverse("backbeat_celery:complete", args=[token])
+    answer = Client().post(url, {"result": 1}, content_type="application/json")
+    assert answer.content == b"200 False"
+
+
+@pytest.mark.parametrize("header", ["Bearer {}", "bearer  {}"])
+def test_a_header_takes_the_place_of_the_url(given, header):
+    node, (token,) = given
+    url = reverse("backbeat_celery:complete")
+    said = {"content_type": "application/json"}
+    for wrong in ("", "Basic {}", "Bearer", "{}"):
+        headers = {"authorization": wrong.format(token)}
+        assert Client().post(url, {"result": 1}, headers=headers, **said).status_code == 404
+    headers = {"authorization": header.format(token)}
+    assert Client().post(url, {"result": 1}, headers=headers, **said).status_code == 200
+    assert fresh(node).status == "complete"
+
+
+def test_an_error_in_a_view_of_ones_own_has_no_token(given, monkeypatch, settings):
+    _, (token,) = given
+
+    def broken(*args, **kwargs):
+        raise OperationalError("the server is gone")
+
+    monkeypatch.setattr("backbeat_celery.verbs.reports.report", broken)
+    for call in (complete_by_token, fail_by_token):
+        try:
+            call(token, "x")
+        except OperationalError:
+            settings.DEBUG = False
+            page = ExceptionReporter(RequestFactory().post("/"), *sys.exc_info())
+            frames = page.get_traceback_data()["frames"]
+    ours = [f for f in frames if f["filename"].find("/backbeat_celery/") > 0]
+    assert len(ours) > 1
+    assert token not in repr([frame["vars"] for frame in ours])
