@@ -17,7 +17,8 @@ from functools import cache
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, current_app, signals
+from celery import Celery, Task, signals
+from celery._state import get_current_app
 from celery.app import amqp as celery_amqp
 from celery.app import base as celery_base
 from celery.app import task as celery_task
@@ -58,6 +59,8 @@ class TakenTwice(Exception):
 
 def given_headers(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Take `headers` and stamps out of a signature's options, as a message would show them."""
+    if OPTION not in options and STAMPED not in options:
+        return {}
     headers = options.pop(OPTION, None) or {}
     if not isinstance(headers, Mapping) or not all(isinstance(key, str) for key in headers):
         raise UnsupportedOption(f"{name}: headers is a dictionary with names as keys.")
@@ -72,7 +75,7 @@ def given_headers(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def take(spec: NodeSpec) -> NodeSpec:
     """Keep with a new node what its caller's surroundings would put on a message for it."""
-    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
+    app: Celery = get_current_app()
     task = app.tasks.get(spec.task)
     if spec.task and not (sends_plainly(app) and _calls_plainly(task)):
         if headers := _storable(spec.task, _taken(app, task, spec)):
@@ -84,25 +87,28 @@ def take(spec: NodeSpec) -> NodeSpec:
 
 def sends_plainly(app: Celery) -> bool:
     """Tell whether nobody adds to what this app sends: no receiver, override or patch."""
+    amqp = app.amqp
     return (
         not signals.before_task_publish.receivers
         and "send_task" not in vars(app)
-        and _is_from(type(app).send_task, celery_base)
-        and _is_from(type(app.amqp).as_task_v2, celery_amqp)
-        and _is_from(app.amqp.send_task_message, celery_amqp)
+        and _is_from(celery_base, type(app).send_task)
+        and _is_from(celery_amqp, type(amqp).as_task_v2, amqp.send_task_message)
     )
 
 
 def _calls_plainly(task: Task[Any, Any] | None) -> bool:
     calls = task is None or (
-        "apply_async" not in vars(task) and _is_from(type(task).apply_async, celery_task)
+        "apply_async" not in vars(task) and _is_from(celery_task, type(task).apply_async)
     )
-    return calls and _is_from(Producer.publish, kombu_messaging)
+    return calls and _is_from(kombu_messaging, Producer.publish)
 
 
-def _is_from(function: Any, module: ModuleType) -> bool:
-    # A wrapper may have all of the function's names, and not its globals.
-    return type(function) is FunctionType and function.__globals__ is vars(module)
+def _is_from(module: ModuleType, *functions: Any) -> bool:
+    for function in functions:
+        # A wrapper may have all of the function's names, and not its globals.
+        if type(function) is not FunctionType or function.__globals__ is not module.__dict__:
+            return False
+    return True
 
 
 def kept(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from django.db import Error as DatabaseTrouble
 from backbeat_celery import points, sessions
 from backbeat_celery.celery.runner import Run
 from backbeat_celery.celery.shutdown import is_shutdown
+from backbeat_celery.celery.told import Told
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.bundles import record_bundle, still_held
 from backbeat_celery.engine.claim import Claim
@@ -40,6 +41,7 @@ class Bundle:
         self.task = task
         self.is_started = False
         self.before_handler: Callable[..., Any] | None = None
+        self.told: Told | None = None
         self.result: Any = None
         """What Celery's hooks are told: each node's own is in its row."""
         self._claims = claims
@@ -92,6 +94,8 @@ class Bundle:
         run.before_handler = self.before_handler
         node = claim.node
         self.task.request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        if self.told is not None:
+            self.told.tell(node)
         points.reached("before_handler")
         ending, cause = run.attempt(own_call)
         sessions.interrupt_project()
@@ -124,12 +128,14 @@ def _log(run: Run, cause: BaseException) -> None:
         run.log_retry(cause)
     elif node.status == Status.FAILED:
         told = run.without_secrets(cause)
-        logger.error(
+        is_expected = isinstance(cause, run.claim.policy.quiet)  # as Celery tells of `throws`
+        logger.log(
+            logging.INFO if is_expected else logging.ERROR,
             "Attempt %d of %s %s failed: %r; there is no next try.",
             node.attempt,
             node.name,
             node.pk,
             told,
-            exc_info=told,
+            exc_info=None if is_expected else told,
             extra={"node_id": node.pk, "attempt": node.attempt},
         )

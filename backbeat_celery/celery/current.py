@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from backbeat_celery.celery.runner import Run
 
 _RUN = "backbeat_run"
+_REFUSAL = "backbeat_refusal"
 
 
 def run_of(request: Any) -> Run | Bundle | None:
@@ -20,3 +21,14 @@ def run_of(request: Any) -> Run | Bundle | None:
 def keep_run(request: Any, run: Run | Bundle) -> None:
     """Remember the attempt for the rest of this call."""
     request.update({_RUN: run})
+
+
+def keep_refusal(request: Any, exc: Exception) -> None:
+    """Remember why there is no attempt, until it can be told to Celery."""
+    request.update({_REFUSAL: exc})
+
+
+def raise_refusal(request: Any) -> None:
+    """Raise what was kept, once."""
+    if (exc := vars(request).pop(_REFUSAL, None)) is not None:
+        raise exc

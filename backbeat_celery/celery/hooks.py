@@ -19,16 +19,22 @@ from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.message import CLAIM_HEADER, has_header, parse
 from backbeat_celery.celery.shutdown import note_shutdown, note_start
+from backbeat_celery.celery.task import is_node_capable
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.late import late
 
 # Only a worker needs what a worker is made of.
 _prepare = late("backbeat_celery.celery.worker", "prepare")
+_begin_early = late("backbeat_celery.celery.beginning", "begin_early")
+_show_in_worker = late("backbeat_celery.celery.told", "show_in_worker")
 
 
 def connect() -> None:
     """Connect every receiver, once."""
+    signals.task_prerun.connect(on_prerun, dispatch_uid="backbeat_celery.on_prerun")
+    # Before those of packages that were imported earlier, whom it tells the arguments.
+    signals.task_prerun.receivers.insert(0, signals.task_prerun.receivers.pop())
     for signal, receiver in (
         (signals.task_success, on_outcome),
         (signals.task_failure, on_outcome),
@@ -44,6 +50,12 @@ def connect() -> None:
         (signals.worker_shutting_down, note_shutdown),
     ):
         signal.connect(receiver, dispatch_uid=f"backbeat_celery.{receiver.__name__}")
+
+
+def on_prerun(task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
+    """In the process that runs the handler: claim the node, before others hear of its call."""
+    if has_header(vars(task.request)) and is_node_capable(task):
+        _begin_early(task, args, kwargs)
 
 
 def on_outcome(sender: Any = None, **_: Any) -> None:
@@ -81,7 +93,8 @@ def on_received(request: Any = None, **_: Any) -> None:
     headers = request.request_dict
     if has_header(headers):
         headers[CLAIM_HEADER] = str(uuid4())
-        deliveries.add(request, parse(headers, request.name))
+        deliveries.add(request, parse(headers, request.task_name))
+        _show_in_worker(request)
 
 
 def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:

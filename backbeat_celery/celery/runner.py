@@ -1,4 +1,4 @@
-"""Run one attempt of a node inside a Celery task call: claim, handler, record.
+"""Run one attempt of a node inside a Celery task call: handler, record, and what Celery is told.
 
 The outcome is recorded here, before Celery stores a result or fires a signal, because
 Celery swallows the exceptions of signal receivers.
@@ -10,7 +10,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
@@ -18,79 +18,28 @@ from celery.utils.saferepr import saferepr
 from django.db import Error as DatabaseTrouble
 from django.db import connections, transaction
 
-from backbeat_celery import points, sessions
-from backbeat_celery.celery.current import keep_run, run_of
-from backbeat_celery.celery.message import has_header, parse
+from backbeat_celery import points
 from backbeat_celery.celery.recording import record_apart
 from backbeat_celery.celery.shutdown import is_kill, is_shutdown
+from backbeat_celery.celery.told import Told
 from backbeat_celery.database import is_broken, is_conflict
-from backbeat_celery.engine.bundles import claim_bundle
-from backbeat_celery.engine.claim import Claim, NodeMessage, claim
+from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Ending, Failed, GivenBack, Lost, Succeeded, as_utc
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running import RunningNode, entered
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, shown
-from backbeat_celery.headers import OURS
 from backbeat_celery.points import WorkerDied
-from backbeat_celery.policy import is_node_task, policy_of
+from backbeat_celery.policy import is_node_task
 from backbeat_celery.redact import node_secrets, scrub, secrets_in
 from backbeat_celery.specs import LONGEST_DELAY
 from backbeat_celery.states import AttemptOutcome, Status
-
-if TYPE_CHECKING:
-    from backbeat_celery.celery.bundle import Bundle
 
 logger = logging.getLogger(__name__)
 
 
 class HandlerCrashed(BackbeatError):
     """Told to Celery in place of what is not an Exception, or quotes what is to be hidden."""
-
-
-def begin(task: Task[Any, Any]) -> None:
-    """Claim the node that the current message names, if it names one.
-
-    Raises Ignore, so that Celery drops the message, when the node is not to be had.
-    """
-    request = task.request
-    if request.called_directly or not has_header(vars(request)) or run_of(request) is not None:
-        return
-    message = parse(vars(request), task.name)
-    if message is None:
-        logger.warning("Dropping a message for %s with a header that is not ours.", task.name)
-        raise Ignore("malformed header")
-    points.reached("before_claim")
-    try:
-        with sessions.of_engine(message.using):
-            run = _claimed(task, message)
-    except DatabaseTrouble as exc:
-        logger.warning("Cannot claim node %s: %r. It is sent again.", message.node_id, exc)
-        raise Ignore("the database cannot be reached") from exc
-    if run is None:
-        raise Ignore("not to be claimed")
-    keep_run(request, run)
-    if request.headers:  # what a handler may pass on
-        request.headers = {k: v for k, v in request.headers.items() if k not in OURS} or None
-    if isinstance(run, Run):
-        node = run.claim.node
-        request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
-        points.reached("before_handler")
-
-
-def _claimed(task: Task[Any, Any], message: NodeMessage) -> Run | Bundle | None:
-    """Claim what the message asks for; None if nothing of it is to be had.
-
-    An atomic handler shares its transaction with nobody: the others get messages of their own.
-    """
-    worker, policy = task.request.hostname or "", policy_of(task)
-    if message.others and not policy.atomic:
-        from backbeat_celery.celery.bundle import Bundle
-
-        claims = claim_bundle(message, worker=worker, policy=policy)
-        return Bundle(task, claims) if claims else None
-    taken = claim(message, worker=worker, policy=policy)
-    return None if taken is None else Run(task, taken)
 
 
 class Run:
@@ -101,6 +50,7 @@ class Run:
         self.claim = taken
         self.is_started = False
         self.before_handler: Callable[..., Any] | None = None
+        self.told: Told | None = None
         # `run` of a task with autoretry_for is a wrapper that retries through the broker;
         # every failure of a node is retried through its row instead.
         self._handler: Callable[..., Any] = getattr(task, "_orig_run", task.run)

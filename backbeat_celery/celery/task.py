@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, NoReturn
 
 from celery import Celery, Task, shared_task
@@ -22,7 +22,7 @@ from backbeat_celery.exceptions import UnsupportedOption
 from backbeat_celery.late import late
 from backbeat_celery.specs import GUARDED
 
-begin = late("backbeat_celery.celery.runner", "begin")
+begin = late("backbeat_celery.celery.beginning", "begin")
 
 
 def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short methods)
@@ -48,11 +48,11 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
                 # From the claim on, whatever is raised is an outcome: `execute` records it.
                 run.before_handler = before_start
 
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
             run = run_of(self.request)
             if run is None or run.is_started:
                 return super().__call__(*args, **kwargs)
-            return run.execute(super().__call__ if _has_own_call(cls) else None)
+            return run.execute(super().__call__ if _has_own_call(type(self), __class__) else None)
 
         def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
             run = run_of(self.request)
@@ -114,9 +114,10 @@ def _node_arguments(run: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     return (args, kwargs) if run is None else (run.claim.node.args, run.claim.node.kwargs)
 
 
-def _has_own_call(cls: type[Any]) -> bool:
+@cache
+def _has_own_call(cls: type[Any], ours: type[Any]) -> bool:
     """Whether the task's author wrote a `__call__`, through which the handler is to be called."""
-    for base in cls.__mro__:
+    for base in cls.__mro__[cls.__mro__.index(ours) + 1 :]:
         if base is Task:
             return False
         if "__call__" in vars(base) and "node_class" not in vars(base):
@@ -135,6 +136,15 @@ class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
     reject_on_worker_lost = False
     ignore_result = True
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give a task what its app gives to every task: `Celery(task_cls=...)`."""
+        super().__init_subclass__(**options)
+        # Celery writes the app into the class that it makes of a function.
+        app = vars(cls).get("app")
+        if isinstance(app, Celery) and not issubclass(NodeTask, app.Task.__mro__[1]):
+            own = tuple(base for base in cls.__bases__ if not issubclass(app.Task, base))
+            cls.__bases__ = (*own, app.Task)
+
 
 def node_task(*args: Any, **options: Any) -> Any:
     """Turn a function into a task that is meant as a node: `@shared_task(base=NodeTask)`.
@@ -144,6 +154,11 @@ def node_task(*args: Any, **options: Any) -> Any:
     options.setdefault("base", NodeTask)
     decorator: Callable[..., Any] = shared_task
     return decorator(*args, **options)
+
+
+def is_node_capable(task: Any) -> bool:
+    """Tell whether a task's class claims before its handler."""
+    return getattr(task, "node_class", None) is not None
 
 
 def make_node_capable(app: Celery) -> None:

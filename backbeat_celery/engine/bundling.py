@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from celery import Task, current_app
 
@@ -40,7 +41,12 @@ def _in_one_context(alike: Sequence[Publication]) -> Iterable[Sequence[Publicati
 def _joined(alike: Sequence[Publication], size: int) -> Iterable[Publication]:
     for start in range(0, len(alike), size):
         first, *others = alike[start : start + size]
-        yield replace(first, others=tuple(other.node_id for other in others)) if others else first
+        yield _with(first, tuple(other.node_id for other in others)) if others else first
+
+
+def _with(first: Publication, others: tuple[UUID, ...]) -> Publication:
+    shown = f"{first.kwargsrepr} and {len(others)} more"
+    return replace(first, others=others, kwargsrepr=shown)
 
 
 def bundle_size(publication: Publication) -> int:

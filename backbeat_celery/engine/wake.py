@@ -37,7 +37,7 @@ def options_of(node: Node | NodeSpec) -> dict[str, Any]:
 def message_options(node: Node | NodeSpec) -> dict[str, Any]:
     """What the column of options has to say about a message; it keeps other things, too."""
     options: dict[str, Any] = node.options
-    return {name: options[name] for name in options if name in MESSAGE_OPTIONS}
+    return {name: options[name] for name in options if name in MESSAGE_OPTIONS} if options else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ class Publication:
             options=options_of(call),
             countdown=countdown,
             argsrepr=shown_args(call.task, call.args),
-            kwargsrepr=shown_kwargs(call.kwargs),
+            # Monitors that show arguments show which node it is, too.
+            kwargsrepr=f"{shown_kwargs(call.kwargs)}  # node {pk}",
             headers=kept(call.options),
         )
 

@@ -250,7 +250,7 @@ class Simulation:
             CLAIM_HEADER: str(claim_id),
         }
         try:
-            self._tracer(task)(task_id, (), {}, request)
+            self._tracer(task)(task_id, [], {}, request)
         except WorkerDied:
             self._after_commit.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from celery import current_app
 from celery.exceptions import WorkerShutdown
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -326,3 +327,20 @@ def test_blocking_nodes_of_a_bundle_are_recorded_in_few_statements(sim, count):
     texts = [q["sql"] for q in queries.captured_queries]
     assert len([text for text in texts if "UPDATE" in text and "SET status" in text]) == 2
     assert len([text for text in texts if "FOR NO KEY UPDATE" in text]) == 2, texts
+
+
+def test_expected_errors_are_logged_as_celery_logs_them(sim, fan_out, caplog, monkeypatch):
+    task = current_app.tasks[workflows.bundled.name]
+    monkeypatch.setattr(task, "throws", (KeyError,))
+    monkeypatch.setattr(task, "dont_autoretry_for", (LookupError, ValueError), raising=False)
+
+    def work(task, number):
+        if number:
+            raise [KeyError, ValueError][number - 1](number)
+
+    caplog.set_level("INFO")
+    fan_out(3, work)
+    sim.run()
+    logged = [r for r in caplog.records if "there is no next try" in r.message]
+    assert [(r.levelname, bool(r.exc_info)) for r in logged] == [("INFO", False), ("ERROR", True)]
+    assert statuses() == ["complete", "failed", "failed"]

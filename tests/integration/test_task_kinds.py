@@ -310,17 +310,101 @@ with Simulation() as sim:
 """
 
 
-def test_a_whole_project_may_use_the_class(tmp_path):
+@pytest.fixture
+def alone(tmp_path):
+    """Run a script in a process of its own, with nothing in the settings that need not be."""
     (tmp_path / "alone.py").write_text(
         "SECRET_KEY = 'x'\nUSE_TZ = True\n"
         "INSTALLED_APPS = ['django.contrib.contenttypes', 'backbeat_celery']\n"
         "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}}\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", TASK_CLS],
-        env={"DJANGO_SETTINGS_MODULE": "alone", "PYTHONPATH": f"{tmp_path}:."},
-        capture_output=True,
-        text=True,
-        timeout=pace.allowed(120),
-    )
+
+    def run(script):
+        return subprocess.run(
+            [sys.executable, "-c", script],
+            env={"DJANGO_SETTINGS_MODULE": "alone", "PYTHONPATH": f"{tmp_path}:."},
+            capture_output=True,
+            text=True,
+            timeout=pace.allowed(120),
+        )
+
+    return run
+
+
+def test_a_whole_project_may_use_the_class(alone):
+    done = alone(TASK_CLS)
     assert done.stdout.split() == ["True", "complete", "8"], done.stderr
+
+
+TASK_CLASSES = """
+import django
+
+django.setup()
+from celery import Celery, shared_task
+from celery.contrib.django.task import DjangoTask
+from django.core.management import call_command
+
+from backbeat_celery import NodeTask, node_task, signal
+from backbeat_celery.testing import Simulation
+
+
+class Tenant(DjangoTask):
+    calls = []
+
+    def __init__(self):
+        self.made = True
+
+    def get_tenant(self):
+        return "acme"
+
+    def before_start(self, task_id, args, kwargs):
+        self.calls.append(("before", args))
+
+    def __call__(self, *args, **kwargs):
+        self.calls.append(("around", list(args)))
+        return super().__call__(*args, **kwargs)
+
+
+@node_task(name="early")
+def early(): ...
+
+
+class Tried(NodeTask):
+    max_retries = 9
+
+
+app = Celery("tenants", task_cls=Tenant)
+app.set_current()
+
+
+@node_task(name="late")
+def late(x):
+    return x
+
+
+@shared_task(name="other", base=Tried)
+def other(): ...
+
+
+own = Celery("nodes", task_cls=Tried, set_as_current=False)
+for task in (early, late, other):
+    assert isinstance(task, NodeTask), task
+    assert (task.get_tenant(), task.made) == ("acme", True), task
+    assert (task.acks_late, task.ignore_result) == (True, True)
+assert (other.max_retries, own.tasks["early"].max_retries) == (9, 9)
+assert not hasattr(own.tasks["early"], "get_tenant")
+
+call_command("migrate", verbosity=0)
+with Simulation() as sim:
+    node = signal(late.s(5), subject="camera")
+    sim.run()
+node.refresh_from_db()
+assert (node.status, node.result) == ("complete", 5), node.error
+assert Tenant.calls == [("before", [5]), ("around", [5])], Tenant.calls
+"""
+
+
+def test_node_tasks_have_what_the_app_gives_to_all_its_tasks(alone):
+    """Also one that was written before there was an app, as shared tasks are."""
+    done = alone(TASK_CLASSES)
+    assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from tests.real import handlers
 from tests.real.other_worker import OtherWorker
 from tests.waiting import until
 
-REFUSED = b"Refusing to deserialize untrusted content of type application/x-backbeat"
+REFUSED = b"Received invalid task message: Refusing to deserialize untrusted content"
 SETTINGS = {"LEASE": 1, "SWEEP_INTERVAL": 0.5}
 
 

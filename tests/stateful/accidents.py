@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from celery import current_app
 from django.db import transaction
 
-from backbeat_celery.celery.runner import run_of
+from backbeat_celery.celery.current import run_of
 from backbeat_celery.points import WorkerDied
 
 ALL_DEATHS = ["before_handler", "in_handler", "after_handler", "after_record"]

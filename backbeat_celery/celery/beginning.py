@@ -1,0 +1,82 @@
+"""Begin a task call that is about nodes: claim them, and tell others of their arguments."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore
+from django.db import Error as DatabaseTrouble
+
+from backbeat_celery import points, sessions
+from backbeat_celery.celery.bundle import Bundle
+from backbeat_celery.celery.current import keep_refusal, keep_run, raise_refusal, run_of
+from backbeat_celery.celery.message import has_header, parse
+from backbeat_celery.celery.runner import Run
+from backbeat_celery.celery.told import Told
+from backbeat_celery.engine.bundles import claim_bundle
+from backbeat_celery.engine.claim import NodeMessage, claim
+from backbeat_celery.headers import OURS
+from backbeat_celery.policy import policy_of
+
+logger = logging.getLogger(__name__)
+
+
+def begin(task: Task[Any, Any]) -> None:
+    """Claim the node that the current message names, if it names one.
+
+    Raises Ignore, so that Celery drops the message, when the node is not to be had.
+    """
+    request = task.request
+    raise_refusal(request)
+    if request.called_directly or not has_header(vars(request)) or run_of(request) is not None:
+        return
+    message = parse(vars(request), task.name)
+    if message is None:
+        logger.warning("Dropping a message for %s with a header that is not ours.", task.name)
+        raise Ignore("malformed header")
+    points.reached("before_claim")
+    try:
+        with sessions.of_engine(message.using):
+            run = _claimed(task, message)
+    except DatabaseTrouble as exc:
+        logger.warning("Cannot claim node %s: %r. It is sent again.", message.node_id, exc)
+        raise Ignore("the database cannot be reached") from exc
+    if run is None:
+        raise Ignore("not to be claimed")
+    keep_run(request, run)
+    if request.headers:  # what a handler may pass on
+        request.headers = {k: v for k, v in request.headers.items() if k not in OURS} or None
+    if isinstance(run, Run):
+        node = run.claim.node
+        request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        points.reached("before_handler")
+
+
+def begin_early(task: Task[Any, Any], args: Any, kwargs: Any) -> None:
+    """Claim before others hear of the call, so that they are told its arguments.
+
+    Celery swallows here what is raised, so `begin` raises it where it is heeded.
+    """
+    try:
+        begin(task)
+    except Exception as exc:  # also a time limit's
+        keep_refusal(task.request, exc)
+    else:
+        if (run := run_of(task.request)) is not None:
+            run.told = Told(args, kwargs)
+            run.told.tell(run.claim.node)
+
+
+def _claimed(task: Task[Any, Any], message: NodeMessage) -> Run | Bundle | None:
+    """Claim what the message asks for; None if nothing of it is to be had.
+
+    An atomic handler shares its transaction with nobody: the others get messages of their own.
+    """
+    worker, policy = task.request.hostname or "", policy_of(task)
+    if message.others and not policy.atomic:
+        claims = claim_bundle(message, worker=worker, policy=policy)
+        return Bundle(task, claims) if claims else None
+    taken = claim(message, worker=worker, policy=policy)
+    return None if taken is None else Run(task, taken)
