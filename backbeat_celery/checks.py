@@ -112,6 +112,16 @@ def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[ch
                     id="backbeat_celery.W003",
                 )
             )
+        if connection.vendor != "postgresql" and connection.timezone_name != "UTC":
+            messages.append(
+                checks.Warning(
+                    f"The database {alias!r} keeps the local time of {connection.timezone_name}.",
+                    hint="Leave DATABASES['TIME_ZONE'] out: in the night when clocks go back an "
+                    "hour comes twice, and leases, timers and retries of that hour are late; "
+                    "when they go forward, attempts are taken for lost.",
+                    id="backbeat_celery.W020",
+                )
+            )
         if connection.vendor == "mysql" and _isolation(connection) != "read committed":
             messages.append(
                 _error(

@@ -24,12 +24,31 @@ _simulated: Callable[[], datetime] | None = None
 
 
 class DatabaseTime(Now):
-    """The time of the statement, in UTC whatever the server's time zone."""
+    """The time of the statement by the database's clock, whatever its own time zone.
+
+    PostgreSQL keeps moments. The others keep the wall clock's time in `DATABASES["TIME_ZONE"]`,
+    by default UTC, and that is what these give as well.
+    """
 
     def as_mysql(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
     ) -> tuple[str, Any]:
-        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+        ahead = _seconds_ahead(connection)
+        template = f"UTC_TIMESTAMP(6) + INTERVAL {ahead} SECOND" if ahead else "UTC_TIMESTAMP(6)"
+        return self.as_sql(compiler, connection, template=f"({template})", **context)
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> tuple[str, Any]:
+        ahead = _seconds_ahead(connection)
+        template = f"STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW', '{ahead} seconds')"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
+def _seconds_ahead(connection: BaseDatabaseWrapper) -> int:
+    """How far the wall clock that a database keeps is ahead of UTC."""
+    offset = datetime.now(connection.timezone).utcoffset()
+    return 0 if offset is None else round(offset.total_seconds())
 
 
 class _Moment(Value):

@@ -73,6 +73,14 @@ class NodeQuerySet(models.QuerySet["Node"]):
         features = connections[self.db].features
         return self.select_for_update(no_key=features.has_select_for_no_key_update)
 
+    def free(self) -> NodeQuerySet:
+        """Those of the rows that nobody else has locked, locked until the transaction ends."""
+        features = connections[self.db].features
+        return self.select_for_update(
+            no_key=features.has_select_for_no_key_update,
+            skip_locked=features.has_select_for_update_skip_locked,
+        )
+
     def with_time(self) -> NodeQuerySet:
         """Annotate `db_now`: the engine's time when the row was read."""
         now = ExpressionWrapper(clock.now(), output_field=DateTimeField())

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
@@ -30,12 +31,16 @@ from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
 from backbeat_celery.engine import hints, leader, workers
 from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.locks import RowHeld
 from backbeat_celery.models import node_alias
 
 logger = logging.getLogger(__name__)
 
 END_SECONDS = 5
 """How long the end of a worker waits for each of our threads."""
+
+SOON = 1.0
+"""Seconds until renewals are tried again that failed, or that met a locked row."""
 
 PAUSE = 0.2
 """Seconds between two looks at whether there is something to do."""
@@ -145,21 +150,34 @@ class LeaseKeeper(Repeater):
     def __init__(self, *, has_children: bool) -> None:
         self._has_children = has_children
         self._next_renewal = 0.0
+        self._held: list[Callable[[], None]] = []
+        """Hints about nodes that somebody has locked, for the next round of renewals."""
 
     def work(self) -> None:
         if time.monotonic() >= self._next_renewal:
-            self._next_renewal = time.monotonic() + 1  # again soon, should it fail
+            # Should it fail, or find a row locked, it is done again soon.
+            self._next_renewal = time.monotonic() + SOON
             points.reached("before_renewal")
+            again, self._held = self._held, []
             requests = list(state.active_requests)
             dead = [r for r in requests if self._has_children and _is_dead(r.worker_pid)]
-            if running := deliveries.of([r for r in requests if r not in dead]):
-                hints.renew(running)
-            self._next_renewal = time.monotonic() + settings.lease / 3
+            running = deliveries.of([r for r in requests if r not in dead])
+            if hints.renew(running):
+                self._next_renewal = time.monotonic() + settings.lease / 3
             for message in deliveries.of(dead):
-                hints.died(message)
+                self._heed(partial(hints.died, message))
+            for hint in again:
+                deliveries.hints.put(hint)
         with suppress(queue.Empty):
             # One a round: renewals must not wait for a long line of them.
-            deliveries.hints.get_nowait()()
+            self._heed(deliveries.hints.get_nowait())
+
+    def _heed(self, hint: Callable[[], None]) -> None:
+        try:
+            hint()
+        except RowHeld:
+            self._held.append(hint)
+            self._next_renewal = min(self._next_renewal, time.monotonic() + SOON)
 
     def wait(self) -> None:
         while not self.is_stopped and not self._has_work():
@@ -170,13 +188,23 @@ class LeaseKeeper(Repeater):
 
     def end(self) -> None:
         """Do what the end of the pool has left to do."""
+        until = time.monotonic() + 2 * SOON
         try:
-            while True:
-                deliveries.hints.get_nowait()()
-        except queue.Empty:
-            pass
+            self._heed_all()
+            # Locks of a child that was killed go when the server notices.
+            while self._held and time.monotonic() < until:
+                time.sleep(PAUSE)
+                self._heed_all()
         finally:
             connections.close_all()
+
+    def _heed_all(self) -> None:
+        again, self._held = self._held, []
+        for hint in again:
+            self._heed(hint)
+        with suppress(queue.Empty):
+            while True:
+                self._heed(deliveries.hints.get_nowait())
 
 
 class Sweeper(Repeater):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery import points
@@ -22,6 +21,7 @@ from backbeat_celery.engine.finish import complete_flag, finish, lock_node
 from backbeat_celery.engine.postgres import look as postgres
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.wake import Ended, Wake, is_due
+from backbeat_celery.locks import RowHeld, step
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.states import FINISHED, Outcome, Status
 from backbeat_celery.transitions import StaleNode
@@ -73,8 +73,8 @@ def _settle_flag(flag_id: UUID, using: str) -> Wake:
         return Wake()
     try:
         return repeat_on(flag, complete_flag, using=using)
-    except StaleNode:
-        return Wake()  # somebody else was faster
+    except (StaleNode, RowHeld):
+        return Wake()  # somebody else was faster, or a later sweep is
 
 
 def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
@@ -111,7 +111,7 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
                 is_open = node.open_child is not None
                 if is_open or has_open_link(node) or not _may_complete(node):
                     return wake
-                with transaction.atomic(using=using):
+                with step(using):
                     # A child or a link added since the look has raised next_seq.
                     unchanged = Q(next_seq=node.next_seq)
                     # A node that was resolved or shut down has its outcome already.
@@ -119,6 +119,8 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
                     wake += finish(node, outcome=outcome, guard=unchanged)
             except StaleNode:
                 continue
+            except RowHeld:
+                return wake  # a later sweep looks again
             points.reached("joined")
             return wake
 
@@ -154,7 +156,7 @@ def _open_barrier(node: Node) -> Wake:
     if node.next_barrier is None or not is_barrier_clear(node):
         return Wake()
     using = node.alias
-    with transaction.atomic(using=using):
+    with step(using):
         parent, now = lock_node(node.pk, using)
         if parent.next_barrier != node.next_barrier:
             return Wake()

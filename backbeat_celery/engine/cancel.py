@@ -11,13 +11,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-
 from backbeat_celery import points
 from backbeat_celery.engine.attempts import ended
 from backbeat_celery.engine.children import open_behind
 from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.engine.wake import Wake
+from backbeat_celery.locks import step
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import AttemptOutcome, Status
@@ -140,7 +139,7 @@ def cancel_rows(rows: Sequence[Node], *, actor: str = "", reason: str = "", **va
 def cancel_orphan(node: Node) -> Wake:
     """Cancel one node whose parent is canceled already; what is below it comes next."""
     wake = Wake()
-    with transaction.atomic(using=node.alias):
+    with step(node.alias):
         rows = list(_locked(Node.objects.using(node.alias).filter(pk=node.pk)))
         cancel_rows(rows, reason="a node above was canceled")
     wake.ended(node)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import Exists, OuterRef, Q
 
 from backbeat_celery import clock, points
@@ -22,6 +22,7 @@ from backbeat_celery.database import repeat
 from backbeat_celery.engine.postgres import claim as postgres
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.wake import Publication, called_task, is_due
+from backbeat_celery.locks import step
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.policy import Policy
 from backbeat_celery.specs import NodeSpec
@@ -183,7 +184,7 @@ def pause_due(node: Node) -> None:
     raises StaleNode if the workflow goes on, or the node has changed.
     """
     using = node.alias
-    with transaction.atomic(using=using):
+    with step(using):
         if lock_workflow(node.workflow_id, using).paused_at is None:
             raise StaleNode
         transition(node, Status.PAUSED, reason="due while the workflow is paused")

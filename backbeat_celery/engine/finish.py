@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery import clock, points
 from backbeat_celery.engine.children import open_ready
 from backbeat_celery.engine.wake import Wake
+from backbeat_celery.locks import step
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Outcome, Status
 from backbeat_celery.transitions import RowDeleted, transition
@@ -78,5 +78,5 @@ def finish(
 
 def complete_flag(flag: Node) -> Wake:
     """Complete a flag whose turn and time have come."""
-    with transaction.atomic(using=flag.alias):
+    with step(flag.alias):
         return finish(flag, outcome=Outcome.SUCCEEDED, reason="flag is due")

@@ -1,8 +1,13 @@
-"""What a worker noticed of an attempt's end without a report: mend it now, not at the sweep."""
+"""What a worker noticed of an attempt's end without a report: mend it now, not at the sweep.
+
+All of it is done by the thread that renews the worker's leases, which waits for no row: where
+somebody has locked the node, a hint raises RowHeld and is to be given again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.db.models import Q
 
@@ -14,6 +19,7 @@ from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.publish import make_due
 from backbeat_celery.engine.sweep import lose, time_out
 from backbeat_celery.engine.wake import DISPATCH
+from backbeat_celery.locks import step, without_waiting
 from backbeat_celery.models import Node
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import CLAIMABLE
@@ -22,19 +28,20 @@ from backbeat_celery.transitions import StaleNode
 
 def died(message: NodeMessage) -> None:
     """The process that ran this attempt is gone: its lease ends now."""
-    if _running(message).update(lease_expires_at=clock.now()):
+    if _write(_running(message), message.using, lease_expires_at=clock.now()):
         _mend(message, lost=True)
 
 
 def overdue(message: NodeMessage) -> None:
     """The attempt was killed at its hard time limit: it counts as failed now."""
-    if _running(message).update(times_out_at=clock.now()):
+    if _write(_running(message), message.using, times_out_at=clock.now()):
         _mend(message, lost=False)
 
 
 def unpublished(message: NodeMessage) -> None:
     """The message was dropped: the node needs another one."""
-    make_due([message.node_id], message.using)
+    with without_waiting():
+        make_due([message.node_id], message.using)
 
 
 def unknown_task(message: NodeMessage) -> None:
@@ -46,19 +53,29 @@ def unknown_task(message: NodeMessage) -> None:
         status__in=CLAIMABLE,
         times_out_at=None,
     )
-    rows.update(
+    _write(
+        rows,
+        message.using,
         times_out_at=clock.after(settings.unknown_task_grace),
         error=f"A worker has no task named {message.task!r}; is it deployed everywhere?",
     )
 
 
-def renew(messages: Sequence[NodeMessage]) -> None:
-    """Renew the leases of attempts that still run, one statement a database."""
+def renew(messages: Sequence[NodeMessage]) -> bool:
+    """Renew the leases of attempts that still run; tell whether none of them is locked.
+
+    A lock keeps the sweeper away as well, for as long as it is held.
+    """
+    is_complete = True
     for using in {message.using for message in messages}:
         claims = [message.claim_id for message in messages if message.using == using]
         nodes = [message.node_id for message in messages if message.using == using]
-        held = Node.objects.using(using).filter(pk__in=nodes, claim_id__in=claims).with_lease()
-        held.update(lease_expires_at=clock.after(settings.lease))
+        rows = Node.objects.using(using).filter(pk__in=nodes, claim_id__in=claims).with_lease()
+        with without_waiting(), step(using):
+            free = list(rows.free().values_list("pk", flat=True))
+            rows.filter(pk__in=free).update(lease_expires_at=clock.after(settings.lease))
+        is_complete &= len(free) == len(nodes) or not rows.exclude(pk__in=free).exists()
+    return is_complete
 
 
 def _running(message: NodeMessage) -> NodeQuerySet:
@@ -66,12 +83,18 @@ def _running(message: NodeMessage) -> NodeQuerySet:
     return Node.objects.using(message.using).filter(current).with_lease()
 
 
+def _write(rows: NodeQuerySet, using: str, **values: Any) -> int:
+    with without_waiting(), step(using):
+        return rows.update(**values)
+
+
 def _mend(message: NodeMessage, *, lost: bool) -> None:
     node = _running(message).with_time().first()
     if node is None:
         return
     try:
-        wake = repeat_on(node, lose if lost else time_out, using=message.using)
+        with without_waiting():
+            wake = repeat_on(node, lose if lost else time_out, using=message.using)
+            advance(wake, message.using)
     except StaleNode:
         return  # somebody else was faster
-    advance(wake, message.using)

@@ -29,6 +29,7 @@ from backbeat_celery.engine.producers import Broker, current_broker
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
 from backbeat_celery.headers import HEADER, Keeping
 from backbeat_celery.ids import uuid7
+from backbeat_celery.locks import step
 from backbeat_celery.models import Node
 from backbeat_celery.wire import SERIALIZER
 
@@ -176,7 +177,8 @@ class BrokerOutbox:
 def make_due(node_ids: Sequence[UUID], using: str) -> None:
     """Let the sweeper publish these nodes at its next pass, however deep their queue is."""
     rows = Node.objects.using(using).filter(pk__in=node_ids).claimable()
-    rows.update(publish_at=clock.after(-LONGEST_INTERVAL))
+    with step(using):
+        rows.update(publish_at=clock.after(-LONGEST_INTERVAL))
 
 
 def _send_all(

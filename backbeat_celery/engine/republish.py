@@ -6,6 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 
 from django.db import connections, transaction
@@ -28,6 +29,7 @@ from backbeat_celery.engine.losses import (
 )
 from backbeat_celery.engine.publish import make_due, outbox
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication, Wake, is_due
+from backbeat_celery.locks import RowHeld, step
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.transitions import StaleNode
@@ -155,8 +157,10 @@ def _settle(row: Node, using: str) -> int:
             pause_due(row)
         else:
             advance(repeat_on(row, complete_flag, using=using), using)
-    except StaleNode:
-        make_due([row.pk], using)  # it was resumed meanwhile, or is somebody else's now
+    except (StaleNode, RowHeld):
+        # It was resumed meanwhile, or is somebody else's now; or that one holds its parent.
+        with suppress(RowHeld):
+            make_due([row.pk], using)
         return 0
     except Exception:  # the messages of the other rows still have to be sent
         logger.exception("Cannot settle node %s", row.pk, extra={"node_id": row.pk})
@@ -166,5 +170,5 @@ def _settle(row: Node, using: str) -> int:
 
 def requeue(node: Node) -> Wake:
     """Queue a paused node of a workflow that is not."""
-    with transaction.atomic(using=node.alias):
+    with step(node.alias):
         return queue_paused([node])

@@ -2,7 +2,8 @@
 
 It tests conditions, never time windows; each is a query on an index. Any number of sweeps may
 run at once, and each node is mended in a transaction of its own, so that one bad row stops
-nothing. docs/recovery.md tells which condition repairs which crash.
+nothing. A row that somebody has locked is left for a later pass. docs/recovery.md tells which
+condition repairs which crash.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from backbeat_celery import clock, points
@@ -29,6 +30,7 @@ from backbeat_celery.engine.record import write_setback
 from backbeat_celery.engine.republish import publish_due, requeue
 from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.engine.wake import Wake
+from backbeat_celery.locks import RowHeld, step, without_waiting
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.policy import policy_by_name
 from backbeat_celery.querysets import NodeQuerySet
@@ -53,14 +55,20 @@ class Sweep:
     def __init__(self, using: str) -> None:
         self.using = using
         self._reached: dict[str, UUID] = {}
+        self._alive: set[UUID] = set()
+        """Attempts that the pass before found expired and locked."""
 
     def run(self) -> Counter[str]:
         """Make one pass; give how many nodes each condition has mended."""
+        with without_waiting():
+            return self._run()
+
+    def _run(self) -> Counter[str]:
         counts: Counter[str] = Counter()
-        for name, step in self._steps().items():
+        for name, mend in self._steps().items():
             points.reached(f"sweep_{name}")
             try:
-                counts[name] = step()
+                counts[name] = mend()
             except Exception:
                 logger.exception("Sweeping %s: %s goes wrong", self.using, name)
         mended = +counts
@@ -71,7 +79,7 @@ class Sweep:
     def _steps(self) -> dict[str, Callable[[], int]]:
         return {
             "published": lambda: publish_due(self.using, BATCH),
-            "lost": lambda: self._each(self._expired(), lose),
+            "lost": self._lose_expired,
             "timed_out": lambda: self._each(self._overdue(), time_out),
             "unknown_task": lambda: self._each(self._unknown(), fail_unknown),
             "completed": self._complete_waiting,
@@ -84,8 +92,23 @@ class Sweep:
     def _nodes(self) -> NodeQuerySet:
         return Node.objects.using(self.using).unfinished().with_time()
 
-    def _each(self, rows: Iterable[Node], mend: Callable[[Node], Wake]) -> int:
-        """Mend rows one transaction each; one that fails is logged and does not stop the rest."""
+    def _lose_expired(self) -> int:
+        """A lock on its row keeps an attempt alive, and for a pass longer: its worker could not
+        renew the lease meanwhile.
+        """
+        rows, self._alive = list(self._expired(self._alive)), set()
+        return self._each(rows, lose, held=self._alive)
+
+    def _each(
+        self,
+        rows: Iterable[Node],
+        mend: Callable[[Node], Wake],
+        held: set[UUID] | None = None,
+    ) -> int:
+        """Mend rows one transaction each; one that fails is logged and does not stop the rest.
+
+        Notes in `held` those that somebody has locked, which are not waited for.
+        """
         mended = 0
         for row in rows:
             try:
@@ -95,13 +118,16 @@ class Sweep:
                 mended += 1
             except StaleNode:
                 continue  # somebody else was faster
+            except RowHeld:
+                if held is not None:
+                    held.add(row.pk)
             except Exception:
                 logger.exception("Cannot mend node %s", row.pk, extra={"node_id": row.pk})
         return mended
 
-    def _expired(self) -> NodeQuerySet:
+    def _expired(self, alive: set[UUID]) -> NodeQuerySet:
         running = self._nodes().filter(status=Status.RUNNING, lease_expires_at__lte=clock.now())
-        return running.order_by("lease_expires_at")[:BATCH]
+        return running.exclude(pk__in=alive).order_by("lease_expires_at")[:BATCH]
 
     def _overdue(self) -> NodeQuerySet:
         running = self._nodes().filter(status=Status.RUNNING, times_out_at__lte=clock.now())
@@ -174,9 +200,12 @@ class Sweep:
         for _, is_held, parent_id, above, seq in self._walk("stages", columns):
             if not is_held and above == Status.WAITING:
                 floors.setdefault(parent_id, seq - 1)
+        opened = 0
         for parent_id, floor in floors.items():
-            advance(_open_from(parent_id, floor, self.using), self.using)
-        return len(floors)
+            with suppress(RowHeld, StaleNode):
+                advance(_open_from(parent_id, floor, self.using), self.using)
+                opened += 1
+        return opened
 
 
 def lose(node: Node) -> Wake:
@@ -195,7 +224,7 @@ def time_out(node: Node) -> Wake:
 
 
 def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
-    with transaction.atomic(using=node.alias):
+    with step(node.alias):
         now = node.db_now
         wake = write_setback(node, ending, policy_by_name(node.task), now, guard=guard)
         points.reached("setback_written")
@@ -206,7 +235,7 @@ def fail_unknown(node: Node) -> Wake:
     """Fail a queued node that workers have refused for too long, not knowing its task."""
     reason = "no worker knows the task"
     overdue = Q(times_out_at__lte=clock.now())
-    with transaction.atomic(using=node.alias):
+    with step(node.alias):
         if node.status == Status.RETRYING:
             transition(
                 node, Status.QUEUED, reason=reason, guard=overdue, times_out_at=node.times_out_at
@@ -216,6 +245,6 @@ def fail_unknown(node: Node) -> Wake:
 
 
 def _open_from(parent_id: UUID, floor: int, using: str) -> Wake:
-    with transaction.atomic(using=using):
+    with step(using):
         parent, now = lock_node(parent_id, using)
         return open_ready(parent, floor, now)

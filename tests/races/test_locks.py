@@ -1,18 +1,30 @@
-"""Rows are locked from the top down, whatever the ids of nodes say."""
+"""Who locks rows in which order, and who waits for none."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
+from django.utils import timezone
 
 from backbeat_celery import database, ids, signal
-from backbeat_celery.models import Node
+from backbeat_celery.celery import worker
+from backbeat_celery.celery.deliveries import deliveries
+from backbeat_celery.engine import hints
+from backbeat_celery.engine.claim import NodeMessage
+from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.locks import RowHeld
+from backbeat_celery.models import Node, Workflow
 from tests import workflows
-from tests.races.threads import RACES, start, wait_until_blocked
-from tests.races.worker import PARALLEL, status, succeed, taken
+from tests.races.threads import RACES, held_open, start, wait_until_blocked
+from tests.races.worker import BARRIER, PARALLEL, family, status, succeed, taken
 
 pytestmark = RACES
+PAST = timezone.now() - timedelta(hours=1)
 
 
 @pytest.fixture
@@ -56,3 +68,204 @@ def test_a_cancel_of_several_families_and_a_report_do_not_wait_for_each_other(st
     assert [status(row) for row in (side, first, second)] == ["canceled", "canceled", "queued"]
     assert status(node) == "waiting"
     succeed(taken(second))
+
+
+# Who waits for no row ---------------------------------------------------------------------
+#
+# A thread holds a lock until the test ends: whoever waited for it would run into the deadline.
+
+
+def lock(model, pk):
+    """Lock a row, as a user's transaction may for as long as it likes."""
+    return model.objects.select_for_update().get(pk=pk)
+
+
+def message(node):
+    node.refresh_from_db()
+    return NodeMessage(node.pk, node.task, node.attempt, "default", node.claim_id)
+
+
+def change(node, **values):
+    Node.objects.filter(pk=node.pk).update(**values)
+
+
+def running(subject):
+    node = signal(workflows.done.s(), subject=subject)
+    taken(node)
+    return node
+
+
+def lease(node):
+    node.refresh_from_db()
+    return node.lease_expires_at
+
+
+@pytest.fixture
+def pair(stops):
+    """Two running attempts whose leases are over; their own worker holds the first one's row."""
+    nodes = [running("held"), running("free")]
+    for node in nodes:
+        change(node, lease_expires_at=PAST)
+    return nodes
+
+
+def link_to(node):
+    """What an atomic handler does that waits for another workflow: it locks its own row."""
+    return partial(signal, workflows.done.s(), subject="far", link=node.pk)
+
+
+def test_a_renewal_leaves_out_what_is_locked(pair):
+    held, free = pair
+    messages = [message(node) for node in pair]
+    with held_open(link_to(held)):
+        assert hints.renew(messages) is False
+        assert (lease(held), lease(free) > timezone.now()) == (PAST, True)
+    assert hints.renew(messages) is True
+    assert lease(held) > timezone.now()
+
+
+def test_a_renewal_that_finds_all_of_them_free_is_complete(pair):
+    ended = pair[1]
+    messages = [message(node) for node in pair]
+    ended.cancel()
+    assert hints.renew(messages) is True
+
+
+def test_an_attempt_whose_row_is_locked_is_not_lost(pair):
+    held, free = pair
+    sweep = Sweep("default")
+    with held_open(link_to(held)):
+        assert sweep.run()["lost"] == 1
+        assert (status(held), status(free)) == ("running", "queued")
+    # Its worker has this pass to renew the lease.
+    assert sweep.run()["lost"] == 0
+    assert status(held) == "running"
+    assert sweep.run()["lost"] == 1
+    assert status(held) == "queued"
+
+
+@pytest.mark.parametrize(("hint", "then"), [(hints.died, "queued"), (hints.overdue, "retrying")])
+def test_a_hint_about_a_locked_node_is_to_be_given_again(pair, hint, then):
+    held = pair[0]
+    mine = message(held)
+    with held_open(lambda: lock(Node, held.pk)), pytest.raises(RowHeld):
+        hint(mine)
+    hint(mine)
+    assert status(held) == then
+
+
+@pytest.mark.parametrize("hint", [hints.unpublished, hints.unknown_task])
+def test_a_hint_about_a_locked_queued_node_is_to_be_given_again(stops, hint):
+    node = signal(workflows.done.s(), subject="camera")
+    with held_open(lambda: lock(Node, node.pk)), pytest.raises(RowHeld):
+        hint(message(node))
+    before = Node.objects.filter(pk=node.pk).values().get()
+    hint(message(node))
+    assert Node.objects.filter(pk=node.pk).values().get() != before
+
+
+def test_the_keeper_of_leases_gives_a_hint_again(pair, monkeypatch):
+    monkeypatch.setattr(worker, "SOON", 0.0)
+    held, keeper = pair[0], worker.LeaseKeeper(has_children=False)
+    deliveries.tell(hints.overdue, message(held))
+    with held_open(lambda: lock(Node, held.pk)):
+        keeper.work()
+        assert (status(held), deliveries.hints.empty()) == ("running", True)
+    keeper.work()
+    assert (status(held), deliveries.hints.empty()) == ("retrying", True)
+
+
+class Case(NamedTuple):
+    """A condition of the sweeper: makes a node that it mends, and tells its status then."""
+
+    condition: str
+    make: Callable[[str], Node]
+    after: str
+
+
+def overdue(subject):
+    node = running(subject)
+    change(node, times_out_at=PAST)
+    return node
+
+
+def unknown(subject):
+    node = signal(workflows.done.s(), subject=subject)
+    change(node, times_out_at=PAST)
+    return node
+
+
+def joined(subject):
+    parent, (child,) = family({}, subject=subject)
+    succeed(taken(child), advances=0)
+    return parent
+
+
+def barred(subject):
+    parent, (child, barrier) = family(PARALLEL, BARRIER, subject=subject)
+    succeed(taken(child), advances=0)
+    return barrier
+
+
+def paused(subject):
+    node = signal(workflows.done.s(), subject=subject)
+    change(node, status="paused")
+    return node
+
+
+def shut(subject):
+    _, (first, second) = family({}, {}, subject=subject)
+    first.cancel()
+    change(second, status="ready")
+    return second
+
+
+def orphaned(subject):
+    parent, (child,) = family({}, subject=subject)
+    change(parent, status="canceled", finished_at=PAST, awaited_by=None)
+    return child
+
+
+def flagged(subject):
+    node = signal(workflows.done.s(), subject=subject)
+    change(node, task="", publish_at=PAST)
+    return node
+
+
+def pausing(subject):
+    node = signal(workflows.done.s(), subject=subject)
+    Workflow.objects.filter(pk=node.workflow_id).update(paused_at=PAST)
+    change(node, publish_at=PAST)
+    return node
+
+
+CASES = [
+    Case("timed_out", overdue, "retrying"),
+    Case("unknown_task", unknown, "failed"),
+    Case("completed", joined, "complete"),
+    Case("barriers", barred, "queued"),
+    Case("resumed", paused, "queued"),
+    Case("opened", shut, "queued"),
+    Case("canceled", orphaned, "canceled"),
+    Case("published", flagged, "complete"),
+    Case("published", pausing, "paused"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.make.__name__ for case in CASES])
+@pytest.mark.parametrize("what", ["node", "parent", "workflow"])
+def test_a_mend_leaves_out_what_is_locked_and_all_others_go_on(stops, case, what):
+    held, free = case.make("held"), case.make("free")
+    rows = {
+        "node": (Node, held.pk),
+        "parent": (Node, held.parent_id),
+        "workflow": (Workflow, held.workflow_id),
+    }
+    sweep = Sweep("default")
+    with held_open(partial(lock, *rows[what])):
+        sweep.run()
+        assert status(free) == case.after
+    sweep.run()
+    assert status(held) == case.after
+    for made in (held, free):  # by hand, which broke their histories
+        made.workflow.delete()

@@ -1,0 +1,94 @@
+"""Transactions of those who must not wait for a row that somebody else has locked.
+
+Renewals of leases and the sweeper's mends are for many nodes: who waits for one of them holds up
+all the others. What is locked now is left for a later round, and a lock is a sign of life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
+
+from django.db import DatabaseError, connections, transaction
+
+_may_wait = ContextVar("_may_wait", default=True)
+
+# Each is the shortest time that the server knows; MySQL, unlike MariaDB, makes a second of 0.
+_POSTGRES = "SET LOCAL lock_timeout = '1ms'"
+_MYSQL = "SET @backbeat_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 0"
+_MYSQL_AGAIN = "SET SESSION innodb_lock_wait_timeout = @backbeat_wait"
+
+_SQLSTATE = "55P03"
+_MYSQL_CODE = 1205
+
+
+class RowHeld(Exception):
+    """Somebody else holds a row's lock, and nobody waits for it here; nothing was written."""
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Let each `step` raise RowHeld instead of waiting for a row."""
+    token = _may_wait.set(False)
+    try:
+        yield
+    finally:
+        _may_wait.reset(token)
+
+
+@contextmanager
+def step(using: str) -> Iterator[None]:
+    """Make a transaction of the engine; inside `without_waiting` it waits for no row.
+
+    In somebody else's transaction it waits, since the limit would stay with that.
+    """
+    connection = connections[using]
+    is_limited = not (_may_wait.get() or connection.in_atomic_block)
+    if not is_limited or connection.vendor not in _LIMITS:
+        with transaction.atomic(using=using):
+            yield
+        return
+    try:
+        with _LIMITS[connection.vendor](using):
+            yield
+    except DatabaseError as exc:
+        if _is_lock_timeout(exc):
+            raise RowHeld from exc
+        raise
+
+
+@contextmanager
+def _limited_postgres(using: str) -> Iterator[None]:
+    with transaction.atomic(using=using):
+        _execute(using, _POSTGRES)
+        yield
+
+
+@contextmanager
+def _limited_mysql(using: str) -> Iterator[None]:
+    _execute(using, _MYSQL)
+    try:
+        with transaction.atomic(using=using):
+            yield
+    finally:
+        with suppress(DatabaseError):  # a session that is gone has no limit, either
+            _execute(using, _MYSQL_AGAIN)
+
+
+def _execute(using: str, sql: str) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql)
+
+
+def _is_lock_timeout(exc: DatabaseError) -> bool:
+    cause = exc.__cause__
+    if getattr(cause, "sqlstate", None) == _SQLSTATE:
+        return True
+    return (getattr(cause, "args", ()) or exc.args)[:1] == (_MYSQL_CODE,)
+
+
+_LIMITS: dict[str, Callable[[str], AbstractContextManager[None]]] = {
+    "postgresql": _limited_postgres,
+    "mysql": _limited_mysql,
+}
