@@ -10,8 +10,10 @@ from uuid import UUID
 
 from django.db.models import Count
 
+from backbeat_celery.conf import settings
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.querysets import NodeQuerySet
+from backbeat_celery.redact import node_secrets, quiet
 
 PAGE = 1000
 """Nodes shown of one tree unless told otherwise."""
@@ -29,11 +31,10 @@ PLAIN = [
     "attempt",
     "retries",
     "lost_attempts",
-    "error",
-    "progress",
     "worker",
-    "key",
 ]
+TOLD = ["error", "progress", "key"]
+"""What people and handlers have written, in which something may be quoted that is hidden."""
 TIMES = ["fires_at", "created_at", "started_at", "finished_at", "lease_expires_at", "times_out_at"]
 
 
@@ -65,11 +66,13 @@ class Branch:
 def _plain(branch: Branch) -> dict[str, Any]:
     node = branch.node
     times = {name: getattr(node, name) for name in TIMES}
+    secrets = node_secrets(node)
     return {
         "id": str(node.pk),
         **{name: getattr(node, name) for name in PLAIN},
+        **{name: quiet(getattr(node, name), secrets) for name in TOLD},
         **{name: time and time.isoformat() for name, time in times.items()},
-        "metadata": node.metadata,
+        "metadata": quiet(node.metadata, secrets),
         "hidden": branch.hidden,
     }
 
@@ -160,4 +163,6 @@ def _assemble(top: Node, known: dict[UUID, Node]) -> Branch:
 
 
 def _shown(using: str) -> NodeQuerySet:
-    return Node.objects.using(using).defer("result", "args", "kwargs")
+    # Where something is hidden, arguments tell what must not be quoted.
+    arguments = () if settings.redact else ("args", "kwargs")
+    return Node.objects.using(using).defer("result", *arguments)

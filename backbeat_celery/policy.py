@@ -4,17 +4,32 @@ Options are read from the task's attributes under Celery's own names. There are 
 Any error of a NodeTask is retried: Celery gives every task a value for some options, of which
 only those count that the task's author wrote, and otherwise the settings decide. Any other task
 keeps the rule that its author wrote for Celery, with Celery's defaults.
+
+What differs from the settings is kept with each node when it is created, so that a process
+without the task decides as one that has it: `policy_for` is the one who is asked.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from celery import Task, current_app
+from celery import Task
 
 from backbeat_celery.conf import settings
+from backbeat_celery.registry import known_task
+
+if TYPE_CHECKING:
+    from backbeat_celery.models import Node
+
+Kinds = tuple[type[BaseException] | str, ...]
+"""Types of errors, or the names of those that are not at hand."""
+
+KEPT = ("max_retries", "base_delay", "backoff", "backoff_max", "jitter", "rescue")
+"""What is kept with a node where it is not the settings'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +42,13 @@ class Policy:
     backoff_max: float
     jitter: tuple[float, float] | None
     """Between which factors a delay is drawn; None: it is kept to the second."""
-    fatal: tuple[type[BaseException], ...]
+    fatal: Kinds
     quiet: tuple[type[BaseException], ...]
     timeout: float | None
     atomic: bool
     rescue: str = ""
     """The name of the task that is called once when retries are exhausted."""
-    retried: tuple[type[BaseException], ...] | None = None
+    retried: Kinds | None = None
     """Errors that are retried unless they are fatal; None: all of them."""
 
     def gives_up_on(self, error: BaseException | None) -> bool:
@@ -42,11 +57,10 @@ class Policy:
         Without an error it is one that no handler raised, such as a timeout: it is retried where
         every Exception is.
         """
-        if error is None:
-            return self.retried is not None and not issubclass(Exception, self.retried)
-        if isinstance(error, self.fatal):
+        if error is not None and _is_one(type(error), self.fatal):
             return True
-        return self.retried is not None and not isinstance(error, self.retried)
+        kind = Exception if error is None else type(error)
+        return self.retried is not None and not _is_one(kind, self.retried)
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after failure number `failures`, counted from 1."""
@@ -61,6 +75,21 @@ class Policy:
         """Tell whether that many failures are too many; `max_retries` overrides the task's."""
         limit = self.max_retries if max_retries is None else max_retries
         return limit is not None and failures > limit
+
+
+def policy_for(node: Node) -> Policy:
+    """The policy that decides for a node: its task's own, or what was kept of it.
+
+    For a node whose task is another code base's, the settings decide.
+    """
+    known = None if node.remote else known_task(node.task)
+    return policy_of(known) if known is not None else _kept_policy(node.options)
+
+
+def policy_by_name(task: str) -> Policy:
+    """The policy of a task; for one that is not known here, the settings' policy."""
+    known = known_task(task)
+    return policy_of(known) if known is not None else _settings_policy()
 
 
 NODE_JITTER = (0.8, 1.2)
@@ -140,10 +169,73 @@ def _own(task: Task[Any, Any], name: str, default: Any) -> Any:
     return default
 
 
-def policy_by_name(task_name: str) -> Policy:
-    """Read the policy of a registered task; for one not known here, the settings' policy."""
-    return policy_of(current_app.tasks.get(task_name) or _UNKNOWN)
+def kept_options(name: str) -> dict[str, Any]:
+    """What a new node keeps of its task's policy: nothing where that is the settings'."""
+    task = known_task(name)
+    if task is None:
+        return {}
+    values = settings.user_values
+    read_with, kept = _read.get(task, (None, {}))
+    if read_with is not values:
+        kept = {"policy": found} if (found := _to_keep(task)) else {}
+        _read[task] = values, kept
+    return kept
+
+
+def rescue_options(node: Node, rescue: str) -> dict[str, Any]:
+    """What the rescue of a node keeps of its own policy, also where its task is not known."""
+    if known_task(rescue) is not None:
+        return kept_options(rescue)
+    kept = node.options.get("policy", {}).get("rescue_policy")
+    return {"policy": kept} if kept else {}
+
+
+def _to_keep(task: Task[Any, Any]) -> dict[str, Any]:
+    """A task's policy as JSON, without what is the settings'; with that of its rescue."""
+    kept = _differing(task)
+    rescue = known_task(kept.get("rescue", ""))
+    if rescue is not None and (own := _differing(rescue)):
+        kept["rescue_policy"] = own
+    return kept
+
+
+def _differing(task: Task[Any, Any]) -> dict[str, Any]:
+    policy, usual = policy_of(task), _settings_policy()
+    kept = {
+        name: value for name in KEPT if (value := getattr(policy, name)) != getattr(usual, name)
+    }
+    for name in ("fatal", "retried"):
+        if (kinds := getattr(policy, name)) != getattr(usual, name):
+            kept[name] = [_type_name(kind) for kind in kinds]
+    return kept
+
+
+def _settings_policy() -> Policy:
+    return policy_of(_UNKNOWN)
+
+
+def _kept_policy(options: Mapping[str, Any]) -> Policy:
+    kept = options.get("policy", {})
+    # JSON has lists only.
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in _FIELDS}
+    return replace(_settings_policy(), **values)
+
+
+def _is_one(kind: type[BaseException], kinds: Kinds) -> bool:
+    """Tell whether a type of errors is one of these, or derived from one."""
+    if issubclass(kind, tuple(known for known in kinds if not isinstance(known, str))):
+        return True
+    names = {name for name in kinds if isinstance(name, str)}
+    return bool(names) and any(_type_name(base) in names for base in kind.__mro__)
+
+
+def _type_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_FIELDS = frozenset({*KEPT, "fatal", "retried"})
 
 
 _UNKNOWN: Task[Any, Any] = Task()
 _UNKNOWN.is_node_task = True  # type: ignore[attr-defined]
+_read: WeakKeyDictionary[Task[Any, Any], tuple[Any, dict[str, Any]]] = WeakKeyDictionary()

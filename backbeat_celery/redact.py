@@ -1,7 +1,8 @@
 """Hide what must not be seen: the values of keyword arguments that the settings name.
 
-A name hides its value at any depth, also when the argument was passed by position. Texts in
-which such a value may have ended up, such as errors, are scrubbed of it.
+A name hides its value at any depth, also when the argument was passed by position; a position
+whose name is not known is hidden whatever it holds. Texts in which such a value may have ended
+up, such as errors, are scrubbed of it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from celery import current_app
+from celery import Task
 
 from backbeat_celery.conf import settings
+from backbeat_celery.registry import known_task
 
 if TYPE_CHECKING:
     from backbeat_celery.models import Node
@@ -46,19 +48,23 @@ def redact_args(task: str, args: Iterable[Any], mark: str = HIDDEN) -> list[Any]
 
 
 def hidden_positions(task: str, args: list[Any]) -> set[int]:
-    """Tell which positional arguments of a task have a name that is to be hidden."""
+    """Tell which positional arguments of a task are hidden, or have no name that is known."""
     names = settings.redact
     if not names:
         return set()
-    return {i for i, name in enumerate(_parameters(task)[: len(args)]) if name in names}
+    known = _positions(known_task(task)) if args else []
+    shown = {i for i, name in enumerate(known) if name not in names}
+    return set(range(len(args))) - shown
 
 
-def _parameters(task: str) -> list[str]:
-    """The names of a task's positional parameters, as far as this process knows the task."""
-    known = current_app.tasks.get(task)
-    if known is None:
+def _positions(task: Task[Any, Any] | None) -> list[str]:
+    """The names of the positional parameters; none of a task whose signature cannot be read."""
+    if task is None:
         return []
-    parameters = inspect.signature(known.run).parameters.values()
+    try:
+        parameters = inspect.signature(task.run).parameters.values()
+    except (TypeError, ValueError):  # a callable without a signature, or one that lies
+        return []
     positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     return [parameter.name for parameter in parameters if parameter.kind in positional]
 
@@ -109,6 +115,20 @@ def scrub(text: str | None, secrets: set[str], mark: str = HIDDEN) -> str:
     return text
 
 
+def quiet(value: Any, secrets: set[str], mark: str = "***") -> Any:
+    """Give a value for terminals and logs: what is hidden by name, and the secrets in texts."""
+    shown = redact(value, mark)
+    return _quiet(shown, secrets, mark) if secrets else shown
+
+
+def _quiet(value: Any, secrets: set[str], mark: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _quiet(item, secrets, mark) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_quiet(item, secrets, mark) for item in value]
+    return scrub(value, secrets, mark) if isinstance(value, str) else value
+
+
 def node_secrets(node: Node) -> set[str]:
     """The texts of all values of a node's call that are hidden; reads them if need be."""
     if not settings.redact:
@@ -116,6 +136,11 @@ def node_secrets(node: Node) -> set[str]:
     return secrets_of(node.task, list(node.args), dict(node.kwargs))
 
 
-def error_of(node: Node, mark: str = "***") -> str:
+def error_of(node: Node) -> str:
     """A node's error without the secrets that it quotes, for logs, mails and terminals."""
-    return scrub(node.error, node_secrets(node), mark) if node.error else ""
+    return told_of(node, node.error)
+
+
+def told_of(node: Node, text: str | None) -> str:
+    """What is told of a node, such as a reason, without the secrets that it quotes."""
+    return scrub(text, node_secrets(node), "***") if text else ""

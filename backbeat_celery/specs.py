@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from celery import Signature, Task, current_app
+from celery import Signature, Task
 
 from backbeat_celery import payload
 from backbeat_celery.exceptions import (
@@ -25,7 +25,8 @@ from backbeat_celery.exceptions import (
 )
 from backbeat_celery.headers import OPTION, given_headers
 from backbeat_celery.ids import uuid7
-from backbeat_celery.policy import rescue_name
+from backbeat_celery.policy import kept_options, rescue_name
+from backbeat_celery.registry import known_task, unknown_task
 from backbeat_celery.states import COUNTING, Mode
 
 ROUTE_OPTIONS = ("queue", "exchange", "routing_key")
@@ -124,7 +125,11 @@ def task_spec(
         barrier=barrier,
         args=args,
         kwargs=kwargs,
-        options=_check_options(name, options) | ({OPTION: headers} if headers else {}),
+        options={
+            **_check_options(name, options),
+            **kept_options(name),
+            **({OPTION: headers} if headers else {}),
+        },
         metadata=payload.check_metadata(metadata),
         key=check_key(key),
         fires_at=fires_at,
@@ -205,23 +210,15 @@ def _unpack(
     options = signature.options or {}
     task = find_task(name)
     if task is None and not options.get("queue"):
-        raise _unknown(name)
+        raise unknown_task(name)
     return name, task, list(signature.args or ()), dict(signature.kwargs or {}), options
 
 
 def registered_task(name: str) -> Task[Any, Any]:
     """Find a task by name, or raise UnknownTask."""
     if (task := find_task(name)) is None:
-        raise _unknown(name)
+        raise unknown_task(name)
     return task
-
-
-def _unknown(name: str) -> UnknownTask:
-    return UnknownTask(
-        f"No task {name!r} is registered with the Celery app {current_app.main!r}. Check the "
-        "name, and that the module which defines it is imported (autodiscover_tasks). If "
-        f"another code base runs it, name its queue: signature({name!r}, queue=...)."
-    )
 
 
 def find_task(name: str) -> Task[Any, Any] | None:
@@ -234,11 +231,7 @@ def find_task(name: str) -> Task[Any, Any] | None:
         raise UnknownTask(f"A task's name has 1 to {MAX_NAME} characters and no NUL.")
     if name.startswith("celery."):
         raise UnsupportedOption(f"{name} is a part of Celery's canvas and cannot be a node.")
-    tasks = current_app.tasks
-    if name not in tasks:
-        current_app.loader.import_default_modules()
-    task: Task[Any, Any] | None = tasks.get(name)
-    return task
+    return known_task(name)
 
 
 def _check_task(task: Task[Any, Any]) -> None:

@@ -15,7 +15,7 @@ from django.utils.termcolors import colorize
 
 from backbeat_celery.branches import PAGE, Branch, tree
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
-from backbeat_celery.redact import error_of
+from backbeat_celery.redact import error_of, told_of
 from backbeat_celery.states import Mode, Outcome, Status
 from backbeat_celery.transitions import status_before_claim
 
@@ -158,7 +158,7 @@ def _progress(node: Node) -> str:
     if node.status != Status.RUNNING or not isinstance(said, dict) or said.get("done") is None:
         return ""
     total = said.get("total")
-    message = f" {said['message']}" if said.get("message") else ""
+    message = f" {told_of(node, str(said['message']))}" if said.get("message") else ""
     return f", {said['done']}{'' if total is None else f' of {total}'} done{message}"
 
 

@@ -14,6 +14,7 @@ from kombu.utils import json as kombu_json
 from backbeat_celery.admin.arguments import digest, merged
 from backbeat_celery.exceptions import BackbeatError
 from backbeat_celery.redact import redact, redact_args
+from backbeat_celery.registry import load_tasks
 from backbeat_celery.specs import registered_task, task_spec
 from backbeat_celery.states import Mode
 
@@ -135,7 +136,7 @@ class SignalForm(ReasonForm):
 
 def task_names() -> Iterator[str]:
     """The tasks that can be signalled: all that are registered, but Celery's and ours."""
-    current_app.loader.import_default_modules()
+    load_tasks()
     for name in sorted(current_app.tasks):
         if not name.startswith(("celery.", "backbeat.")):
             yield name

@@ -12,8 +12,9 @@ from django.utils.translation import gettext as _
 from backbeat_celery.admin import markup
 from backbeat_celery.admin.treepage import ancestors
 from backbeat_celery.admin.values import Value, cut, pretty
+from backbeat_celery.engine.wake import message_options
 from backbeat_celery.models import Attempt, Link, Node, Transition
-from backbeat_celery.policy import policy_by_name
+from backbeat_celery.policy import policy_for
 from backbeat_celery.redact import redact, redact_args, scrub, secrets_of
 from backbeat_celery.states import CLAIMABLE, Status
 
@@ -56,7 +57,8 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
         "may_see_all": may_see_all(request),
         "attempts": _attempts(node, secrets, whole, now),
         "history": _history(node, secrets),
-        "progress": _progress(node),
+        "progress": _progress(node, secrets),
+        "key": scrub(node.key, secrets),
         "retry_plan": _retry_plan(node),
         "took": _took(node, now),
         "due": node.fires_at if node.status in CLAIMABLE else None,
@@ -76,7 +78,7 @@ def _values(node: Node, secrets: set[str], whole: bool) -> list[tuple[str, Value
         (_("Keyword arguments"), redact(node.kwargs)),
         (_("Result"), redact(node.result)),
         (_("Metadata"), redact(node.metadata)),
-        (_("Options"), redact(node.options)),
+        (_("Options"), redact(message_options(node))),
     ]
     texts = [
         (label, scrub(pretty(value), secrets))
@@ -139,7 +141,7 @@ def _took(node: Node, now: datetime) -> Any:
     return ""
 
 
-def _progress(node: Node) -> dict[str, Any] | None:
+def _progress(node: Node, secrets: set[str]) -> dict[str, Any] | None:
     """What the handler has said of its progress."""
     said = node.progress
     if not isinstance(said, dict):
@@ -148,14 +150,19 @@ def _progress(node: Node) -> dict[str, Any] | None:
     percent = None
     if isinstance(done, (int, float)) and isinstance(total, (int, float)) and total > 0:
         percent = min(100, round(100 * done / total))
-    return {"done": done, "total": total, "message": said.get("message"), "percent": percent}
+    return {
+        "done": done,
+        "total": total,
+        "message": scrub(said.get("message"), secrets),
+        "percent": percent,
+    }
 
 
 def _retry_plan(node: Node) -> str:
-    """What happens after the next failure, by the policy that this process knows."""
+    """What happens after the next failure, by the policy that decides for it."""
     if node.is_finished or node.is_flag or node.status == Status.WAITING:
         return ""
-    policy = policy_by_name(node.task)
+    policy = policy_for(node)
     if policy.retried == ():
         return _("%d failed; retried only where the task asks for it") % node.retries
     limit = _("no limit") if policy.max_retries is None else _("limit %d") % policy.max_retries

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from backbeat_celery.admin.markup import ago
 from backbeat_celery.admin.treerows import Row
-from backbeat_celery.policy import policy_by_name
+from backbeat_celery.policy import policy_for
 from backbeat_celery.states import Status
 
 
@@ -21,7 +21,7 @@ def note(row: Row, names: dict[int, str], now: datetime) -> SafeString | str:
     """Say why a node waits; `names` are those of its siblings by their place."""
     node = row.node
     if node.status == Status.RETRYING:
-        limit = policy_by_name(node.task).max_retries
+        limit = policy_for(node).max_retries
         count = f"{node.retries}/{limit}" if limit is not None else str(node.retries)
         return format_html("{} {} {}", _("retry"), count, ago(node.fires_at, now))
     if node.status == Status.QUEUED:

@@ -121,7 +121,9 @@ def _read_children(parents: list[Row]) -> list[Row]:
         if row.is_wide:
             wanted |= Q(parent=row.node.pk, seq__gte=row.start, seq__lt=row.start + PAGE)
     nodes = Node.objects.using(parents[0].node.alias).filter(wanted)
-    for node in nodes.without_payload().order_by("parent", "seq"):
+    # Options tell how often a node is retried where its task is not known.
+    slim = nodes.defer("args", "kwargs", "result", "error", "metadata")
+    for node in slim.order_by("parent", "seq"):
         assert node.parent_id is not None
         parent = by_id[node.parent_id]
         parent.children.append(Row(node, parent.level + 1, size=parent.node.next_seq))

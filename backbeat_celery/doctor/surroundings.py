@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from celery import current_app
 from django.db.models import DateTimeField, ExpressionWrapper, Min, Q
 
 from backbeat_celery import clock
@@ -14,6 +13,7 @@ from backbeat_celery.doctor.checks import Finding
 from backbeat_celery.engine.wake import LONGEST_INTERVAL
 from backbeat_celery.models import Node, SweeperLease
 from backbeat_celery.querysets import NodeQuerySet
+from backbeat_celery.registry import known_task
 from backbeat_celery.states import CLAIMABLE
 
 SILENCE = 60.0
@@ -88,11 +88,10 @@ def _refused_tasks(using: str) -> Iterator[Finding]:
 
 def _unknown_tasks(using: str) -> Iterator[Finding]:
     """Tasks that this very process does not know, though it has imported what workers do."""
-    current_app.loader.import_default_modules()
     waiting = _unfinished(using).filter(status__in=CLAIMABLE, remote=False)
     names = waiting.exclude(Q(task="")).order_by("task").values_list("task", flat=True)
     for task in names.distinct():
-        if task not in current_app.tasks:
+        if known_task(task) is None:
             yield Finding(
                 "unknown-task",
                 5,

@@ -18,7 +18,7 @@ from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.engine.record import write_ending
 from backbeat_celery.exceptions import InvalidTransition, StaleAttempt
 from backbeat_celery.models import Node
-from backbeat_celery.policy import policy_by_name
+from backbeat_celery.policy import policy_for
 from backbeat_celery.states import Status
 from backbeat_celery.transitions import RowDeleted
 
@@ -89,4 +89,4 @@ def _refuse(row: Node, said: Report, fence: Fence) -> None:
 def _claim_of(row: Node, now: datetime) -> Claim:
     """The running attempt as its worker would hold it, had it not let go."""
     assert row.claim_id is not None
-    return Claim(row, row.claim_id, "", policy_by_name(row.task), now)
+    return Claim(row, row.claim_id, "", policy_for(row), now)

@@ -8,7 +8,7 @@ from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.wake import Ended, Wake
 from backbeat_celery.headers import OPTION
 from backbeat_celery.models import Node
-from backbeat_celery.policy import Policy
+from backbeat_celery.policy import Policy, rescue_options
 from backbeat_celery.specs import NodeSpec
 from backbeat_celery.states import Mode
 
@@ -17,7 +17,7 @@ def call_rescue(node: Node, policy: Policy) -> Wake:
     """Add the rescue in the transaction that makes `node` failed, if its task has one.
 
     It starts at once although its parent is failed, and nobody waits for it. Its only argument
-    is the failed node's id. The task is not looked up: a worker that knows it runs it.
+    is the failed node's id. The task need not be known here: a worker that knows it runs it.
     The failure itself is news for those who listen, rescue or not.
     """
     news = Ended(failed=[node.pk])
@@ -26,14 +26,12 @@ def call_rescue(node: Node, policy: Policy) -> Wake:
     parent, now = lock_node(node.pk, node.alias)
     line = Line(parent, now)
     name = policy.rescue
-    rescue = NodeSpec(
-        name,
-        name,
-        Mode.FIRE_AND_FORGET,
-        args=[node.pk],
+    options = rescue_options(node, name)
+    if OPTION in node.options:
         # Whoever calls it may be a sweeper: it runs for whom the failed node ran.
-        options={k: v for k, v in node.options.items() if k == OPTION},
-        rescue=True,
+        options = {**options, OPTION: node.options[OPTION]}
+    rescue = NodeSpec(
+        name, name, Mode.FIRE_AND_FORGET, args=[node.pk], options=options, rescue=True
     )
     line.add([rescue], spawned_by=None)
     line.take_turns()

@@ -32,7 +32,7 @@ from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.locks import RowHeld, step, without_waiting
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.policy import policy_by_name
+from backbeat_celery.policy import policy_for
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import AttemptOutcome, Status
 from backbeat_celery.transitions import StaleNode, transition
@@ -226,7 +226,7 @@ def time_out(node: Node) -> Wake:
 def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
     with step(node.alias):
         now = node.db_now
-        wake = write_setback(node, ending, policy_by_name(node.task), now, guard=guard)
+        wake = write_setback(node, ending, policy_for(node), now, guard=guard)
         points.reached("setback_written")
         return wake
 
@@ -241,7 +241,7 @@ def fail_unknown(node: Node) -> Wake:
                 node, Status.QUEUED, reason=reason, guard=overdue, times_out_at=node.times_out_at
             )
         transition(node, Status.FAILED, reason=reason, guard=overdue)
-        return call_rescue(node, policy_by_name(node.task))
+        return call_rescue(node, policy_for(node))
 
 
 def _open_from(parent_id: UUID, floor: int, using: str) -> Wake:

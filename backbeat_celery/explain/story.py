@@ -9,7 +9,7 @@ from backbeat_celery.explain.reads import Blockers
 from backbeat_celery.explain.turns import claimable, next_pass, running
 from backbeat_celery.explain.words import by, moment, named, paused, short, times
 from backbeat_celery.models import Node
-from backbeat_celery.redact import error_of
+from backbeat_celery.redact import error_of, told_of
 from backbeat_celery.states import Outcome, Status
 
 DEEPEST = 12
@@ -100,7 +100,7 @@ class Story:
     def _failed(self, node: Node) -> str:
         change = reads.last_change(node)
         at = f" at {moment(change.at)}" if change else ""
-        why = f" ({short(change.reason)})" if change and change.reason else ""
+        why = f" ({short(told_of(node, change.reason))})" if change and change.reason else ""
         error = f": {short(error_of(node))}" if node.error else ""
         rescue = reads.rescue_of(node)
         help_ = f"; its rescue {named(rescue)} is {rescue.status}" if rescue else ""
@@ -112,7 +112,7 @@ class Story:
     def _finished(self, node: Node) -> str:
         change = reads.last_change(node)
         at = moment(node.finished_at) if node.finished_at else "an unknown time"
-        who = by(change.actor, change.reason) if change else ""
+        who = by(change.actor, told_of(node, change.reason)) if change else ""
         if node.status == Status.CANCELED:
             return f"was canceled at {at}{who}"
         if node.outcome == Outcome.RESOLVED:

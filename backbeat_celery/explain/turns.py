@@ -7,11 +7,11 @@ from datetime import timedelta
 from backbeat_celery import clock
 from backbeat_celery.broker import inquiry, queue_of
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.wake import LONGEST_INTERVAL, is_due, message_options
+from backbeat_celery.engine.wake import LONGEST_INTERVAL, called_task, is_due, options_of
 from backbeat_celery.explain.reads import sweeper
 from backbeat_celery.explain.words import moment, paused, short, span, times
 from backbeat_celery.models import Node
-from backbeat_celery.redact import error_of
+from backbeat_celery.redact import error_of, told_of
 from backbeat_celery.states import Status
 
 SILENCE = 60.0
@@ -66,7 +66,7 @@ def _future(node: Node) -> str:
 
 def _workers(node: Node) -> str:
     """Who could take the message; the broker is asked only when it should have been taken."""
-    queue = queue_of(node.task, message_options(node))
+    queue = queue_of(called_task(node), options_of(node))
     where = f"the queue {queue!r}" if queue else "its queue"
     if not node.publications:
         return f"it runs when a worker that listens to {where} is free"
@@ -123,5 +123,5 @@ def progress(node: Node) -> str:
     if not isinstance(said, dict) or said.get("done") is None:
         return ""
     total = "" if said.get("total") is None else f" of {said['total']}"
-    message = f" ({short(str(said['message']))})" if said.get("message") else ""
+    message = f" ({short(told_of(node, str(said['message'])))})" if said.get("message") else ""
     return f", {said['done']}{total} done{message}"

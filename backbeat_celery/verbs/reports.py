@@ -9,7 +9,7 @@ from backbeat_celery.engine.outcomes import Failed, Succeeded, clean
 from backbeat_celery.engine.reports import Fence, report
 from backbeat_celery.exceptions import BadInput, StaleAttempt
 from backbeat_celery.models import Node
-from backbeat_celery.policy import policy_by_name
+from backbeat_celery.policy import policy_for
 from backbeat_celery.tokens import Ticket, read
 from backbeat_celery.verbs.actor import actor_name, reason_text
 from backbeat_celery.verbs.rows import reread
@@ -68,7 +68,7 @@ def _success(result: Any, by: Any = None, reason: str = "") -> Succeeded:
 
 def _failure(node: Node, error: BaseException | str, by: Any = None, reason: str = "") -> Failed:
     said: dict[str, Any] = {"actor": actor_name(by), "reason": reason_text(reason)}
-    policy = policy_by_name(node.task)
+    policy = policy_for(node)
     if isinstance(error, BaseException):
         return Failed.from_exception(error, final=policy.gives_up_on(error), **said)
     if not isinstance(error, str):

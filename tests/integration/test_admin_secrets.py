@@ -128,7 +128,7 @@ def test_edit_after_somebody_elses_edit_is_refused(failed, edit, admin_client):
 
 
 def test_long_values_are_cut_and_whole_for_those_who_may(sim, client):
-    node = signal(workflows.done.s("a" * 5000 + "THE END"), subject="camera")
+    node = signal(workflows.done.s(text="a" * 5000 + "THE END"), subject="camera")
     sim.run()
     user = User.objects.create_user("kim", is_staff=True)
     user.user_permissions.add(Permission.objects.get(codename="view_node"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from typing import Any
 
 import pytest
-from celery import shared_task
+from celery import current_app, shared_task
 
 from backbeat_celery import NodeTask, node_task
-from backbeat_celery.policy import policy_by_name
+from backbeat_celery.models import Node
+from backbeat_celery.policy import kept_options, policy_by_name, policy_for
 
 STEADY = {"retry_jitter": False}
 
@@ -184,3 +186,36 @@ def test_timeout_none_is_never():
 
 def test_a_task_that_is_not_known_here_has_the_settings_policy():
     assert policy_by_name("no.such.task").max_retries == 6
+
+
+class Mild(OSError):
+    """Derived from what a task names."""
+
+
+@pytest.mark.parametrize("base", [NodeTask, None])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_retries": None, "rescue": "tests.policy.jittery"},
+        {"max_retries": 0, "retry_backoff": 3, "retry_backoff_max": 9, "retry_jitter": False},
+        {"retry_backoff": False, "default_retry_delay": 7, "dont_autoretry_for": (OSError,)},
+        {"autoretry_for": (OSError,), "retry_kwargs": {"max_retries": 1, "countdown": 4}},
+        {"autoretry_for": (Exception,), "retry_backoff": True},
+    ],
+)
+def test_what_a_node_keeps_decides_as_its_task(base, options, monkeypatch):
+    known = policy(base, **options)
+    name = f"tests.policy.{next(numbers) - 1}"
+    node = Node(task=name, options=json.loads(json.dumps(kept_options(name))))
+    monkeypatch.delitem(current_app.tasks, name)
+    kept = policy_for(node)
+    same = ("max_retries", "base_delay", "backoff", "backoff_max", "jitter", "rescue")
+    assert [getattr(kept, field) for field in same] == [getattr(known, field) for field in same]
+    for error in (None, ValueError(), Mild(), KeyError()):
+        assert kept.gives_up_on(error) == known.gives_up_on(error)
+
+
+def test_a_node_keeps_nothing_where_the_settings_decide():
+    policy()
+    assert kept_options(f"tests.policy.{next(numbers) - 1}") == {}

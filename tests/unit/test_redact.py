@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from celery import current_app
 
 from backbeat_celery import node_task
 from backbeat_celery.engine.wake import shown_args, shown_kwargs
@@ -27,8 +28,22 @@ def test_names_hide_at_any_depth():
 
 
 def test_arguments_by_position_are_hidden_by_their_parameters():
-    assert redact_args("tests.charge", ["4111", 5, {"pin": 1}]) == ["•••", 5, {"pin": "•••"}]
-    assert redact_args("unknown.task", ["4111"]) == ["4111"]
+    assert redact_args("tests.charge", ["4111", {"pin": 1, "b": 2}]) == [
+        "•••",
+        {"pin": "•••", "b": 2},
+    ]
+
+
+def test_a_value_whose_parameter_is_not_known_is_hidden():
+    assert redact_args("unknown.task", ["4111", {"a": 1}]) == ["•••", "•••"]
+    assert secrets_of("unknown.task", ["4111", {"a": 1}], {"b": "x"}) == {"4111", "a", "1"}
+    assert redact_args("tests.charge", ["4111", 5, "rest", 7]) == ["•••", 5, "•••", "•••"]
+    assert shown_args("unknown.task", [1, 2]) == "('***', '***')"
+
+
+def test_positions_of_a_task_without_a_signature_are_hidden(monkeypatch):
+    monkeypatch.setattr(current_app.tasks["tests.charge"], "run", type)
+    assert redact_args("tests.charge", ["4111", 5]) == ["•••", "•••"]
 
 
 def test_messages_show_neither():

@@ -1,0 +1,71 @@
+"""The tasks of the Celery app, found also in a process that has imported none of them.
+
+Only a worker imports the project's task modules when it starts; Celery leaves them to a web
+process or a command that asks for a task. No rule here may depend on who has asked before.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import Celery, Task, current_app
+from django.core.exceptions import AppRegistryNotReady
+
+from backbeat_celery.exceptions import UnknownTask
+
+logger = logging.getLogger(__name__)
+
+_loaded: WeakKeyDictionary[Celery, str] = WeakKeyDictionary()
+"""The apps whose modules were imported, each with what went wrong, if anything."""
+
+
+def known_task(name: str) -> Task[Any, Any] | None:
+    """Find a task by name, importing the project's task modules once a process if need be.
+
+    None for a task that this process cannot know: its module is not part of this image, is
+    broken, or belongs to another code base.
+    """
+    tasks = current_app.tasks
+    if name and name not in tasks:
+        load_tasks()
+    task: Task[Any, Any] | None = tasks.get(name)
+    return task
+
+
+def load_tasks() -> None:
+    """Import what a worker would import, once a process.
+
+    A module that cannot be imported is told in the log, once, and its tasks stay unknown.
+    """
+    app = _app()
+    if app in _loaded:
+        return
+    trouble = ""
+    try:
+        app.loader.import_default_modules()
+    except AppRegistryNotReady:
+        return  # too early to tell; asked again by the next
+    except Exception as exc:  # whatever a module of the project's raises while it is imported
+        logger.exception("Cannot import the task modules; what they define is unknown here.")
+        trouble = repr(exc)
+    _loaded[app] = trouble
+
+
+def unknown_task(name: str) -> UnknownTask:
+    """Say that no such task is registered, and what may be the reason."""
+    if trouble := _loaded.get(_app()):
+        return UnknownTask(
+            f"No task {name!r} is registered, and a task module cannot be imported: {trouble}."
+        )
+    return UnknownTask(
+        f"No task {name!r} is registered with the Celery app {current_app.main!r}. Check the "
+        "name, and that the module which defines it is imported (autodiscover_tasks). If "
+        f"another code base runs it, name its queue: signature({name!r}, queue=...)."
+    )
+
+
+def _app() -> Celery:
+    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
