@@ -31,7 +31,7 @@ def standing(house, node):
 
 RESCUED = (
     "failed",
-    [("till.tasks.sorry", {"policy": {"max_retries": 1, "base_delay": 7.0, "jitter": False}})],
+    [("till.tasks.sorry", {"policy": {"max_retries": 1, "base_delay": 7.0, "jitter": None}})],
 )
 
 
