@@ -10,7 +10,7 @@ handler shares its session with its record, since they share a transaction.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -98,8 +98,27 @@ def interrupt_project() -> None:
             # Django would refuse to connect again until somebody leaves the block.
             with suppress(DatabaseTrouble):
                 each._close()
+            each.connection = None
             del connections[each.alias]
         elif each.connection is not None and _is_under_way(each):
+            each.close()
+
+
+def opened() -> dict[str, Any]:
+    """The sessions that project code has open now, for `close_all_but`."""
+    return {each.alias: each.connection for each in connections.all(initialized_only=True)}
+
+
+def close_all_but(kept: Mapping[str, Any]) -> None:
+    """End the sessions of a handler after which another one is called in the same task call.
+
+    Those that were there before it are left: a receiver may have prepared them for all.
+    """
+    interrupt_project()
+    if not _are_apart:
+        return
+    for each in connections.all(initialized_only=True):
+        if each.connection is not None and each.connection is not kept.get(each.alias):
             each.close()
 
 

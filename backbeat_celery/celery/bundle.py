@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +49,7 @@ class Bundle:
         self._ended: list[tuple[Run, Ending, BaseException | None]] = []
         self._wake = Wake()
         self._recorded_at = time.monotonic()
+        self._opened: Mapping[str, Any] = {}
 
     @property
     def claim(self) -> Claim:
@@ -73,6 +74,7 @@ class Bundle:
     def execute(self, own_call: Callable[..., Any] | None = None) -> None:
         """Call the handlers in the order of the message."""
         self.is_started = True
+        self._opened = sessions.opened()
         waiting = deque(self._claims)
         while waiting:
             claim = waiting.popleft()
@@ -98,7 +100,7 @@ class Bundle:
             self.told.tell(node)
         points.reached("before_handler")
         ending, cause = run.attempt(own_call)
-        sessions.interrupt_project()
+        sessions.close_all_but(self._opened)
         self._ended.append((run, ending, cause))
         return cause
 

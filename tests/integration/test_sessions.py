@@ -6,10 +6,10 @@ import signal as signals
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
-from celery.signals import task_postrun
+from celery.signals import task_postrun, task_prerun
 from django.db import connection, connections, transaction
 
-from backbeat_celery import database, sessions, signal
+from backbeat_celery import database, sessions, signal, signal_many
 from backbeat_celery.models import Node
 from backbeat_celery.signals import node_completed
 from tests import workflows
@@ -21,7 +21,7 @@ SPOILING = {
     "postgresql": [
         "SET default_transaction_read_only = on",
         "SET search_path = nowhere",
-        "SET lock_timeout = 1; BEGIN",
+        "BEGIN; SET LOCAL lock_timeout = 1",
         "SET ROLE pg_monitor",
     ],
     "mysql": ["SET SESSION TRANSACTION READ ONLY", "START TRANSACTION"],
@@ -40,9 +40,11 @@ def apart(monkeypatch):
     """The sessions of a worker; a handler's ends with its task call."""
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60)
     sessions.keep_apart()
-    task_postrun.connect(end_task)
+    for each in (task_prerun, task_postrun):
+        each.connect(end_task)
     yield
-    task_postrun.disconnect(end_task)
+    for each in (task_prerun, task_postrun):
+        each.disconnect(end_task)
     sessions.keep_apart(False)
     sessions.close_own()
     connections.close_all()
@@ -82,6 +84,33 @@ def test_what_a_failed_handler_has_done_to_its_session_spoils_no_record(sim, sen
     node = send(workflows.scripted.s())
     assert (node.status, outcomes(node)) == ("retrying", ["failed"])
     assert "the handler's own" in node.error
+
+
+@pytest.mark.parametrize("is_prepared", [False, True], ids=["", "prepared by a receiver"])
+def test_handlers_of_a_bundle_leave_nothing_to_one_another(sim, script, is_prepared):
+    """But what was prepared for all of them is there."""
+    used = []
+
+    def prepare(task=None, **_):
+        if is_prepared and task.name == workflows.bundled.name:
+            execute("SELECT 1")
+
+    def work(task, number):
+        execute("SELECT 1")
+        used.append(connections["default"].connection)
+        return number
+
+    script(work, "bundled")
+    task_prerun.connect(prepare)
+    try:
+        nodes = signal_many([(workflows.bundled.s(n), {"subject": f"s{n}"}) for n in range(4)])
+        sim.run()
+    finally:
+        task_prerun.disconnect(prepare)
+    rows = Node.objects.filter(pk__in=[node.pk for node in nodes])
+    assert {node.status for node in rows} == {"complete"}
+    assert len(used) == 4
+    assert len({id(raw) for raw in used}) == (1 if is_prepared else 4)
 
 
 def _without_autocommit(node):
@@ -190,7 +219,7 @@ def test_receivers_are_called_in_the_projects_session(sim, send):
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("sql", [sql for sql in SPOILING if "BEGIN" not in sql])
+@pytest.mark.parametrize("sql", [sql for sql in SPOILING if sql.startswith(("SET", "PRAGMA"))])
 def test_a_sick_session_of_the_engines_own_is_replaced_at_the_first_refusal(
     sim, send, pauses, sql
 ):
