@@ -144,8 +144,8 @@ class Taker(Producer):
     """Stands in for a producer, and keeps the headers of what it is to publish."""
 
     def __init__(self) -> None:
-        super().__init__(None)
-        self.__connection__ = _no_connection()
+        super().__init__(None)  # type: ignore[arg-type]
+        self.__connection__ = _no_connection()  # type: ignore[misc]
         self.taken: dict[str, Any] | None = None
 
     def _publish(self, *message: Any, **_: Any) -> None:
@@ -174,10 +174,10 @@ def _make_message(app: Celery, task: Task[Any, Any] | None, spec: NodeSpec, take
     is_eager = app.conf.task_always_eager  # `apply_async` would run the task in place
     if task is not None and not is_eager:
         with suppress(TakenTwice):
-            task.apply_async(spec.args, spec.kwargs, **_call_options(spec, taker))
+            task.apply_async(tuple(spec.args), spec.kwargs, **_call_options(spec, taker))
     if taker.taken is None:  # it was put off, or left to somebody else
         with _quiet() if is_eager else nullcontext():
-            app.send_task(spec.task, spec.args, spec.kwargs, **_call_options(spec, taker))
+            app.send_task(spec.task, tuple(spec.args), spec.kwargs, **_call_options(spec, taker))
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from celery.exceptions import Retry
 from backbeat_celery import sessions
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.deliveries import deliveries
-from backbeat_celery.celery.message import CLAIM_HEADER, has_header, parse
+from backbeat_celery.celery.message import has_header, parse
 from backbeat_celery.celery.shutdown import note_shutdown, note_start
 from backbeat_celery.celery.task import is_node_capable
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.advance import advance
+from backbeat_celery.headers import CLAIM_HEADER
 from backbeat_celery.late import late
 
 # Only a worker needs what a worker is made of.

@@ -52,7 +52,8 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             run = run_of(self.request)
             if run is None or run.is_started:
                 return super().__call__(*args, **kwargs)
-            return run.execute(super().__call__ if _has_own_call(type(self), __class__) else None)
+            own_call = super().__call__ if _has_own_call(type(self), ours) else None
+            return run.execute(own_call)
 
         def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
             run = run_of(self.request)
@@ -102,6 +103,7 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
                 super().replace(sig)
             raise UnsupportedOption("A node cannot be replaced; spawn the task as a child.")
 
+    ours: Any = NodeCapable
     NodeCapable.__name__ = cls.__name__
     NodeCapable.__qualname__ = cls.__qualname__
     NodeCapable.__module__ = cls.__module__

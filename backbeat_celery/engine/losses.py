@@ -14,6 +14,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from django.db.models import Count, F, Q
 
@@ -87,7 +88,8 @@ def look(using: str) -> Losses:
     routes = {name: F(f"options__{name}") for name in ROUTE_OPTIONS}
     groups = nodes.exclude(Q(task="")).order_by().values("task", "remote", **routes)
     expected: Counter[str] = Counter()
-    for group in groups.annotate(count=Count("pk")):
+    group: dict[str, Any]
+    for group in groups.annotate(count=Count("pk")):  # type: ignore[assignment]
         options = {name: group[name] for name in routes if group[name] is not None}
         node = Node(task=group["task"], remote=group["remote"], options=options)
         expected[_queue_of(called_task(node), options_of(node))] += group["count"]

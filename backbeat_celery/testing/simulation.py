@@ -24,12 +24,12 @@ from django.utils import timezone
 from backbeat_celery import clock, points
 from backbeat_celery.broker import app_in_use
 from backbeat_celery.celery.current import run_of
-from backbeat_celery.celery.message import CLAIM_HEADER
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.publish import header, replaced_outbox
 from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.engine.wake import Publication
+from backbeat_celery.headers import CLAIM_HEADER
 from backbeat_celery.models import Node, node_alias
 from backbeat_celery.points import WorkerDied
 
