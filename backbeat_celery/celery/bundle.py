@@ -1,7 +1,7 @@
 """Run the nodes of one message, one after another, and record them together.
 
 To Celery's signals and monitors a bundle is one call of its task. What became of each node is
-in its row and its history, and its failures are logged here.
+in its row and its history, and its failures are logged by us.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Bundle:
     def __init__(self, task: Task[Any, Any], claims: Sequence[Claim]) -> None:
         self.task = task
         self.is_started = False
+        self.is_failed = False
         self.before_handler: Callable[..., Any] | None = None
         self.told: Told | None = None
         self.result: Any = None
@@ -120,24 +121,8 @@ class Bundle:
             logger.exception("Cannot record %d nodes; their leases run out.", len(ended))
             raise Ignore("the outcomes could not be recorded") from exc
         for run, _, cause in ended:
-            if cause is not None:
-                _log(run, cause)
-
-
-def _log(run: Run, cause: BaseException) -> None:
-    node = run.claim.node
-    if node.status == Status.RETRYING:
-        run.log_retry(cause)
-    elif node.status == Status.FAILED:
-        told = run.without_secrets(cause)
-        is_expected = isinstance(cause, run.claim.policy.quiet)  # as Celery tells of `throws`
-        logger.log(
-            logging.INFO if is_expected else logging.ERROR,
-            "Attempt %d of %s %s failed: %r; there is no next try.",
-            node.attempt,
-            node.name,
-            node.pk,
-            told,
-            exc_info=None if is_expected else told,
-            extra={"node_id": node.pk, "attempt": node.attempt},
-        )
+            status = run.claim.node.status
+            if cause is not None and status == Status.RETRYING:
+                run.log_retry(cause)
+            elif cause is not None and status == Status.FAILED:
+                run.explain_failure(self._wake, cause, run.without_secrets(cause))

@@ -7,11 +7,13 @@ hand work to a thread.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from uuid import uuid4
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
+from celery.app.trace import logger as trace_logger
 from celery.exceptions import Retry
 
 from backbeat_celery import sessions
@@ -28,6 +30,7 @@ from backbeat_celery.late import late
 # Only a worker needs what a worker is made of.
 _prepare = late("backbeat_celery.celery.worker", "prepare")
 _begin_early = late("backbeat_celery.celery.beginning", "begin_early")
+_demote = late("backbeat_celery.celery.logs", "demote")
 _show_in_worker = late("backbeat_celery.celery.told", "show_in_worker")
 
 
@@ -51,6 +54,14 @@ def connect() -> None:
         (signals.worker_shutting_down, note_shutdown),
     ):
         signal.connect(receiver, dispatch_uid=f"backbeat_celery.{receiver.__name__}")
+    trace_logger.addFilter(on_trace_log)
+
+
+def on_trace_log(record: logging.LogRecord) -> bool:
+    """In the process that runs the handler: Celery tells of an error that ends a task call."""
+    if record.levelno == logging.ERROR:
+        _demote(record)
+    return True
 
 
 def on_prerun(task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:

@@ -58,6 +58,8 @@ class Run:
         self._wake: Wake | None = None
         self.result: Any = None
         """What the handler has returned; Celery may be told another thing."""
+        self.is_failed = False
+        """Whether the node has failed for good, which the log is told of by us."""
 
     def take_wake(self) -> Wake | None:
         """What the record left to do; handed out once."""
@@ -177,6 +179,8 @@ class Run:
             self.log_retry(cause)
             retry = Retry(exc=error, when=self.claim.node.fires_at)
             raise retry from (cause if told is cause else None)
+        self.is_failed = True
+        self.explain_failure(self._wake, cause, error)
         if told is not cause:
             raise error from None
         raise error from (cause if error is not cause else cause.__cause__)
@@ -195,6 +199,16 @@ class Run:
         text = saferepr(self.result, maxlen=None) if secrets else ""
         quiet = scrub(text, secrets, "***")
         return self.result if quiet == text else quiet
+
+    def explain_failure(
+        self, wake: Wake | None, cause: BaseException, told: BaseException
+    ) -> None:
+        """Have the log show the handler's traceback, but for errors that its author expects."""
+        if wake is None or isinstance(cause, self.claim.policy.quiet):
+            return
+        for failure in wake.news.failed:
+            if failure.node_id == self.claim.node.pk:
+                failure.cause = told
 
     def log_retry(self, cause: BaseException) -> None:
         """Tell of a failure after which the node is tried again."""

@@ -1,4 +1,4 @@
-"""Tell the project's receivers what has ended, after everything that follows from it is done.
+"""Tell the log and the project's receivers what has ended, after all that follows from it.
 
 At most once: a process that dies between the commit and this tells nobody. A receiver that
 raises is logged by Django and stops nothing. Rows are read only if somebody listens.
@@ -16,6 +16,7 @@ from django.db.models import Model, QuerySet
 from django.dispatch import Signal
 
 from backbeat_celery import sessions
+from backbeat_celery.engine.failures import log_failures
 from backbeat_celery.engine.wake import Ended
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.signals import node_completed, node_failed, workflow_completed
@@ -29,9 +30,11 @@ BATCH = 500
 
 def announce(ended: Ended, using: str) -> None:
     """Send the signals of what has ended and was committed."""
+    log_failures(ended.failed)
+    failed = [failure.node_id for failure in ended.failed]
     try:
-        if _is_wanted(node_failed, Node, ended.failed):
-            for node in _read(_nodes(using), ended.failed):
+        if _is_wanted(node_failed, Node, failed):
+            for node in _read(_nodes(using), failed):
                 _tell(node_failed, using, sender=Node, node=node)
         if _is_wanted(node_completed, Node, ended.completed):
             for node in _read(_nodes(using), ended.completed):

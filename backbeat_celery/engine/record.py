@@ -237,7 +237,7 @@ def write_setback(
     if node.awaits_report:
         drop_children(node)
     if verdict.status == Status.FAILED:
-        wake += call_rescue(node, policy)
+        wake += call_rescue(node, policy, verdict.reason, ending.error)
     return wake
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backbeat_celery import points
+from backbeat_celery.engine.failures import Failure
 from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.wake import Ended, Wake
@@ -13,14 +14,14 @@ from backbeat_celery.specs import NodeSpec
 from backbeat_celery.states import Mode
 
 
-def call_rescue(node: Node, policy: Policy) -> Wake:
+def call_rescue(node: Node, policy: Policy, verdict: str, error: str | None = None) -> Wake:
     """Add the rescue in the transaction that makes `node` failed, if its task has one.
 
     It starts at once although its parent is failed, and nobody waits for it. Its only argument
     is the failed node's id. The task need not be known here: a worker that knows it runs it.
-    The failure itself is news for those who listen, rescue or not.
+    The failure itself is news for the log and for those who listen, rescue or not.
     """
-    news = Ended(failed=[node.pk])
+    news = Ended(failed=[Failure.of(node, verdict, error)])
     if not policy.rescue:
         return Wake(news=news)
     parent, now = lock_node(node.pk, node.alias)

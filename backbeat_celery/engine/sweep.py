@@ -241,7 +241,7 @@ def fail_unknown(node: Node) -> Wake:
                 node, Status.QUEUED, reason=reason, guard=overdue, times_out_at=node.times_out_at
             )
         transition(node, Status.FAILED, reason=reason, guard=overdue)
-        return call_rescue(node, policy_for(node))
+        return call_rescue(node, policy_for(node), reason, node.error)
 
 
 def _open_from(parent_id: UUID, floor: int, using: str) -> Wake:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from backbeat_celery.conf import settings
+from backbeat_celery.engine.failures import Failure
 from backbeat_celery.headers import kept
 from backbeat_celery.models import Node
 from backbeat_celery.redact import redact, redact_args
@@ -88,10 +89,10 @@ class Publication:
 
 @dataclass(slots=True)
 class Ended:
-    """What receivers of Django signals are told about: ids of nodes, and of workflows."""
+    """What the log and receivers of Django signals are told about; nodes and workflows by id."""
 
     completed: list[UUID] = field(default_factory=list)
-    failed: list[UUID] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
     workflows: list[UUID] = field(default_factory=list)
 
     def __iadd__(self, other: Ended) -> Ended:
