@@ -11,6 +11,7 @@ from django.core import checks
 from django.db import connections
 
 from backbeat_celery.conf import OPTIONS, Option, settings
+from backbeat_celery.locks import missing_limit
 
 
 @checks.register("backbeat_celery")
@@ -132,6 +133,41 @@ def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[ch
                 )
             )
     return messages
+
+
+@checks.register(checks.Tags.database)
+def check_limits(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+    """Check that servers let go of the locks of a worker that was cut off."""
+    messages: list[checks.CheckMessage] = []
+    for alias in databases or ():
+        if name := missing_limit(alias):
+            messages.append(
+                checks.Warning(
+                    f"The database {alias!r} has no {name}.",
+                    hint="A worker that is cut off in a transaction keeps its row locks until the "
+                    "server gives the connection up, which may take hours: docs/production.md.",
+                    id="backbeat_celery.W021",
+                )
+            )
+    return messages
+
+
+@checks.register("backbeat_celery")
+def check_transactions(**_: Any) -> list[checks.CheckMessage]:
+    """Check that a signal of a view can be part of the view's transaction."""
+    from backbeat_celery.models import node_alias
+
+    nodes = node_alias()
+    return [
+        checks.Warning(
+            f"ATOMIC_REQUESTS is on for {alias!r}, but nodes are kept in {nodes!r}.",
+            hint="A signal of a view is no part of the view's transaction: send it by "
+            f"transaction.on_commit(..., using={alias!r}).",
+            id="backbeat_celery.W022",
+        )
+        for alias in connections
+        if alias != nodes and connections.settings[alias].get("ATOMIC_REQUESTS")
+    ]
 
 
 def _isolation(connection: Any) -> str | None:

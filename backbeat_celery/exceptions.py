@@ -5,6 +5,7 @@ BackbeatError
 │   ├── StaleAttempt       a report of an attempt that is no longer the current one
 │   └── NodeFinished       a child added to a node that is finished
 ├── WorkflowClosed         a signal to a workflow that takes no more
+├── NotInTransaction       a warning: a signal inside a transaction of another database
 ├── NotInNode              `current_node()` outside a handler
 ├── LinkCycle              a link that would make two nodes wait for each other
 └── BadInput (ValueError)  what was handed in cannot be used, and nothing was written
@@ -116,3 +117,7 @@ class UnknownTask(BadInput):
 
 class UnsupportedOption(BadInput):
     """A node cannot honour this option of the signature."""
+
+
+class NotInTransaction(BackbeatError, RuntimeWarning):
+    """A signal was sent inside a transaction of a database that does not keep its node."""

@@ -15,6 +15,7 @@ from django.db import DatabaseError, connections, transaction
 _may_wait = ContextVar("_may_wait", default=True)
 
 # Each is the shortest time that the server knows; MySQL, unlike MariaDB, makes a second of 0.
+# SKIP LOCKED does not go together with it: MariaDB 10.11 fails such a statement with error 1180.
 _POSTGRES = "SET LOCAL lock_timeout = '1ms'"
 _MYSQL = "SET @backbeat_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 0"
 _MYSQL_AGAIN = "SET SESSION innodb_lock_wait_timeout = @backbeat_wait"
@@ -74,6 +75,25 @@ def _limited_mysql(using: str) -> Iterator[None]:
     finally:
         with suppress(DatabaseError):  # a session that is gone has no limit, either
             _execute(using, _MYSQL_AGAIN)
+
+
+def missing_limit(using: str) -> str | None:
+    """Name the setting by which a server ends a transaction of a client that was cut off.
+
+    None where it is set, or where the server has none.
+    """
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        name, query = "idle_in_transaction_session_timeout", "SHOW {}"
+    elif connection.vendor == "mysql" and getattr(connection, "mysql_is_mariadb", False):
+        name = "idle_transaction_timeout"
+        query = "SELECT greatest(@@{}, @@idle_write_transaction_timeout)"
+    else:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(query.format(name))
+        (value,) = cursor.fetchone()
+    return None if str(value).rstrip("msinhd") != "0" else name
 
 
 def _execute(using: str, sql: str) -> None:

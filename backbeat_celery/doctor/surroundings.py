@@ -11,6 +11,7 @@ from backbeat_celery import clock
 from backbeat_celery.conf import settings
 from backbeat_celery.doctor.checks import Finding
 from backbeat_celery.engine.wake import LONGEST_INTERVAL
+from backbeat_celery.locks import missing_limit
 from backbeat_celery.models import Node, SweeperLease
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.registry import known_task
@@ -25,6 +26,7 @@ def surroundings(using: str) -> Iterator[Finding]:
     yield from _not_swept(using)
     if not clock.is_simulated():
         yield from _silent_sweeper(using)
+        yield from _endless_locks(using)
     yield from _refused_tasks(using)
     yield from _unknown_tasks(using)
 
@@ -71,6 +73,13 @@ def _silent_sweeper(using: str) -> Iterator[Finding]:
     if silence.total_seconds() > _patience():
         problem = f"was last seen at {row.swept_at:%Y-%m-%d %H:%M:%S %Z}"
         yield Finding("sweeper", 5, "the sweeper", problem, advice, False)
+
+
+def _endless_locks(using: str) -> Iterator[Finding]:
+    """A worker that is cut off in a transaction keeps its row locks, for hours perhaps."""
+    if name := missing_limit(using):
+        advice = "Set it to a minute or so: docs/production.md."
+        yield Finding("endless-locks", 5, name, "is not set", advice, False)
 
 
 def _refused_tasks(using: str) -> Iterator[Finding]:

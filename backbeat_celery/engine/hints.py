@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery import clock
@@ -71,7 +72,7 @@ def renew(messages: Sequence[NodeMessage]) -> bool:
         claims = [message.claim_id for message in messages if message.using == using]
         nodes = [message.node_id for message in messages if message.using == using]
         rows = Node.objects.using(using).filter(pk__in=nodes, claim_id__in=claims).with_lease()
-        with without_waiting(), step(using):
+        with transaction.atomic(using=using):
             free = list(rows.free().values_list("pk", flat=True))
             rows.filter(pk__in=free).update(lease_expires_at=clock.after(settings.lease))
         is_complete &= len(free) == len(nodes) or not rows.exclude(pk__in=free).exists()

@@ -31,6 +31,7 @@ from backbeat_celery.querysets import RACES
 from backbeat_celery.specs import NodeSpec, task_spec
 from backbeat_celery.states import Mode, Status
 from backbeat_celery.transitions import RowDeleted
+from backbeat_celery.verbs.apart import warn_if_apart
 from backbeat_celery.verbs.rows import WHY
 
 
@@ -40,6 +41,7 @@ def send(signals: Sequence[CheckedSignal]) -> list[Node]:
     if len(aliases) > 1:
         raise BadInput(f"One transaction has one database; these signals name {sorted(aliases)}.")
     alias = aliases.pop()
+    warn_if_apart(alias)
     # Two callers with the same workflows lock them in the same order.
     order = sorted(range(len(signals)), key=lambda i: (signals[i].name, signals[i].subject, i))
 
@@ -122,6 +124,7 @@ def signal_workflow(
     )
     take(spec)
     alias = workflow.alias
+    warn_if_apart(alias)
 
     def once() -> Node:
         with transaction.atomic(using=alias):
@@ -197,6 +200,7 @@ def add_child(
     )
     take(spec)
     using = parent.alias
+    warn_if_apart(using)
 
     def once() -> Node:
         with transaction.atomic(using=using):

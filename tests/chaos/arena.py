@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class Arena:
         self.broker: Server | None = None
         self.proxies: list[Proxy] = []
         self.agenda: list[tuple[float, Callable[[], object]]] = []
+        self._lifts: list[threading.Timer] = []
         self.pauses: list[tuple[str, float, float]] = []
         """Workflow, and from when until when it was surely paused."""
         self.paused: dict[str, list[float]] = defaultdict(list)
@@ -140,6 +142,22 @@ class Arena:
         """Do something after a while, without waiting for it."""
         self.agenda.append((time.monotonic() + seconds, work))
 
+    def lift_later(self, seconds: float, work: Callable[[], object]) -> None:
+        """End a fault after a while, from a thread that waits for no lock.
+
+        The harness's own thread may be waiting for the very rows that the fault keeps locked.
+        """
+        timer = threading.Timer(seconds, work)
+        timer.daemon = True
+        self._lifts.append(timer)
+        timer.start()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is still to be done, or a fault is still to be lifted."""
+        self._lifts = [timer for timer in self._lifts if timer.is_alive()]
+        return bool(self.agenda or self._lifts)
+
     def keep_agenda(self, *, all_of_it: bool = False) -> None:
         """Do what is due."""
         now = time.monotonic()
@@ -164,6 +182,8 @@ class Arena:
         """Leave nothing running."""
         from django.db import connections
 
+        for timer in self._lifts:
+            timer.cancel()
         self.fleet.stop()
         connections.close_all()
         self._stop_servers()

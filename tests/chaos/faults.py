@@ -97,7 +97,7 @@ def freeze_child(arena: Arena) -> Blow | None:
     """The main process renews the lease of its frozen child; the timeout ends the attempt."""
 
     def strike(worker: ChaosWorker, pid: int) -> None:
-        arena.later(LEASE + arena.rng.uniform(1, 4), lambda: worker.thaw(pid))
+        arena.lift_later(LEASE + arena.rng.uniform(1, 4), lambda: worker.thaw(pid))
 
     return _hit_child(arena, "freeze child", strike)
 
@@ -119,7 +119,7 @@ def terminate_worker(arena: Arena) -> Blow | None:
         worker.thaw()
         os.kill(worker.process.pid, signal.SIGTERM)
         arena.fleet.replace(worker)
-        arena.later(20, worker.kill)
+        arena.lift_later(20, worker.kill)
 
     return _hit_worker(arena, "terminate worker", strike)
 
@@ -134,7 +134,7 @@ def freeze_worker(arena: Arena) -> Blow | None:
 
     def strike(worker: ChaosWorker) -> None:
         worker.is_frozen = True
-        arena.later(LEASE + arena.rng.uniform(1.5, 5), lambda: thaw(worker))
+        arena.lift_later(LEASE + arena.rng.uniform(1.5, 5), lambda: thaw(worker))
 
     if any(worker.is_frozen for worker in arena.fleet.workers):
         return None
@@ -150,7 +150,7 @@ def stop_sweepers(arena: Arena) -> Blow | None:
     if not nodes:
         return None
     arena.fleet.flag("sweepers_off")
-    arena.later(arena.rng.uniform(8, 12), lambda: arena.fleet.lower("sweepers_off"))
+    arena.lift_later(arena.rng.uniform(8, 12), lambda: arena.fleet.lower("sweepers_off"))
     return Blow("stop sweepers", nodes)
 
 
@@ -167,7 +167,7 @@ def mute_renewals(arena: Arena) -> Blow | None:
             if worker.hostname == hostname:
                 flag = f"mute-{worker.name}"
                 arena.fleet.flag(flag)
-                arena.later(LEASE + 3, partial(arena.fleet.lower, flag))
+                arena.lift_later(LEASE + 3, partial(arena.fleet.lower, flag))
                 return Blow("mute renewals", [plain(node)], detail=worker.name)
     return None
 
@@ -273,7 +273,7 @@ def partition(arena: Arena) -> Blow | None:
         if nodes:
             proxy = arena.proxies[worker.slot]
             proxy.tell("hole")
-            arena.later(2 * LEASE, partial(proxy.tell, "mend"))
+            arena.lift_later(2 * LEASE, partial(proxy.tell, "mend"))
             return Blow("partition", nodes, detail=worker.name)
     return None
 
@@ -285,5 +285,5 @@ def slow_network(arena: Arena) -> Blow | None:
         return None
     for proxy in arena.proxies:
         proxy.tell("delay", seconds=0.05)
-        arena.later(5, partial(proxy.tell, "delay", seconds=0))
+        arena.lift_later(5, partial(proxy.tell, "delay", seconds=0))
     return Blow("slow network", nodes, detail="50 ms each way")

@@ -11,6 +11,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -160,14 +161,16 @@ class Proxy:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._turn = threading.Lock()
         self.port: int = self._answer()["port"]
 
     def tell(self, do: str, **more: Any) -> dict[str, int]:
-        """Give a command and wait for its answer."""
+        """Give a command and wait for its answer; from any thread."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": do, **more}) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
+        with self._turn:
+            self.process.stdin.write(json.dumps({"do": do, **more}) + "\n")
+            self.process.stdin.flush()
+            return self._answer()
 
     def _answer(self) -> dict[str, int]:
         assert self.process.stdout is not None

@@ -207,7 +207,7 @@ class Run:
         self.arena.tell("the last fault is over; waiting until everything is done")
         self._set_clocks_right()
         last = time.monotonic()
-        while self.arena.agenda:
+        while self.arena.is_busy:
             self._tick_quietly()
             last = time.monotonic()
         while self._total > self._finished and time.monotonic() < last + PATIENCE:

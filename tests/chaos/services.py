@@ -210,7 +210,7 @@ class MariaDB(Server):
             f"--datadir={self.folder}/data",
             *(f"--port={self.port}", "--bind-address=127.0.0.1", f"--socket={self.folder}/sock"),
             *("--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=10"),
-            "--transaction-isolation=READ-COMMITTED",
+            *("--transaction-isolation=READ-COMMITTED", "--idle-transaction-timeout=8"),
         ]
 
     def is_up(self) -> bool:

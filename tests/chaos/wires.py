@@ -41,5 +41,5 @@ def half_open(arena: Arena) -> Blow | None:
             proxy.tell("half_open", count=0)
             return None
         time.sleep(0.02)
-    arena.later(LINGER, partial(proxy.tell, "close_halves"))
+    arena.lift_later(LINGER, partial(proxy.tell, "close_halves"))
     return Blow("half open", nodes)

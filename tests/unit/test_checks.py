@@ -156,3 +156,23 @@ def test_mysql_at_another_isolation_level_is_refused(monkeypatch, level, ids):
     monkeypatch.setattr(connections["default"], "isolation_level", level, raising=False)
     messages = checks.check_databases(databases=["default"])
     assert [message.id for message in messages] == ids
+
+
+@pytest.mark.django_db
+def test_a_server_that_never_ends_an_idle_transaction_is_warned_of():
+    connection = connections["default"]
+    unlimited = {
+        "postgresql": "SET LOCAL idle_in_transaction_session_timeout = 0",
+        "mysql": "SET idle_transaction_timeout = 0, idle_write_transaction_timeout = 0",
+    }
+    limited = {
+        "postgresql": "SET LOCAL idle_in_transaction_session_timeout = '60s'",
+        "mysql": "SET idle_transaction_timeout = 60",
+    }
+    found = []
+    for statement in (unlimited, limited):
+        with connection.cursor() as cursor:
+            cursor.execute(statement.get(connection.vendor, "SELECT 1"))
+        found.append([message.id for message in checks.check_limits(["default"])])
+    has_limit = connection.vendor in unlimited
+    assert found == [["backbeat_celery.W021"] if has_limit else [], []]

@@ -1,0 +1,38 @@
+"""Transactions that a signal is no part of, since its nodes are in another database."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+from django.db import connections
+
+from backbeat_celery.exceptions import NotInTransaction
+
+OURS = str(Path(__file__).parents[1])
+
+
+def warn_if_apart(using: str) -> None:
+    """Warn whoever signals inside a transaction that is of another database alone."""
+    if connections[using].in_atomic_block:
+        return
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block and connection.alias != using:
+            warnings.warn(
+                f"This signal is no part of the transaction on {connection.alias!r}, since nodes "
+                f"are kept in {using!r}: it stays sent if that is rolled back, and may run before "
+                f"that is committed. Send it by transaction.on_commit(..., "
+                f"using={connection.alias!r}).",
+                NotInTransaction,
+                stacklevel=_depth_of_caller(),
+            )
+            return
+
+
+def _depth_of_caller() -> int:
+    """How far up the code is that called the package, as `warnings.warn` counts."""
+    depth, frame = 0, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(OURS):
+        depth, frame = depth + 1, frame.f_back
+    return depth + 1
