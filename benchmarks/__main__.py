@@ -54,6 +54,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Run what the command line asks for."""
+    if sys.argv[1:2] == ["settings"]:
+        from benchmarks.settings import main as measure_settings
+
+        return measure_settings(sys.argv[2:])
     options = arguments()
     results = Results(options.broker)
     if options.add and options.json.exists():

@@ -1,13 +1,14 @@
 """What one round of one contestant runs in: a process of its own, told by the environment.
 
-`BENCH_BROKER`, `BENCH_POSTGRES`, `BENCH_REDIS` are addresses, `BENCH_POOL` and
-`BENCH_CONCURRENCY` shape the worker, `BENCH_TICKS` is the file of `ticks.py`.
+`BENCH_BROKER`, `BENCH_POSTGRES`, `BENCH_REDIS` are addresses, `BENCH_POOL`, `BENCH_CONCURRENCY`
+and `BENCH_WORKER` (more options) shape the worker, `BENCH_TICKS` is the file of `ticks.py`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from typing import Any
 
 from benchmarks import ticks
 from benchmarks.servers import end_in_order, python, until
+
+QUIET = "--without-gossip --without-mingle --without-heartbeat"
 
 PATIENCE = 90.0
 """Seconds without any progress after which a round is given up."""
@@ -67,7 +70,7 @@ class Worker:
     def __init__(self, app: str, queues: str, log: str = "worker.log") -> None:
         command = python("-m", "celery", "-A", app, "worker", "-l", "WARNING", "-Q", queues)
         command += ["-P", os.environ["BENCH_POOL"], "-c", os.environ["BENCH_CONCURRENCY"]]
-        command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command += shlex.split(os.environ.get("BENCH_WORKER", QUIET))
         self.log = os.path.join(os.path.dirname(os.environ["BENCH_TICKS"]), log)
         with open(self.log, "wb") as output:
             self.process = subprocess.Popen(

@@ -4,12 +4,14 @@ import os
 
 from celery import Celery
 
+from benchmarks import quorum
 from benchmarks.ticks import tick
 
 app = Celery(
     "plain", broker=os.environ["BENCH_BROKER"], backend=os.environ.get("BENCH_BACKEND") or None
 )
 app.conf.update(task_default_queue="plain", broker_connection_retry_on_startup=True)
+quorum.declare(app, "plain")
 
 
 @app.task(ignore_result=True)

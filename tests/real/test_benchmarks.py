@@ -48,6 +48,18 @@ def test_workload_completes_all_nodes_and_writes_a_report(workload, tmp_path):
         assert f"| {name} |" in text or not name.startswith(("ours", "celery"))
 
 
+def test_worker_settings_are_measured_side_by_side(tmp_path):
+    report = tmp_path / "report.md"
+    command = [sys.executable, "-m", "benchmarks", "settings", "--only", "solo -c 1 prefetch 1"]
+    command += ["--size", "8", "--rounds", "1", "--report", report]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=pace.allowed(300)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [line] = [line for line in report.read_text().splitlines() if line.startswith("| solo")]
+    assert "not measured" not in line
+
+
 @pytest.mark.parametrize(
     "command",
     [
