@@ -11,25 +11,21 @@ from django.db.models import Exists, OuterRef, QuerySet
 from backbeat_celery.doctor.checks import Finding
 from backbeat_celery.explain import name_circle
 from backbeat_celery.models import Link
-from backbeat_celery.waiting import find_circle
+from backbeat_celery.waiting import find_circles
 
 Pair = tuple[UUID, UUID]
 
 
 def circles(using: str, most: int) -> Iterator[Finding]:
     """Find circles of nodes that wait for each other."""
-    edges = _edges(using)
-    suspects = {pk for pk in edges if _comes_back(pk, edges)}
+    suspects = _in_circles(_edges(using))
+    links = _open_links(using).filter(source__workflow_id__in=suspects)
+    sources = list(links.values_list("source_id", flat=True).distinct())
     known: set[frozenset[UUID]] = set()
-    sources = _open_links(using).filter(source__workflow_id__in=suspects)
-    for source_id in sources.values_list("source_id", flat=True).distinct().iterator():
-        circle = find_circle(source_id, using)
-        if not circle or frozenset(circle) in known:
-            continue
-        known.add(frozenset(circle))
-        yield Finding("circle", 5, f"{len(circle)} nodes", name_circle(circle, using))
-        if len(known) >= most:
-            return
+    for circle in find_circles(sources, using):
+        if frozenset(circle) not in known and len(known) < most:
+            known.add(frozenset(circle))
+            yield Finding("circle", 5, f"{len(circle)} nodes", name_circle(circle, using))
 
 
 def _edges(using: str) -> dict[UUID, set[UUID]]:
@@ -47,17 +43,20 @@ def _edges(using: str) -> dict[UUID, set[UUID]]:
     return edges
 
 
-def _comes_back(start: UUID, edges: dict[UUID, set[UUID]]) -> bool:
-    seen: set[UUID] = set()
-    ahead = list(edges[start])
+def _in_circles(edges: dict[UUID, set[UUID]]) -> set[UUID]:
+    """Leave out workflows again and again that wait for none of the others."""
+    waiting: dict[UUID, list[UUID]] = defaultdict(list)
+    for source, targets in edges.items():
+        for target in targets:
+            waiting[target].append(source)
+    left = {source: len(targets) for source, targets in edges.items()}
+    ahead = [pk for pk in waiting if not left.get(pk)]
     while ahead:
-        workflow = ahead.pop()
-        if workflow == start:
-            return True
-        if workflow not in seen:
-            seen.add(workflow)
-            ahead += edges.get(workflow, ())
-    return False
+        for source in waiting[ahead.pop()]:
+            left[source] -= 1
+            if not left[source]:
+                ahead.append(source)
+    return {pk for pk, count in left.items() if count}
 
 
 def _open_links(using: str) -> QuerySet[Link]:

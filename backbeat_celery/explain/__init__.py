@@ -39,8 +39,7 @@ def _explain(node: Node) -> str:
 
 def _circle(node: Node) -> str:
     """Tell of nodes that wait for each other, if this one waits for them."""
-    may_wait = node.status in {Status.WAITING, Status.READY}
-    if not may_wait or not reads.has_open_links(node.alias):
+    if node.status not in {Status.WAITING, Status.READY}:
         return ""
     ids = find_circle(node.pk, node.alias)
     return f"waits in vain, because {name_circle(ids, node.alias)}" if ids else ""

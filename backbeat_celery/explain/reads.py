@@ -45,7 +45,8 @@ def siblings_ahead(node: Node) -> Blockers | None:
 
 def open_links(node: Node) -> Blockers | None:
     """The unfinished signals of other workflows that a node is linked to."""
-    targets = Link.objects.using(node.alias).filter(source_id=node.pk).values_list("target_id")
+    unsettled = Link.objects.using(node.alias).filter(source_id=node.pk, settled=False)
+    targets = unsettled.values_list("target_id")
     ids = [pk for (pk,) in targets]
     return (
         _blockers(Node.objects.using(node.alias).filter(pk__in=ids).unfinished()) if ids else None
@@ -60,12 +61,6 @@ def rescue_of(node: Node) -> Node | None:
 def last_change(node: Node) -> Transition | None:
     """How the node came to its present status."""
     return Transition.objects.using(node.alias).filter(node_id=node.pk).order_by("-pk").first()
-
-
-def has_open_links(using: str) -> bool:
-    """Whether any node waits for another workflow: without links there are no circles."""
-    links = Link.objects.using(using)
-    return links.filter(source__finished_at=None, target__finished_at=None).exists()
 
 
 def sweeper(using: str) -> SweeperLease | None:

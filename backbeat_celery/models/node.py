@@ -230,12 +230,15 @@ class Link(models.Model):
 
     source = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="outgoing_links")
     target = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="incoming_links")
+    # Somebody has seen that the target is finished: nobody need look at it again.
+    settled = models.BooleanField(default=False, db_default=False, editable=False)
 
     class Meta:
         verbose_name = _("link")
         verbose_name_plural = _("links")
         default_permissions = ()
         constraints = [models.UniqueConstraint(fields=["source", "target"], name="backbeat_link")]
+        indexes = [models.Index(fields=["source", "settled", "id"], name="backbeat_open_link")]
 
     def __str__(self) -> str:
         return f"{self.source_id} waits for {self.target_id}"
