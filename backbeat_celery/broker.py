@@ -117,6 +117,14 @@ def queue_of(task: str, options: dict[str, Any]) -> str:
     return str(getattr(queue, "name", queue) or "")
 
 
+def known_queue(task: str, options: dict[str, Any]) -> str:
+    """Name the queue of a node's message; empty if only the broker knows it, or nobody."""
+    try:
+        return queue_of(task, options)
+    except Exception:  # a router of the project's own, or options that no router takes
+        return ""
+
+
 def _state(app: Celery, queue: str, transports: Collection[str]) -> QueueState | None:
     """What the broker says of a queue; None if its transport is not one of these."""
     connection = app.connection_for_read(connect_timeout=PATIENCE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +16,9 @@ from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.task import NodeTask
 from backbeat_celery.conf import settings
 from backbeat_celery.engine import remote
+from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.sweep import Sweep
-from backbeat_celery.engine.wake import DISPATCH
+from backbeat_celery.engine.wake import ADVANCE, DISPATCH, Wake
 from backbeat_celery.exceptions import BackbeatError, BadToken, InvalidTransition
 from backbeat_celery.late import late
 from backbeat_celery.models import node_alias
@@ -96,6 +97,13 @@ def purge(
         found = _purge(alias, days=days, batch=batch, dry_run=dry_run)
         if dry_run:
             logger.info("A purge of %s would delete: %s", alias, found)
+
+
+@shared_task(name=ADVANCE, ignore_result=True)
+def go_on(using: str, due_flags: Sequence[str] = (), look_at: Sequence[str] = ()) -> None:
+    """Go on with a climb that was too long for one process; the sweeper would, too."""
+    flags, nodes = [UUID(pk) for pk in due_flags], [UUID(pk) for pk in look_at]
+    advance(Wake(due_flags=flags, look_at=nodes), using)
 
 
 @shared_task(name=DISPATCH, base=NodeTask, bind=True)

@@ -7,46 +7,84 @@ run it for the same nodes at once.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from uuid import UUID
 
 from django.db.models import Q
 
 from backbeat_celery import points
+from backbeat_celery.broker import known_queue
 from backbeat_celery.database import repeat, repeat_on
 from backbeat_celery.engine.again import wake_again
 from backbeat_celery.engine.announce import announce
 from backbeat_celery.engine.bundling import bundled
 from backbeat_celery.engine.children import is_barrier_clear, move_barrier, open_ready
 from backbeat_celery.engine.finish import complete_flag, finish, lock_node
+from backbeat_celery.engine.links import has_open_link
 from backbeat_celery.engine.postgres import look as postgres
 from backbeat_celery.engine.publish import outbox
-from backbeat_celery.engine.wake import Ended, Wake, is_due
+from backbeat_celery.engine.stretches import messages_of
+from backbeat_celery.engine.wake import ADVANCE, Ended, Wake, called_task, is_due, options_of
 from backbeat_celery.locks import RowHeld, step
 from backbeat_celery.models import Link, Node, Workflow
-from backbeat_celery.states import FINISHED, Outcome, Status
+from backbeat_celery.states import Outcome, Status
 from backbeat_celery.transitions import StaleNode
+
+LOOKS = 100
+"""Steps of one advance: a long climb is cut into pieces that free their process."""
 
 
 def advance(wake: Wake, using: str, *, waits: bool = True) -> None:
     """Do what `wake` says, and what follows from that, up to the root if need be.
 
-    Where nobody `waits` for a database that is away, the sweeper does the rest.
+    What is more than LOOKS steps is handed on by messages, and found by the sweeper without.
+    Where nobody `waits` for a database that is away, the sweeper does the rest, too.
     """
     points.reached("before_advance")
-    pending, news = deque([wake]), Ended()
+    pending, news, rest, left = deque([wake]), Ended(), Wake(), LOOKS
     while pending:
         wake = pending.popleft()
-        if wake.publications:
-            outbox().send(bundled(wake.publications), using)
+        _publish(wake, using)
+        news += wake.news
         if wake.ended_signals:
             wake.look_at += _linked_to(wake.ended_signals, using)
-        pending += [due for flag_id in wake.due_flags if (due := _settle_flag(flag_id, using))]
-        for node_id in dict.fromkeys(wake.look_at):
-            if following := look(node_id, using, waits=waits):
-                pending.append(following)
-        news += wake.news
+        flags, nodes = wake.due_flags, list(dict.fromkeys(wake.look_at))
+        steps = [partial(settle_flag, pk, using) for pk in flags]
+        steps += [partial(look, pk, using, waits=waits) for pk in nodes]
+        pending += [due for step in steps[:left] if (due := step())]
+        rest.due_flags += flags[left:]
+        rest.look_at += nodes[max(0, left - len(flags)) :]
+        left = max(0, left - len(steps))
+    _hand_on(rest, using)
     # Last, since a receiver may take its time.
     announce(news, using)
+
+
+def _publish(wake: Wake, using: str) -> None:
+    if wake.publications:
+        outbox().send(bundled(wake.publications), using)
+    for stretch in wake.stretches:
+        for publications in messages_of(stretch, using):
+            outbox().send(bundled(publications), using)
+
+
+def _hand_on(rest: Wake, using: str) -> None:
+    """Let other workers go on, each with a part, by way of a queue that they listen to."""
+    if not rest:
+        return
+    queue = _queue_of([*rest.due_flags, *rest.look_at], using)
+    for name in ("due_flags", "look_at"):
+        ids = [str(pk) for pk in dict.fromkeys(getattr(rest, name))]
+        for start in range(0, len(ids), LOOKS):
+            part = {name: ids[start : start + LOOKS]}
+            outbox().call_task(ADVANCE, queue, using=using, **part)
+
+
+def _queue_of(node_ids: list[UUID], using: str) -> str:
+    """The queue of one of these nodes that have a task; empty: that of the task itself."""
+    tasks = Node.objects.using(using).filter(pk__in=node_ids[:LOOKS]).exclude(task="")
+    node = tasks.only("task", "remote", "options").first()
+    return known_queue(called_task(node), options_of(node)) if node is not None else ""
 
 
 def advance_after_commit(wake: Wake, using: str) -> None:
@@ -66,7 +104,7 @@ def _linked_to(signals: list[UUID], using: str) -> list[UUID]:
     return found
 
 
-def _settle_flag(flag_id: UUID, using: str) -> Wake:
+def settle_flag(flag_id: UUID, using: str) -> Wake:
     rows = Node.objects.using(using).filter(pk=flag_id, status=Status.QUEUED)
     flag = rows.filter(workflow__paused_at=None).without_payload().with_time().first()
     if flag is None or not is_due(flag.fires_at, flag.db_now):
@@ -109,7 +147,7 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
             try:
                 wake += _open_barrier(node)
                 is_open = node.open_child is not None
-                if is_open or has_open_link(node) or not _may_complete(node):
+                if is_open or has_open_link(node, settle=True) or not _may_complete(node):
                     return wake
                 with step(using):
                     # A child or a link added since the look has raised next_seq.
@@ -127,21 +165,6 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
     # Also after an outage: a look may be repeated at any time, and the record just before
     # it went through.
     return repeat(once, using=using, outage=waits)
-
-
-def has_open_link(node: Node) -> bool:
-    """Tell whether a node still waits for a signal of another workflow.
-
-    Two plain reads rather than a join, which PostgreSQL may begin at the wrong end: with all
-    unfinished nodes of the table.
-    """
-    using = node.alias
-    targets = Link.objects.using(using).filter(source_id=node.pk).values_list("target_id")
-    target_ids = [target_id for (target_id,) in targets]
-    if not target_ids:
-        return False
-    rows = Node.objects.using(using).filter(pk__in=target_ids).values_list("status", flat=True)
-    return any(status not in FINISHED for status in rows)
 
 
 def _may_complete(node: Node) -> bool:

@@ -16,6 +16,7 @@ from backbeat_celery.engine.cancel import cancel_below, cancel_rows
 from backbeat_celery.engine.children import move_barrier
 from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.outcomes import Failed, Succeeded
+from backbeat_celery.engine.wake import AT_ONCE
 from backbeat_celery.models import Node
 from backbeat_celery.specs import NodeSpec
 from backbeat_celery.states import Status
@@ -74,9 +75,11 @@ def drop_children(node: Node) -> None:
     """
     children = Node.objects.using(node.alias).children_of(node.pk)
     spawned = children.filter(status=Status.PENDING, spawned_by=node.attempt)
-    rows = list(spawned.without_payload().order_by("seq").locked())
-    cancel_rows(rows, reason="its parent's attempt failed", key=None)
-    below = [row.pk for row in rows]
-    cancel_below(below, node.alias, actor="", reason="a node above was canceled")
-    if any(row.barrier for row in rows):
+    pending, has_barrier = spawned.without_payload().order_by("seq").locked(), False
+    while rows := list(pending[:AT_ONCE]):
+        cancel_rows(rows, reason="its parent's attempt failed", key=None)
+        below = [row.pk for row in rows]
+        cancel_below(below, node.alias, actor="", reason="a node above was canceled")
+        has_barrier = has_barrier or any(row.barrier for row in rows)
+    if has_barrier:
         move_barrier(node, -1)

@@ -23,22 +23,27 @@ from backbeat_celery.states import AttemptOutcome, Status
 from backbeat_celery.transitions import transition_all
 
 BATCH = 1000
-"""Parents whose children are read in one statement."""
+"""Rows that are locked and written at once."""
 
 
-def cancel_trees(tops: Sequence[Node], using: str, *, actor: str, reason: str) -> Wake:
+Top = tuple[UUID, UUID]
+"""A node that is canceled with all below it, and its parent: ids, since there may be many."""
+
+
+def cancel_trees(
+    tops: Iterable[Top], using: str, *, actor: str, reason: str, opens: bool = True
+) -> Wake:
     """Cancel nodes with all that is below them, in the caller's transaction.
 
     Of nodes below one another name only the topmost. Those that are finished by now are
-    spared, what they have left running is not.
+    spared, what they have left running is not. `opens`: what stood behind them gets its turn.
     """
     families: dict[UUID, list[UUID]] = defaultdict(list)
-    for top in tops:
-        assert top.parent_id is not None
-        families[top.parent_id].append(top.pk)
+    for pk, parent_id in tops:
+        families[parent_id].append(pk)
     wake = Wake()
     for parent_id in _from_the_top(families, using):
-        wake += _cancel_siblings(parent_id, families[parent_id], using, actor, reason)
+        wake += _cancel_siblings(parent_id, families[parent_id], using, actor, reason, opens)
     return wake
 
 
@@ -76,20 +81,19 @@ def _depths(parents: Mapping[UUID, UUID | None]) -> Mapping[UUID, int]:
 
 
 def _cancel_siblings(
-    parent_id: UUID, ids: Sequence[UUID], using: str, actor: str, reason: str
+    parent_id: UUID, ids: Sequence[UUID], using: str, actor: str, reason: str, opens: bool
 ) -> Wake:
-    wake = Wake()
+    wake, blocking = Wake(), []
     parent, now = lock_node(parent_id, using)
-    rows = [
-        row
-        for some in _batched(ids)
-        for row in _locked(Node.objects.using(using).filter(pk__in=some))
-    ]
-    cancel_rows(rows, actor=actor, reason=reason)
+    for some in _batched(ids):
+        rows = list(_locked(Node.objects.using(using).filter(pk__in=some)))
+        cancel_rows(rows, actor=actor, reason=reason)
+        for row in rows:
+            wake.ended(row)
+        blocking += [row.seq for row in rows if row.is_blocking][:1]
+    wake.look_at = list(dict.fromkeys(wake.look_at))
     cancel_below(ids, using, actor=actor, reason="a node above was canceled")
-    for row in rows:
-        wake.ended(row)
-    if blocking := [row.seq for row in rows if row.is_blocking]:
+    if blocking and opens:
         wake += open_behind(parent, min(blocking), now)
     return wake
 
@@ -108,19 +112,43 @@ def cancel_below(
     `release_keys` lets later children of these nodes use their children's keys again;
     `spare_rescues` leaves out rescues of these nodes, with what is below them.
     """
-    level = list(ids)
+    level = {pk: count for some in _batched(ids) for pk, count in _widths(some, using)}
     values: dict[str, Any] = {"key": None} if release_keys else {}
     while level:
-        below: list[UUID] = []
-        for some in _batched(level):
-            children = Node.objects.using(using).filter(parent__in=some)
+        below: dict[UUID, int] = {}
+        for children in _families(level, using):
             if spare_rescues:
                 children = children.filter(rescue=False)
             cancel_rows(list(_locked(children)), actor=actor, reason=reason, **values)
             # Finished ones, too: they may have left fire_and_forget children behind.
             points.reached("level_canceled")
-            below += children.filter(next_seq__gt=0).values_list("pk", flat=True)
+            below.update(children.filter(next_seq__gt=0).values_list("pk", "next_seq"))
         level, spare_rescues, values = below, False, {}
+
+
+def _widths(ids: Sequence[UUID], using: str) -> Iterable[tuple[UUID, int]]:
+    """How many places for children these nodes have, those without any left out."""
+    rows = Node.objects.using(using).filter(pk__in=ids, next_seq__gt=0)
+    return rows.values_list("pk", "next_seq")
+
+
+def _families(parents: Mapping[UUID, int], using: str) -> Iterator[NodeQuerySet]:
+    """The children of these nodes in parts of at most BATCH, whatever the width of each."""
+    nodes = Node.objects.using(using)
+    some: list[UUID] = []
+    size = 0
+    for pk, width in parents.items():
+        if size + width > BATCH and some:
+            yield nodes.filter(parent__in=some)
+            some, size = [], 0
+        if width > BATCH:
+            for first in range(0, width, BATCH):
+                yield nodes.filter(parent=pk, seq__gte=first, seq__lt=first + BATCH)
+        else:
+            some.append(pk)
+            size += width
+    if some:
+        yield nodes.filter(parent__in=some)
 
 
 def cancel_rows(rows: Sequence[Node], *, actor: str = "", reason: str = "", **values: Any) -> None:
@@ -146,10 +174,10 @@ def cancel_orphan(node: Node) -> Wake:
     return wake
 
 
-def topmost(rows: Iterable[Node]) -> list[Node]:
+def topmost(rows: Iterable[Top]) -> list[Top]:
     """Those of the nodes whose parents are not among them."""
-    by_id = {row.pk: row for row in rows}
-    return [row for row in by_id.values() if row.parent_id not in by_id]
+    parents = dict(rows)
+    return [(pk, above) for pk, above in parents.items() if above not in parents]
 
 
 def _locked(rows: NodeQuerySet) -> NodeQuerySet:

@@ -15,7 +15,15 @@ from django.db.models.functions import Coalesce
 
 from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.wake import Wake, is_due, publications_due, seconds_until
+from backbeat_celery.engine.wake import (
+    AT_ONCE,
+    LONGEST_INTERVAL,
+    Stretch,
+    Wake,
+    is_due,
+    publications_due,
+    seconds_until,
+)
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import Outcome, Status
@@ -29,28 +37,80 @@ def open_ready(parent: Node, floor: int, now: datetime) -> Wake:
 
     The caller holds the parent's row lock, and nothing blocking up to `floor` is unfinished.
     """
-    wake = Wake()
-    while True:
-        rows = list(_turn(parent, floor))
-        barrier = rows.pop() if rows and rows[-1].barrier else None
-        if barrier is not None and _is_clear_before(parent, barrier.seq):
-            rows.append(barrier)
-            move_barrier(parent, barrier.seq)
-        flags = [row for row in rows if row.is_flag and is_due(row.fires_at, now)]
-        if flags and is_paused(parent):
-            flags = []
-        queued = [row for row in rows if row not in flags]
-        _queue(queued, now)
-        complete_flags(flags)
-        wake.news.completed += [flag.pk for flag in flags]
-        wake.publications += publications_due(queued, now)
-        if not (flags and flags[-1].is_blocking):
-            break
-        floor = flags[-1].seq
-    if not any(row.counts for row in queued):
-        wake.look_at.append(parent.pk)
+    opening = _Opening(parent, now)
+    while (end := opening.open_some(floor)) is not None:
+        floor = end
+    if not opening.holds:
+        opening.wake.look_at.append(parent.pk)
     points.reached("stage_opened")
-    return wake
+    return opening.wake
+
+
+class _Opening:
+    """Children of one parent whose turn comes, some at a time."""
+
+    def __init__(self, parent: Node, now: datetime) -> None:
+        self.wake = Wake()
+        self.holds = False
+        """Whether something was queued that the parent waits for."""
+        self._parent = parent
+        self._now = now
+        self._stages = 1
+        self._is_paused: bool | None = None
+        self._flags: list[Node] = []
+        self._queued: list[Node] = []
+
+    def open_some(self, floor: int) -> int | None:
+        """Open what may be after `floor`; give the floor to go on from, None if that was all."""
+        rows = list(_turn(self._parent, floor, self._stages))
+        # By the rules none is there; a line that is out of order must not be run through.
+        bound = (
+            _first_begun(self._parent, floor, rows[-1].seq) if self._stages > 1 and rows else None
+        )
+        goes_on = all((bound is None or row.seq < bound) and self._take(row) for row in rows)
+        self._write()
+        if not rows or not goes_on:
+            return None
+        if rows[-1].is_blocking:
+            # Behind a flag there may be more of them: a long run takes few statements.
+            self._stages = min(self._stages * 10, AT_ONCE)
+            return rows[-1].seq
+        return rows[-1].seq if len(rows) == AT_ONCE else None
+
+    def _take(self, row: Node) -> bool:
+        """Let a child have its turn, and tell whether what is behind it has its turn, too."""
+        if row.barrier and not self._passes(row):
+            return False
+        if row.is_flag and is_due(row.fires_at, self._now) and not self._paused():
+            self._flags.append(row)
+            return True
+        self._queued.append(row)
+        return not row.is_blocking
+
+    def _passes(self, barrier: Node) -> bool:
+        self._write()
+        if not _is_clear_before(self._parent, barrier.seq):
+            return False
+        move_barrier(self._parent, barrier.seq)
+        return True
+
+    def _paused(self) -> bool:
+        if self._is_paused is None:
+            self._is_paused = is_paused(self._parent)
+        return self._is_paused
+
+    def _write(self) -> None:
+        flags, queued = self._flags, self._queued
+        self._flags, self._queued = [], []
+        _queue(queued, self._now)
+        complete_flags(flags)
+        self.wake.news.completed += [flag.pk for flag in flags]
+        self.holds = self.holds or any(row.counts for row in queued)
+        if len(self.wake.publications) < AT_ONCE:
+            self.wake.publications += publications_due(queued, self._now)
+        elif queued:
+            stretch = Stretch(self._parent.pk, queued[0].seq, queued[-1].seq)
+            self.wake.stretches.append(stretch)
 
 
 def open_behind(parent: Node, seq: int, now: datetime) -> Wake:
@@ -63,19 +123,23 @@ def open_behind(parent: Node, seq: int, now: datetime) -> Wake:
     return open_ready(parent, seq - 1, now)
 
 
-def queue_paused(rows: Sequence[Node], *, actor: str = "", reason: str = "resumed") -> Wake:
+def queue_paused(
+    rows: Sequence[Node], *, actor: str = "", reason: str = "resumed", later: bool = False
+) -> Wake:
     """Queue paused nodes of a workflow that goes on, in the caller's transaction.
 
-    The rows are read with their time.
+    The rows are read with their time. `later`: the sweeper publishes them, at its next pass.
     """
     if not rows:
         return Wake()
     tasks = [row for row in rows if not row.is_flag]
     flags = [row for row in rows if row.is_flag]
     said = {"actor": actor, "reason": reason}
-    at_once, lease = clock.now(), clock.after(settings.lease)
-    transition_all(tasks, Status.QUEUED, publish_at=lease, publications=0, **said)
-    transition_all(flags, Status.QUEUED, publish_at=at_once, publications=0, **said)
+    publish_at = clock.after(-LONGEST_INTERVAL if later else settings.lease)
+    transition_all(tasks, Status.QUEUED, publish_at=publish_at, publications=0, **said)
+    transition_all(flags, Status.QUEUED, publish_at=clock.now(), publications=0, **said)
+    if later:
+        return Wake()
     messages = publications_due(tasks, rows[0].db_now)
     return Wake(publications=messages, due_flags=[flag.pk for flag in flags])
 
@@ -103,13 +167,21 @@ def _awaited(parent: Node) -> NodeQuerySet:
     return Node.objects.using(parent.alias).awaited_by(parent.pk)
 
 
-def _turn(parent: Node, floor: int) -> NodeQuerySet:
-    """Ready children from `floor` to the next unfinished blocking one, locked."""
+def _turn(parent: Node, floor: int, stages: int) -> NodeQuerySet:
+    """Ready children from `floor` to the so-manieth unfinished blocking one, locked."""
     after = _children(parent).filter(seq__gt=floor)
-    bound = _awaited(parent).blocking().filter(seq__gt=floor).order_by("seq").values("seq")[:1]
+    blocking = _awaited(parent).blocking().filter(seq__gt=floor).order_by("seq")
+    bound = blocking.values("seq")[stages - 1 : stages]
     last = Coalesce(Subquery(bound), Value(END_OF_LINE), output_field=BigIntegerField())
     ready = after.filter(status=Status.READY, seq__lte=last).defer("result", "error", "metadata")
-    return ready.order_by("seq").locked()
+    return ready.order_by("seq").locked()[:AT_ONCE]
+
+
+def _first_begun(parent: Node, floor: int, until: int) -> int | None:
+    """The place of a blocking child in that stretch whose turn has come before, if any."""
+    stretch = _awaited(parent).blocking().filter(seq__gt=floor, seq__lte=until)
+    begun = stretch.exclude(status=Status.READY).order_by("seq")
+    return begun.values_list("seq", flat=True).first()
 
 
 def is_paused(parent: Node) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 from django.db.models import Count, F, Q
 
 from backbeat_celery import clock
-from backbeat_celery.broker import queue_of
+from backbeat_celery.broker import known_queue
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, called_task, options_of
@@ -66,7 +66,7 @@ class Losses:
         left = dict(self._missing)
         chosen = []
         for row in rows:
-            queue = _queue_of(called_task(row), options_of(row))
+            queue = known_queue(called_task(row), options_of(row))
             if left.get(queue, 0) > 0:
                 left[queue] -= 1
                 chosen.append(row)
@@ -92,7 +92,7 @@ def look(using: str) -> Losses:
     for group in groups.annotate(count=Count("pk")):  # type: ignore[assignment]
         options = {name: group[name] for name in routes if group[name] is not None}
         node = Node(task=group["task"], remote=group["remote"], options=options)
-        expected[_queue_of(called_task(node), options_of(node))] += group["count"]
+        expected[known_queue(called_task(node), options_of(node))] += group["count"]
     _rests_until[using] = time.monotonic() + REST * (time.monotonic() - begun)
     return Losses({queue: _missing(queue, count) for queue, count in expected.items()})
 
@@ -100,11 +100,3 @@ def look(using: str) -> Losses:
 def _missing(queue: str, expected: int) -> float:
     depth = outbox().depth(queue) if queue else None
     return math.inf if depth is None else max(0, expected - depth)
-
-
-def _queue_of(task: str, options: dict[str, object]) -> str:
-    """The queue of a node's message; empty if only the broker knows it, or nobody."""
-    try:
-        return queue_of(task, options)
-    except Exception:  # a router of the project's own, or options that no router takes
-        return ""

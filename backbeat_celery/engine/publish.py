@@ -55,8 +55,8 @@ class Outbox(Protocol):
     def after_commit(self, function: Callable[[], None], using: str) -> None:
         """Call `function` once the current transaction is committed."""
 
-    def call_task(self, name: str, **kwargs: Any) -> None:
-        """Have a task called that is no node; at most once."""
+    def call_task(self, name: str, queue: str = "", /, **kwargs: Any) -> None:
+        """Have a task called that is no node, by way of that queue or its own; at most once."""
 
     def depth(self, queue: str) -> int | None:
         """Count the messages that wait on a queue; None where nobody can tell."""
@@ -138,7 +138,7 @@ class BrokerOutbox:
             logger.exception("Cannot send %d messages, for nodes %s", len(left), ids)
             yield len(left)
 
-    def call_task(self, name: str, **kwargs: Any) -> None:
+    def call_task(self, name: str, queue: str = "", /, **kwargs: Any) -> None:
         try:
             if time.monotonic() < self._try_again_at:
                 raise OperationalError("the broker did not answer a moment ago")
@@ -147,6 +147,7 @@ class BrokerOutbox:
                     name,
                     kwargs=kwargs,
                     producer=producer,
+                    queue=queue or None,
                     ignore_result=True,
                     retry=True,
                     retry_policy=RECONNECT_ONCE,

@@ -25,7 +25,7 @@ from backbeat_celery.engine.line import Line
 from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, decide
 from backbeat_celery.engine.postgres import record as postgres
 from backbeat_celery.engine.rescue import call_rescue
-from backbeat_celery.engine.wake import Publication, Wake
+from backbeat_celery.engine.wake import AT_ONCE, Publication, Wake
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.policy import Policy
@@ -178,10 +178,12 @@ def _record_parent(claim: Claim, unchanged: Q, reason: str, values: dict[str, An
 
 def release_children(node: Node, now: datetime) -> Wake:
     """Let children that waited for the node's handler take their turns."""
-    pending = Node.objects.using(node.alias).children_of(node.pk)
-    transition_all(
-        list(pending.filter(status=Status.PENDING).order_by("seq").locked()), Status.READY
-    )
+    children = Node.objects.using(node.alias).children_of(node.pk)
+    pending = children.filter(status=Status.PENDING).without_payload().order_by("seq").locked()
+    last = -1
+    while rows := list(pending.filter(seq__gt=last)[:AT_ONCE]):
+        transition_all(rows, Status.READY)
+        last = rows[-1].seq
     return open_ready(node, -1, now)
 
 

@@ -31,6 +31,7 @@ class RunningNode:
         self._claim = claim
         self._progress = ProgressReport(claim)
         self._signals: dict[tuple[str, UUID], dict[UUID, int]] = defaultdict(dict)
+        self._keys: dict[str, UUID] | None = None
 
     def __repr__(self) -> str:
         return f"<running node {self.name} {self.id}, attempt {self.attempt}>"
@@ -130,19 +131,21 @@ class RunningNode:
 
     def _register(self, spec: NodeSpec) -> SpawnedChild:
         points.reached("in_handler")
-        if spec.key is not None and (known := self._known(spec.key)):
-            return SpawnedChild(known)
+        keys = {} if spec.key is None else self._known_keys()
+        if spec.key in keys:
+            return SpawnedChild(keys[spec.key])
         self._claim.specs.append(take(spec))
+        if spec.key is not None:
+            keys[spec.key] = spec.id
         return SpawnedChild(spec.id)
 
-    def _known(self, key: str) -> UUID | None:
-        for spec in self._claim.specs:
-            if spec.key == key:
-                return spec.id
-        if not self._claim.node.next_seq:
-            return None
-        children = Node.objects.using(self._claim.using).children_of(self.id)
-        return children.filter(key=key).values_list("pk", flat=True).first()
+    def _known_keys(self) -> dict[str, UUID]:
+        """The keys of all children so far, read once of those that were there before."""
+        if self._keys is None:
+            children = Node.objects.using(self._claim.using).children_of(self.id)
+            rows = children.filter(key__isnull=False).values_list("key", "pk")
+            self._keys = dict(rows) if self._claim.node.next_seq else {}  # type: ignore[arg-type]
+        return self._keys
 
     def next_signal_key(self, task: str, workflow_id: UUID, spec_id: UUID) -> str:
         """Make the key of a signal that this handler sends without one.

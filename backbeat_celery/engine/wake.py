@@ -21,6 +21,12 @@ from backbeat_celery.specs import MESSAGE_OPTIONS, NodeSpec
 DISPATCH = "backbeat.dispatch"
 """The task by which a worker of ours hands a remote node's call to the other code base."""
 
+ADVANCE = "backbeat.advance"
+"""The task by which one worker hands the rest of a long climb to another."""
+
+AT_ONCE = 1000
+"""Rows that are read, or messages that are kept, at once: a stage may be wide, a run long."""
+
 LONGEST_INTERVAL = 600.0
 """Seconds between two messages for a node that stays queued, however long the queue is."""
 
@@ -105,11 +111,22 @@ class Ended:
         return bool(self.completed or self.failed or self.workflows)
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Queued children of a node from one place to another, too many to keep their messages."""
+
+    parent_id: UUID
+    first: int
+    last: int
+
+
 @dataclass(slots=True)
 class Wake:
     """Work for after the commit."""
 
     publications: list[Publication] = field(default_factory=list)
+    stretches: list[Stretch] = field(default_factory=list)
+    """More messages to send, which are read from the rows some at a time."""
     look_at: list[UUID] = field(default_factory=list)
     """Waiting nodes that may be complete now, or whose barrier may open."""
     ended_signals: list[UUID] = field(default_factory=list)
@@ -121,6 +138,7 @@ class Wake:
 
     def __iadd__(self, other: Wake) -> Wake:
         self.publications += other.publications
+        self.stretches += other.stretches
         self.look_at += other.look_at
         self.ended_signals += other.ended_signals
         self.due_flags += other.due_flags
@@ -128,8 +146,8 @@ class Wake:
         return self
 
     def __bool__(self) -> bool:
-        work = self.publications or self.look_at or self.ended_signals or self.due_flags
-        return bool(work or self.news)
+        work = self.publications or self.stretches or self.look_at or self.ended_signals
+        return bool(work or self.due_flags or self.news)
 
     def ended(self, node: Node) -> None:
         """Note that `node` is finished: its parent, or nodes linked to it, may go on."""

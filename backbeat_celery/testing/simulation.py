@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
@@ -32,6 +33,7 @@ from backbeat_celery.engine.wake import Publication
 from backbeat_celery.headers import CLAIM_HEADER
 from backbeat_celery.models import Node, node_alias
 from backbeat_celery.points import WorkerDied
+from backbeat_celery.specs import registered_task
 
 DeathPoint = Literal["before_handler", "in_handler", "after_handler", "after_record"]
 WORKER = "simulation"
@@ -71,7 +73,7 @@ class Simulation:
         if self._now.tzinfo is None:
             raise ValueError("start is a datetime with time zone.")
         self._in_flight: list[Message] = []
-        self._after_commit: list[Callable[[], None]] = []
+        self._after_commit: list[Callable[[], object]] = []
         self._death: str | None = None
         self._sweeps: dict[str, Sweep] = {}
         self._next_sweep = self._now
@@ -212,9 +214,12 @@ class Simulation:
     def prepare(self, publication: Publication, using: str) -> None:
         """Messages here are lists; there is nothing to prepare."""
 
-    def call_task(self, name: str, **kwargs: Any) -> None:
-        """Call a task that is no node in place, as if a worker had taken it at once."""
-        self._app.tasks[name].apply(kwargs=kwargs, throw=True)
+    def call_task(self, name: str, queue: str = "", /, **kwargs: Any) -> None:
+        """Call a task that is no node next, as if a worker had taken it at once."""
+        del queue
+        # Not in place: a task that has another one called may do so again and again.
+        call = partial(registered_task(name).apply, kwargs=kwargs, throw=True)
+        self._after_commit.append(call)
 
     def depth(self, queue: str) -> int | None:
         """Count the messages of all queues that are due: the Simulation has one."""

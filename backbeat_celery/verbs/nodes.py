@@ -6,25 +6,32 @@ sweepers and other operators come before it or after it, and never in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
 
 from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat
-from backbeat_celery.engine.advance import advance_after_commit, has_open_link
-from backbeat_celery.engine.cancel import cancel_below, cancel_rows, cancel_trees, topmost
+from backbeat_celery.engine.advance import advance_after_commit
+from backbeat_celery.engine.cancel import (
+    Top,
+    cancel_below,
+    cancel_rows,
+    cancel_trees,
+    topmost,
+)
 from backbeat_celery.engine.children import has_counting_before
 from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.finish import finish, lock_node
+from backbeat_celery.engine.links import has_open_link
 from backbeat_celery.engine.record import release_children
 from backbeat_celery.engine.wake import Publication, Wake
 from backbeat_celery.exceptions import InvalidTransition
+from backbeat_celery.lineage import lineage
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import UNFINISHED, Outcome, Status
 from backbeat_celery.transitions import transition
@@ -203,7 +210,8 @@ def _settle(hold: Hold, outcome: Outcome) -> Wake:
 
 
 def _cancel(hold: Hold) -> Wake:
-    return cancel_trees([hold.node], hold.using, actor=hold.actor, reason=hold.reason)
+    top = (hold.node.pk, hold.node.parent_id)
+    return cancel_trees([top], hold.using, actor=hold.actor, reason=hold.reason)
 
 
 def _reset(hold: Hold) -> Wake:
@@ -214,22 +222,19 @@ def _reset(hold: Hold) -> Wake:
     return Wake(look_at=[node.pk])
 
 
-def _registered_before(node: Node) -> Iterable[Node]:
+def _registered_before(node: Node) -> Iterator[Top]:
     """Unfinished nodes of the workflow that were there first, without the node's ancestors.
 
     Among the siblings of the node and of its ancestors their places decide, else the time.
     """
-    using = node.alias
-    line = [node]
-    while line[-1].parent_id is not None:
-        above = Node.objects.using(using).without_payload().get(pk=line[-1].parent_id)
-        line.append(above)
-    ancestors = {above.pk for above in line}
-    siblings, earlier = Q(), Q(pk__in=[])
-    for below in line[:-1]:
-        siblings |= Q(parent_id=below.parent_id)
-        earlier |= Q(parent_id=below.parent_id, seq__lt=below.seq)
-    older = Q(created_at__lt=node.created_at) | Q(created_at=node.created_at, id__lt=node.pk)
-    rows = Node.objects.using(using).filter(workflow_id=node.workflow_id, parent__isnull=False)
-    before = rows.filter(earlier | (older & ~siblings)).unfinished().exclude(pk__in=ancestors)
-    return before.without_payload().order_by("id")
+    above = lineage([node.pk], node.alias)
+    places = {row.parent_id: row.seq for row in above.values()}
+    rows = Node.objects.using(node.alias).filter(workflow_id=node.workflow_id).unfinished()
+    columns = rows.filter(parent__isnull=False).values_list("pk", "parent_id", "seq", "created_at")
+    for pk, parent_id, seq, created_at in columns.iterator():
+        if parent_id in places:
+            is_before = seq < places[parent_id]
+        else:
+            is_before = (created_at, pk) < (node.created_at, node.pk)
+        if is_before and pk not in above:
+            yield pk, parent_id

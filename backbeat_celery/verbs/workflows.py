@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from backbeat_celery import clock, points
 from backbeat_celery.database import repeat
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.cancel import cancel_trees, topmost
+from backbeat_celery.engine.cancel import BATCH, cancel_trees
 from backbeat_celery.engine.children import queue_paused
 from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.finish import lock_node
-from backbeat_celery.engine.wake import Wake
+from backbeat_celery.engine.wake import AT_ONCE, Wake
 from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.removal import PurgeCounts, delete_workflow_rows
@@ -55,8 +57,10 @@ def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
         _rows(row).update(paused_at=None, paused_by="", pause_reason="")
         nodes = Node.objects.using(row.alias).filter(workflow_id=row.pk, status=Status.PAUSED)
         paused = nodes.unfinished().order_by("id").locked().with_time()
-        rows = list(paused.defer("result", "error", "metadata"))
-        return queue_paused(rows, actor=actor, reason=why)
+        slim, wake = paused.defer("result", "error", "metadata"), Wake()
+        while rows := list(slim[:AT_ONCE]):
+            wake += queue_paused(rows, actor=actor, reason=why, later=bool(wake))
+        return wake
 
     _steer(workflow, "resume", work)
 
@@ -114,8 +118,9 @@ def _cancel_all(row: Workflow, actor: str, reason: str) -> Wake:
     # While the root is locked no signal is added, and a canceled node records no children:
     # what is read again are children that were recorded between the reading and the lock.
     lock_node(row.pk, row.alias)
-    while tops := topmost(_unfinished(row)):
-        wake += cancel_trees(tops, row.alias, actor=actor, reason=reason)
+    while tops := list(_tops(row)):
+        # All goes, so that nothing gets its turn for what goes before it.
+        wake += cancel_trees(tops, row.alias, actor=actor, reason=reason, opens=False)
     return wake
 
 
@@ -138,6 +143,11 @@ def _rows(workflow: Workflow) -> Any:
     return Workflow.objects.using(workflow.alias).filter(pk=workflow.pk)
 
 
-def _unfinished(workflow: Workflow) -> Any:
-    rows = Node.objects.using(workflow.alias).filter(workflow_id=workflow.pk)
-    return rows.filter(parent__isnull=False).unfinished().only("pk", "parent_id").order_by("id")
+def _tops(workflow: Workflow) -> Iterable[tuple[UUID, UUID]]:
+    """Some unfinished nodes of a workflow that are below no other: signals, and what is left."""
+    rows = Node.objects.using(workflow.alias).filter(workflow_id=workflow.pk).unfinished()
+    is_top = Q(parent_id=workflow.pk) | Q(parent__finished_at__isnull=False)
+    found: Iterable[Any] = (
+        rows.filter(is_top).order_by("id").values_list("pk", "parent_id")[:BATCH]
+    )
+    return found

@@ -10,7 +10,7 @@ from django.db import connections
 from backbeat_celery import payload
 from backbeat_celery.engine.postgres import due, look, rows, session
 from backbeat_celery.engine.postgres.statement import Call, Row, Statement
-from backbeat_celery.engine.wake import Wake, publications_due
+from backbeat_celery.engine.wake import AT_ONCE, Wake, publications_due
 from backbeat_celery.fields import ENVELOPE
 from backbeat_celery.models import Node
 from backbeat_celery.states import Outcome, Status
@@ -81,12 +81,13 @@ OPENED = ["id", "task", "remote", "options", "args", "kwargs", "attempt", "mode"
 def turn(parent: str, seq: str) -> str:
     """SQL for the siblings whose turn comes when the blocking child at `seq` ends, locked.
 
-    They are those up to the next blocking one. Flags and barriers have rules of their own, so
-    with one among them nothing is written. The parent is locked before, in a statement of its
-    own, so that this one sees what others did until then.
+    They are those up to the next blocking one. Flags and barriers have rules of their own, and
+    many are written some at a time, so with one of these nothing is written. The parent is
+    locked before, in a statement of its own, so that this one sees what others did until then.
     """
     return f"""
-    SELECT sibling.id, sibling.task = '' OR sibling.barrier AS is_special
+    SELECT sibling.id, sibling.task = '' OR sibling.barrier OR sibling.seq > {seq} + {AT_ONCE}
+        AS is_special
     FROM {{nodes}} AS sibling
     WHERE sibling.parent_id = {parent} AND sibling.seq > {seq} AND sibling.status = {{ready}}
       AND sibling.seq <= coalesce((

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('backbeat_celery', '0004_leaner'),
+        ('backbeat_celery', '0005_task_ids'),
     ]
 
     operations = [
