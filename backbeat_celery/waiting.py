@@ -196,7 +196,7 @@ class _Graph:
             children = Node.objects.using(self._using).filter(parent_id__in=some, barrier=True)
             held = children.filter(status=Status.READY).order_by("parent_id", "seq")
             for parent_id, seq in held.values_list("parent_id", "seq"):
-                self._barriers[parent_id].append(seq)  # type: ignore[index]
+                self._barriers[parent_id].append(seq)
 
 
 PLACE = ("id", "workflow_id", "parent_id", "seq", "barrier", "mode", "status")

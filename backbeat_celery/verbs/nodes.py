@@ -210,6 +210,7 @@ def _settle(hold: Hold, outcome: Outcome) -> Wake:
 
 
 def _cancel(hold: Hold) -> Wake:
+    assert hold.node.parent_id is not None  # _steer refuses roots
     top = (hold.node.pk, hold.node.parent_id)
     return cancel_trees([top], hold.using, actor=hold.actor, reason=hold.reason)
 
