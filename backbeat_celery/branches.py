@@ -12,6 +12,7 @@ from django.db.models import Count
 
 from backbeat_celery.conf import settings
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.nested import nested_json
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.redact import node_secrets, quiet
 
@@ -38,12 +39,12 @@ TOLD = ["error", "progress", "key"]
 TIMES = ["fires_at", "created_at", "started_at", "finished_at", "lease_expires_at", "times_out_at"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Branch:
     """A node with its children, in order."""
 
     node: Node
-    children: list[Branch] = field(default_factory=list)
+    children: list[Branch] = field(default_factory=list, repr=False)
     hidden: int = 0
     """Children left out because the page was full."""
 
@@ -56,11 +57,18 @@ class Branch:
             ahead += reversed(branch.children)
 
     def as_dict(self) -> dict[str, Any]:
-        """The branch as plain data for JSON: ids and times as text, children nested."""
+        """The branch as plain data for JSON: ids and times as text, children nested.
+
+        Python's `json` gives up at some five hundred levels; `as_json` does not.
+        """
         made = {id(branch): _plain(branch) for branch in self.walk()}
         for branch in self.walk():
             made[id(branch)]["children"] = [made[id(child)] for child in branch.children]
         return made[id(self)]
+
+    def as_json(self) -> str:
+        """The same as text, however deep the tree is."""
+        return nested_json(self.as_dict())
 
 
 def _plain(branch: Branch) -> dict[str, Any]:

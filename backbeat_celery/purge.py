@@ -218,6 +218,17 @@ class _Purge:
         rows = self._nodes.filter(self._old, pk__in=ids)
         rows = rows.select_for_update(skip_locked=self._skips)
         locked = list(rows.order_by("pk").values_list("pk", flat=True))
-        kept = set(self._linked(locked))
-        kept.update(self._nodes.filter(parent_id__in=locked).values_list("parent_id", flat=True))
+        kept = self._with_those_above(set(self._linked(locked)), set(locked))
         return [pk for pk in locked if pk not in kept]
+
+    def _with_those_above(self, kept: set[UUID], locked: set[UUID]) -> set[UUID]:
+        """Of the locked nodes those that are kept, and those above them or above others."""
+        children = self._nodes.filter(parent_id__in=locked).values_list("pk", "parent_id")
+        above = dict(children)
+        ahead = [pk for pk in above if pk in kept or pk not in locked]
+        while ahead:
+            parent = above[ahead.pop()]
+            if parent not in kept:
+                kept.add(parent)
+                ahead += [parent] if parent in above else []
+        return kept

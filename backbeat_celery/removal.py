@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Model, Q, QuerySet
 
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
@@ -59,17 +59,23 @@ class PurgeCounts:
 def pages_below(tops: Sequence[UUID], using: str, size: int = BATCH) -> Iterator[list[UUID]]:
     """Give the ids of all nodes below `tops` in pages, children before their parents.
 
-    Pages may be deleted as they come. Memory holds one page for each level.
+    Pages may be deleted as they come; one may hold a parent with its children. Memory holds one
+    page for each level, and a deep tree takes one statement a level.
     """
     levels: list[tuple[list[UUID], Iterator[list[UUID]]]] = [([], _children(tops, using, size))]
+    ripe: list[UUID] = []
     while levels:
         page = next(levels[-1][1], None)
         if page is not None:
             levels.append((page, _children(page, using, size)))
             continue
         done, _ = levels.pop()
-        if done:
-            yield done
+        if len(ripe) + len(done) > size:
+            yield ripe
+            ripe = []
+        ripe += done
+    if ripe:
+        yield ripe
 
 
 def _children(parents: Sequence[UUID], using: str, size: int) -> Iterator[list[UUID]]:
@@ -95,9 +101,12 @@ def rows_of(ids: Collection[UUID], using: str) -> dict[str, QuerySet[Any]]:
 
 
 def delete_nodes(ids: Collection[UUID], using: str) -> PurgeCounts:
-    """Delete nodes without children, with what hangs on them, in the caller's transaction."""
+    """Delete nodes without other children, and what hangs on them, in the caller's transaction."""
     if not ids:
         return PurgeCounts()
+    if not connections[using].features.can_defer_constraint_checks:
+        nodes = Node.objects.using(using).filter(pk__in=ids, parent__in=ids)
+        nodes.update(parent=None)  # MySQL checks the foreign key row by row
     return PurgeCounts(
         **{name: _delete(rows, using) for name, rows in rows_of(ids, using).items()}
     )

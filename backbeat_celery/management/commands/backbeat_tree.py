@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from backbeat_celery.branches import Branch, tree
 from backbeat_celery.management.parsing import add_database, at_least, database, node_id
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.nested import nested_json
 from backbeat_celery.states import Status
 from backbeat_celery.tree import draw, takes_color
 
@@ -108,7 +108,7 @@ class Command(BaseCommand):
         branches = [(start, tree(start, **wanted)) for start in starts]
         if options["json"]:
             data = [_plain(start, branch, options["explain"]) for start, branch in branches]
-            self.stdout.write(json.dumps(data, indent=2, ensure_ascii=False))
+            self.stdout.write(nested_json(data))
             return
         color = self._is_colored(options)
         pictures = [
