@@ -85,7 +85,7 @@ def test_keys_of_children_from_outside_are_read_once(sim, script):
         assert node.children.count() == count + 1
         return costs[0]
 
-    assert cost(3) == cost(30) == 1
+    assert cost(2) == cost(9) == 1
 
 
 def flags_behind(scripted, count, **options):
@@ -177,22 +177,22 @@ def test_a_paused_workflow_queues_the_first_flag_of_a_run(sim, scripted, statuse
 
 def test_a_wide_stage_is_read_and_published_in_parts(sim, scripted, monkeypatch):
     for module in ("children", "stretches"):
-        monkeypatch.setattr(f"backbeat_celery.engine.{module}.AT_ONCE", 20)
+        monkeypatch.setattr(f"backbeat_celery.engine.{module}.AT_ONCE", 12)
 
     def work(task):
         current_node().spawn(workflows.done.s("first"), delay=60)
-        current_node().spawn_many([workflows.done.s(n) for n in range(90)], mode="non_blocking")
+        current_node().spawn_many([workflows.done.s(n) for n in range(50)], mode="non_blocking")
         current_node().flag("last", barrier=True)
 
     node = scripted(work)
     with fetched() as rows:
         node.children.get(seq=0).cancel()
-        assert sim.in_flight == 1 + 90
-    assert rows.most <= 20
+        assert sim.in_flight == 1 + 50
+    assert rows.most <= 12
     sim.run()
     node.refresh_from_db()
     assert node.status == "complete"
-    assert len(sim.calls) == 1 + 90
+    assert len(sim.calls) == 1 + 50
 
 
 def deep(depth, **options):
@@ -234,7 +234,7 @@ def climbs(monkeypatch):
 
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_a_long_climb_is_cut_into_pieces(sim, climbs, monkeypatch, is_lost):
-    chain = deep(45)
+    chain = deep(25)
     if is_lost:
         monkeypatch.setattr(sim, "call_task", lambda *args, **kwargs: None)
     sim.advance(minutes=3)
@@ -246,7 +246,7 @@ def test_a_long_climb_is_cut_into_pieces(sim, climbs, monkeypatch, is_lost):
 def test_many_that_wait_for_one_are_looked_at_in_pieces(sim, climbs):
     far = signal(workflows.done.s(), subject="lens", delay=60)
     waiting = []
-    for n in range(35):
+    for n in range(18):
         node = signal(workflows.done.s(), subject=f"camera {n}")
         Link.objects.create(source=node, target=far)
         waiting.append(node.pk)
@@ -263,9 +263,9 @@ def test_many_that_wait_for_one_are_looked_at_in_pieces(sim, climbs):
 def test_the_rest_of_a_climb_goes_the_way_of_its_nodes(sim, climbs, monkeypatch):
     calls = []
     monkeypatch.setattr(sim, "call_task", lambda *args, **kwargs: calls.append((args, kwargs)))
-    chain = deep(45)
+    chain = deep(25)
     Node.objects.filter(pk__in=[row.pk for row in chain]).update(options={"queue": "far"})
     sim.advance(minutes=2)
     ((name, queue), kwargs) = calls[0]
     assert (name, queue) == ("backbeat.advance", "far")
-    assert kwargs == {"using": "default", "look_at": [str(chain[34].pk)]}
+    assert kwargs == {"using": "default", "look_at": [str(chain[14].pk)]}

