@@ -51,7 +51,7 @@ def advance(wake: Wake, using: str, *, waits: bool = True) -> None:
         flags, nodes = wake.due_flags, list(dict.fromkeys(wake.look_at))
         steps = [partial(settle_flag, pk, using) for pk in flags]
         steps += [partial(look, pk, using, waits=waits) for pk in nodes]
-        pending += [due for step in steps[:left] if (due := step())]
+        pending += [due for take in steps[:left] if (due := take())]
         rest.due_flags += flags[left:]
         rest.look_at += nodes[max(0, left - len(flags)) :]
         left = max(0, left - len(steps))
