@@ -18,11 +18,12 @@ from celery.exceptions import Ignore, Retry
 from django.db import Error as DatabaseTrouble
 
 from backbeat_celery import points, sessions
+from backbeat_celery.celery.recording import record_all_apart
 from backbeat_celery.celery.runner import Run
 from backbeat_celery.celery.shutdown import is_shutdown
 from backbeat_celery.celery.told import Told
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.bundles import record_bundle, still_held
+from backbeat_celery.engine.bundles import still_held
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Ending, Lost
 from backbeat_celery.engine.wake import Wake
@@ -77,20 +78,29 @@ class Bundle:
         self.is_started = True
         self._opened = sessions.opened()
         waiting = deque(self._claims)
+        try:
+            self._call_all(waiting, own_call)
+        except BaseException as exc:
+            if is_shutdown(exc):
+                self._give_back(waiting)
+                self._record()
+            raise
+        points.reached("after_record")
+
+    def _call_all(self, waiting: deque[Claim], own_call: Callable[..., Any] | None) -> None:
         while waiting:
             claim = waiting.popleft()
             cause = self._call(claim, own_call)
             if cause is not None and is_shutdown(cause):
-                self._give_back(waiting)
-                self._record()
                 raise cause
             if time.monotonic() > self._recorded_at + RECORD_AFTER:
                 self._record()
                 with sessions.of_engine(claim.using):
                     advance(self.take_wake() or Wake(), claim.using)
-                    waiting = deque(still_held(waiting))
+                    held = still_held(waiting)
+                waiting.clear()
+                waiting.extend(held)
         self._record()
-        points.reached("after_record")
 
     def _call(self, claim: Claim, own_call: Callable[..., Any] | None) -> BaseException | None:
         run = self._current = Run(self.task, claim)
@@ -101,8 +111,8 @@ class Bundle:
             self.told.tell(node)
         points.reached("before_handler")
         ending, cause = run.attempt(own_call)
-        sessions.close_all_but(self._opened)
         self._ended.append((run, ending, cause))
+        sessions.close_all_but(self._opened)
         return cause
 
     def _give_back(self, claims: Iterable[Claim]) -> None:
@@ -115,8 +125,7 @@ class Bundle:
         if not ended:
             return
         try:
-            with sessions.of_engine(self.claim.using):
-                self._wake += record_bundle([(run.claim, ending) for run, ending, _ in ended])
+            self._wake += record_all_apart([(run.claim, ending) for run, ending, _ in ended])
         except DatabaseTrouble as exc:
             logger.exception("Cannot record %d nodes; their leases run out.", len(ended))
             raise Ignore("the outcomes could not be recorded") from exc

@@ -6,10 +6,11 @@ import signal as signals
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import WorkerShutdown
 from celery.signals import task_postrun, task_prerun
 from django.db import connection, connections, transaction
 
-from backbeat_celery import database, sessions, signal, signal_many
+from backbeat_celery import database, points, sessions, signal, signal_many
 from backbeat_celery.models import Node
 from backbeat_celery.signals import node_completed
 from tests import workflows
@@ -160,23 +161,42 @@ def test_a_time_limit_in_the_midst_of_a_query_is_a_failed_attempt(sim, send, scr
     execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sl'")
 
 
+@pytest.fixture
+def strike(sim):
+    """Run what is due, and let an exception strike once where the engine is at a point."""
+
+    def run_and_strike(point, error):
+        struck = []
+
+        def observe(name):
+            if name == point and not struck:
+                struck.append(name)
+                raise error
+
+        with points.watched(observe):
+            sim.run()
+        assert struck
+
+    return run_and_strike
+
+
 @pytest.mark.parametrize("point", ["before_record", "record_written", "recorded"])
-def test_a_time_limit_that_strikes_during_the_record_changes_no_outcome(sim, send, point):
-    from backbeat_celery import points
-
-    struck = []
-
-    def strike(name):
-        if name == point and not struck:
-            struck.append(name)
-            raise SoftTimeLimitExceeded
-
+def test_a_time_limit_that_strikes_during_the_record_changes_no_outcome(strike, point):
     node = signal(workflows.done.s(), subject="camera")
-    with points.watched(strike):
-        sim.run()
+    strike(point, SoftTimeLimitExceeded())
     node.refresh_from_db()
-    assert struck
     assert (node.status, outcomes(node)) == ("complete", ["succeeded"])
+
+
+@pytest.mark.parametrize("point", ["before_record", "record_written", "recorded"])
+@pytest.mark.parametrize("task", [workflows.done, workflows.bundled], ids=["one", "a bundle"])
+def test_a_shutdown_that_strikes_during_the_record_changes_no_outcome(strike, task, point):
+    nodes = signal_many([(task.s(n), {"subject": f"s{n}"}) for n in range(3)])
+    with pytest.raises(WorkerShutdown):
+        strike(point, WorkerShutdown(0))
+    told = {tuple(outcomes(node)) for node in nodes if node.attempts}
+    assert told == {("succeeded",)}
+    assert not Node.objects.filter(status="running").exists()
 
 
 def test_the_engines_session_lasts_over_attempts(sim, send, script):
