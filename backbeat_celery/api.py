@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -45,7 +45,7 @@ def signal(
     key: str | None = None,
     mode: Mode | str = Mode.BLOCKING,
     fires_at: datetime | None = None,
-    delay: float | None = None,
+    delay: float | timedelta | None = None,
     link: Node | UUID | None = None,
     metadata: dict[str, Any] | None = None,
     using: str | None = None,

@@ -10,8 +10,11 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.db import connections
 
-from backbeat_celery.conf import OPTIONS, Option, settings
+from backbeat_celery.conf import OPTIONS, Option, seconds, settings
 from backbeat_celery.locks import missing_limit
+from backbeat_celery.options import task_problems
+from backbeat_celery.policy import is_node_task, rescue_name
+from backbeat_celery.registry import import_trouble, load_tasks
 
 
 @checks.register("backbeat_celery")
@@ -32,7 +35,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 
 
 def _problem(option: Option, value: Any) -> str:
-    number: Any = value
+    number: Any = seconds(value)
     if value is None and option.nullable:
         return ""
     # A bool is an int to Python, and a mistake here unless a bool is what is wanted.
@@ -94,6 +97,65 @@ def check_celery(**_: Any) -> list[checks.CheckMessage]:
         message = "Celery's task_protocol is 1, whose messages cannot say that they are a node's."
         messages.append(_error("E005", message, "Leave task_protocol at 2."))
     return messages
+
+
+@checks.register("backbeat_celery")
+def check_tasks(**_: Any) -> list[checks.CheckMessage]:
+    """Check the options and handlers of every task that the project has.
+
+    What is wrong with a NodeTask is an error. Any other task may never be meant as a node.
+    """
+    from celery import current_app
+
+    if not _load_tasks():
+        return []
+    if trouble := import_trouble():
+        hint = "A worker cannot start either; the log has the traceback."
+        return [_error("E011", f"The project's task modules cannot be imported: {trouble}.", hint)]
+    messages: list[checks.CheckMessage] = []
+    for name, task in sorted(current_app.tasks.items()):
+        if name.startswith("celery."):
+            continue
+        kind = checks.Error if is_node_task(task) else checks.Warning
+        number = "E012" if is_node_task(task) else "W012"
+        messages += [
+            kind(problem, hint=TASK_HINT, id=f"backbeat_celery.{number}")
+            for problem in task_problems(task) or _missing_rescue(task)
+        ]
+    return messages
+
+
+_is_loading = False
+
+
+def _load_tasks() -> bool:
+    """Import the project's task modules; False if that is just what asks for the checks.
+
+    Celery's Django fixup runs all checks whenever an app imports its modules.
+    """
+    global _is_loading
+    if _is_loading:
+        return False
+    _is_loading = True
+    try:
+        load_tasks()
+    finally:
+        _is_loading = False
+    return True
+
+
+TASK_HINT = "signal() and spawn() refuse the task until this is mended: docs/retries.md."
+
+
+def _missing_rescue(task: Any) -> list[str]:
+    from celery import current_app
+
+    rescue = rescue_name(task)
+    if not rescue or rescue in current_app.tasks:
+        return []
+    near = get_close_matches(rescue, current_app.tasks, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return [f"{task.name}: rescue is {rescue!r}, but no task of that name is registered.{hint}"]
 
 
 @checks.register(checks.Tags.database)

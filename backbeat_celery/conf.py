@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
+
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+
+
+def seconds(value: Any) -> Any:
+    """Give a timedelta in seconds, and anything else as it is."""
+    return value / SECOND if isinstance(value, timedelta) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +35,37 @@ class Option:
     nullable: bool = False
 
 
+DURATION = (int, float, timedelta)
+
 OPTIONS: Mapping[str, Option] = {
-    "LEASE": Option(
-        30, (int, float), "Seconds a running attempt is believed alive without news.", 1
-    ),
-    "SWEEP_INTERVAL": Option(5, (int, float), "Seconds between two repair passes.", 0.1),
+    "LEASE": Option(30, DURATION, "Seconds a running attempt is believed alive without news.", 1),
+    "SWEEP_INTERVAL": Option(5, DURATION, "Seconds between two repair passes.", 0.1),
     "PUBLISH_HORIZON": Option(
-        60, (int, float), "A message is published at most this many seconds before it is due.", 0
+        60, DURATION, "A message is published at most this many seconds before it is due.", 0
     ),
     "MAX_RETRIES": Option(
         6, (int,), "Failed attempts that are retried; None retries for ever.", 0, nullable=True
     ),
-    "RETRY_DELAY": Option(30, (int, float), "Seconds before the first retry.", 0),
-    "RETRY_BACKOFF_MAX": Option(3600, (int, float), "Longest delay between retries, seconds.", 0),
+    "RETRY_DELAY": Option(30, DURATION, "Seconds before the first retry.", 0),
+    "RETRY_BACKOFF_MAX": Option(3600, DURATION, "Longest delay between retries, seconds.", 0),
     "MAX_LOST_ATTEMPTS": Option(
         3, (int,), "Attempts lost in a row after which a node is failed.", 1
     ),
     "DEFAULT_TIMEOUT": Option(
         3600,
-        (int, float),
+        DURATION,
         "Seconds until an attempt counts as failed; None: never.",
         0.001,
         nullable=True,
     ),
     "UNKNOWN_TASK_GRACE": Option(
-        3600, (int, float), "Seconds a node may wait for a worker that knows its task.", 0
+        3600, DURATION, "Seconds a node may wait for a worker that knows its task.", 0
     ),
     "MAX_PAYLOAD": Option(
         256 * 1024, (int,), "Largest arguments, result or metadata as JSON, in bytes.", 64
     ),
-    "RETENTION": Option(90, (int, float), "Days that finished workflows are kept.", 0),
-    "KEY_RETENTION": Option(90, (int, float), "Days that idempotency keys are kept.", 0),
+    "RETENTION": Option(90, DURATION, "Days that finished workflows are kept.", 0),
+    "KEY_RETENTION": Option(90, DURATION, "Days that idempotency keys are kept.", 0),
     "REDACT": Option((), (list, tuple, set, frozenset), "Keyword arguments that are not shown."),
     "MAIL_ADMINS": Option(False, (bool,), "Whether ADMINS get a mail when a node fails."),
     "DATABASES": Option(
@@ -87,17 +96,24 @@ class Settings:
     def _get(self, key: str) -> Any:
         return self.user_values.get(key, OPTIONS[key].default)
 
+    def _seconds(self, key: str) -> float:
+        return float(seconds(self._get(key)))
+
+    def _days(self, key: str) -> float:
+        value = self._get(key)
+        return value / DAY if isinstance(value, timedelta) else float(value)
+
     @property
     def lease(self) -> float:
-        return float(self._get("LEASE"))
+        return self._seconds("LEASE")
 
     @property
     def sweep_interval(self) -> float:
-        return float(self._get("SWEEP_INTERVAL"))
+        return self._seconds("SWEEP_INTERVAL")
 
     @property
     def publish_horizon(self) -> float:
-        return float(self._get("PUBLISH_HORIZON"))
+        return self._seconds("PUBLISH_HORIZON")
 
     @property
     def max_retries(self) -> int | None:
@@ -106,11 +122,11 @@ class Settings:
 
     @property
     def retry_delay(self) -> float:
-        return float(self._get("RETRY_DELAY"))
+        return self._seconds("RETRY_DELAY")
 
     @property
     def retry_backoff_max(self) -> float:
-        return float(self._get("RETRY_BACKOFF_MAX"))
+        return self._seconds("RETRY_BACKOFF_MAX")
 
     @property
     def max_lost_attempts(self) -> int:
@@ -119,11 +135,11 @@ class Settings:
     @property
     def default_timeout(self) -> float | None:
         value = self._get("DEFAULT_TIMEOUT")
-        return None if value is None else float(value)
+        return None if value is None else float(seconds(value))
 
     @property
     def unknown_task_grace(self) -> float:
-        return float(self._get("UNKNOWN_TASK_GRACE"))
+        return self._seconds("UNKNOWN_TASK_GRACE")
 
     @property
     def max_payload(self) -> int:
@@ -131,11 +147,11 @@ class Settings:
 
     @property
     def retention(self) -> float:
-        return float(self._get("RETENTION"))
+        return self._days("RETENTION")
 
     @property
     def key_retention(self) -> float:
-        return float(self._get("KEY_RETENTION"))
+        return self._days("KEY_RETENTION")
 
     @property
     def redact(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from backbeat_celery.exceptions import NotInNode
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from backbeat_celery.states import Mode
 
@@ -66,7 +66,7 @@ class CurrentNode(Protocol):
         mode: Mode | str | None = None,
         barrier: bool = False,
         fires_at: datetime | None = None,
-        delay: float | None = None,
+        delay: float | timedelta | None = None,
         key: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> SpawnedChild:

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from celery import Task
 
-from backbeat_celery.conf import settings
+from backbeat_celery.conf import seconds, settings
 from backbeat_celery.registry import known_task
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def policy_for(node: Node) -> Policy:
 def policy_by_name(task: str) -> Policy:
     """The policy of a task; for one that is not known here, the settings' policy."""
     known = known_task(task)
-    return policy_of(known) if known is not None else _settings_policy()
+    return policy_of(known) if known is not None else usual_policy()
 
 
 NODE_JITTER = (0.8, 1.2)
@@ -103,8 +103,8 @@ def policy_of(task: Task[Any, Any]) -> Policy:
     return Policy(
         **retries,
         fatal=tuple(getattr(task, "dont_autoretry_for", ())),
-        quiet=tuple(task.throws or ()),
-        timeout=getattr(task, "timeout", settings.default_timeout),
+        quiet=(task.throws,) if isinstance(task.throws, type) else tuple(task.throws or ()),
+        timeout=seconds(getattr(task, "timeout", settings.default_timeout)),
         atomic=bool(getattr(task, "atomic", False)),
         rescue=rescue_name(task),
     )
@@ -120,16 +120,18 @@ def _of_node_task(task: Task[Any, Any]) -> dict[str, Any]:
     backoff = getattr(task, "retry_backoff", True)
     base = retry_kwargs.get("countdown", _own(task, "default_retry_delay", settings.retry_delay))
     if backoff is not True and backoff:
-        base = float(backoff)
+        base = backoff
     # A wait that the author wrote down is kept to the second, as Celery does.
     drawn = bool(getattr(task, "retry_jitter", True)) and "countdown" not in retry_kwargs
     return {
         "max_retries": retry_kwargs.get(
             "max_retries", _own(task, "max_retries", settings.max_retries)
         ),
-        "base_delay": float(base),
+        "base_delay": float(seconds(base)),
         "backoff": bool(backoff) and "countdown" not in retry_kwargs,
-        "backoff_max": float(getattr(task, "retry_backoff_max", settings.retry_backoff_max)),
+        "backoff_max": float(
+            seconds(getattr(task, "retry_backoff_max", settings.retry_backoff_max))
+        ),
         "jitter": NODE_JITTER if drawn else None,
     }
 
@@ -139,7 +141,7 @@ def _of_plain_task(task: Task[Any, Any]) -> dict[str, Any]:
     retry_kwargs = getattr(task, "retry_kwargs", None) or {}
     backoff = float(getattr(task, "retry_backoff", False))
     own_delay, own_limit = retry_kwargs.get("countdown"), retry_kwargs.get("max_retries")
-    delay = task.default_retry_delay if own_delay is None else own_delay
+    delay = seconds(task.default_retry_delay if own_delay is None else own_delay)
     drawn = bool(backoff and getattr(task, "retry_jitter", True))
     return {
         "max_retries": task.max_retries if own_limit is None else own_limit,
@@ -200,7 +202,7 @@ def _to_keep(task: Task[Any, Any]) -> dict[str, Any]:
 
 
 def _differing(task: Task[Any, Any]) -> dict[str, Any]:
-    policy, usual = policy_of(task), _settings_policy()
+    policy, usual = policy_of(task), usual_policy()
     kept = {
         name: value for name in KEPT if (value := getattr(policy, name)) != getattr(usual, name)
     }
@@ -210,7 +212,8 @@ def _differing(task: Task[Any, Any]) -> dict[str, Any]:
     return kept
 
 
-def _settings_policy() -> Policy:
+def usual_policy() -> Policy:
+    """The policy of the settings alone."""
     return policy_of(_UNKNOWN)
 
 
@@ -218,7 +221,7 @@ def _kept_policy(options: Mapping[str, Any]) -> Policy:
     kept = options.get("policy", {})
     # JSON has lists only.
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in _FIELDS}
-    return replace(_settings_policy(), **values)
+    return replace(usual_policy(), **values)
 
 
 def _is_one(kind: type[BaseException], kinds: Kinds) -> bool:

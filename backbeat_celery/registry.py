@@ -53,9 +53,14 @@ def load_tasks() -> None:
     _loaded[app] = trouble
 
 
+def import_trouble() -> str:
+    """What went wrong when the task modules were imported; empty if nothing did."""
+    return _loaded.get(_app(), "")
+
+
 def unknown_task(name: str) -> UnknownTask:
     """Say that no such task is registered, and what may be the reason."""
-    if trouble := _loaded.get(_app()):
+    if trouble := import_trouble():
         return UnknownTask(
             f"No task {name!r} is registered, and a task module cannot be imported: {trouble}."
         )

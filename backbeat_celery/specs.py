@@ -14,6 +14,7 @@ from uuid import UUID
 from celery import Signature, Task
 
 from backbeat_celery import payload
+from backbeat_celery.conf import seconds
 from backbeat_celery.exceptions import (
     BadInput,
     BadMode,
@@ -25,6 +26,7 @@ from backbeat_celery.exceptions import (
 )
 from backbeat_celery.headers import OPTION, given_headers
 from backbeat_celery.ids import uuid7
+from backbeat_celery.options import LONGEST_DELAY, check_task, problems_of
 from backbeat_celery.policy import kept_options, rescue_name
 from backbeat_celery.registry import known_task, unknown_task
 from backbeat_celery.states import COUNTING, Mode
@@ -50,8 +52,6 @@ CANVAS = {"celery.map": "map", "celery.starmap": "starmap", "celery.chunks": "ch
 IGNORED_OPTIONS = frozenset({"ignore_result", "add_to_parent"})
 TIME_OPTIONS = frozenset({"countdown", "eta"})
 MAX_NAME = 255
-LARGEST_BUNDLE = 1000
-LONGEST_DELAY = timedelta(days=365 * 100).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def task_spec(
     mode: Mode | str | None = None,
     barrier: bool = False,
     fires_at: datetime | None = None,
-    delay: float | None = None,
+    delay: float | timedelta | None = None,
     key: str | None = None,
     metadata: dict[str, Any] | None = None,
     default_mode: Mode = Mode.BLOCKING,
@@ -145,7 +145,7 @@ def flag_spec(
     mode: Mode | str | None = None,
     barrier: bool = False,
     fires_at: datetime | None = None,
-    delay: float | None = None,
+    delay: float | timedelta | None = None,
     key: str | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> NodeSpec:
@@ -235,11 +235,9 @@ def find_task(name: str) -> Task[Any, Any] | None:
 
 
 def _check_task(task: Task[Any, Any]) -> None:
-    """Refuse what a task asks for and this version does not do, rather than ignore it."""
+    """Refuse what a task asks for and no node does, rather than ignore it."""
     _check_strategy(task)
-    size = getattr(task, "bundle", None)
-    if size is not None and (type(size) is not int or not 1 <= size <= LARGEST_BUNDLE):
-        raise BadInput(f"{task.name}: bundle is a number from 1 to {LARGEST_BUNDLE}.")
+    check_task(task)
     if rescue := rescue_name(task):
         _check_strategy(registered_task(rescue))  # told now, not when the node has failed
 
@@ -266,17 +264,19 @@ def _check_call(
 
 
 def _check_times(
-    name: str, fires_at: datetime | None, delay: float | None, times: Mapping[str, Any]
+    name: str, fires_at: datetime | None, delay: Any, times: Mapping[str, Any]
 ) -> tuple[datetime | None, float | None]:
     if len([1 for value in (fires_at, delay, *times.values()) if value is not None]) > 1:
         raise BadTime(f"{name}: give one of fires_at (eta) and delay (countdown), not both.")
     fires_at = times.get("eta") if fires_at is None else fires_at
-    delay = times.get("countdown") if delay is None else delay
+    delay = seconds(times.get("countdown") if delay is None else delay)
     if fires_at is not None and (not isinstance(fires_at, datetime) or fires_at.tzinfo is None):
         raise BadTime(f"{name}: fires_at is a datetime with time zone, not {shown(fires_at)}.")
     if delay is not None:
         if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-            raise BadTime(f"{name}: delay is a number of seconds, not {shown(delay)}.")
+            raise BadTime(
+                f"{name}: delay is a number of seconds or a timedelta, not {shown(delay)}."
+            )
         if not 0 <= delay <= LONGEST_DELAY:
             raise BadTime(f"{name}: delay is between 0 seconds and 100 years, not {shown(delay)}.")
     return fires_at, delay
@@ -290,7 +290,9 @@ def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
             f"{name}: a node cannot honour {listed}. Allowed are {allowed}; "
             "spawn children instead of link, and give a key instead of task_id."
         )
-    kept = {k: v for k, v in options.items() if k in MESSAGE_OPTIONS and v is not None}
+    kept = {k: seconds(v) for k, v in options.items() if k in MESSAGE_OPTIONS and v is not None}
+    if wrong := problems_of(name, kept):
+        raise UnsupportedOption(" ".join(wrong))
     try:
         payload.encode(kept, f"The options of {name}")
     except BadPayload as exc:

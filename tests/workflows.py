@@ -188,7 +188,7 @@ def bundled(self: Any, number: int = 0) -> Any:
     return number if script is None else script(self, number)
 
 
-@node_task(bundle=True)
+@shared_task(base=NodeTask, bundle=True)
 def badly_bundled() -> None:
     """Says something that is no number."""
 

@@ -18,7 +18,8 @@ from backbeat_celery.celery.told import Told
 from backbeat_celery.engine.bundles import claim_bundle
 from backbeat_celery.engine.claim import NodeMessage, claim
 from backbeat_celery.headers import OURS
-from backbeat_celery.policy import policy_of
+from backbeat_celery.options import check_task
+from backbeat_celery.policy import Policy, policy_of, usual_policy
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +75,22 @@ def _claimed(task: Task[Any, Any], message: NodeMessage) -> Run | Bundle | None:
 
     An atomic handler shares its transaction with nobody: the others get messages of their own.
     """
-    worker, policy = task.request.hostname or "", policy_of(task)
-    if message.others and not policy.atomic:
+    worker = task.request.hostname or ""
+    policy, refused = _policy_of(task)
+    if message.others and not policy.atomic and refused is None:
         claims = claim_bundle(message, worker=worker, policy=policy)
         return Bundle(task, claims) if claims else None
     taken = claim(message, worker=worker, policy=policy)
-    return None if taken is None else Run(task, taken)
+    return None if taken is None else Run(task, taken, refused)
+
+
+def _policy_of(task: Task[Any, Any]) -> tuple[Policy, Exception | None]:
+    """The policy of a task; that of the settings, and why, if its options are none.
+
+    The attempt is made all the same, and fails by what is wrong with the task.
+    """
+    try:
+        check_task(task)
+        return policy_of(task), None
+    except Exception as exc:
+        return usual_policy(), exc

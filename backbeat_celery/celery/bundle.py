@@ -27,6 +27,7 @@ from backbeat_celery.engine.bundles import still_held
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Ending, Lost
 from backbeat_celery.engine.wake import Wake
+from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.states import AttemptOutcome, Status
 
 logger = logging.getLogger(__name__)
@@ -129,9 +130,23 @@ class Bundle:
         except DatabaseTrouble as exc:
             logger.exception("Cannot record %d nodes; their leases run out.", len(ended))
             raise Ignore("the outcomes could not be recorded") from exc
+        except Exception:
+            logger.exception("Cannot record %d nodes together.", len(ended))
+            ended = [self._settled(*one) for one in ended]
         for run, _, cause in ended:
             status = run.claim.node.status
             if cause is not None and status == Status.RETRYING:
                 run.log_retry(cause)
             elif cause is not None and status == Status.FAILED:
                 run.explain_failure(self._wake, cause, run.without_secrets(cause))
+
+    def _settled(
+        self, run: Run, ending: Ending, cause: BaseException | None
+    ) -> tuple[Run, Ending, BaseException | None]:
+        """Record one node by itself, so that what is wrong with another does not matter."""
+        try:
+            ending, cause = run.settle(ending, cause)
+        except StaleAttempt as exc:
+            logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
+        self._wake += run.take_wake() or Wake()
+        return run, ending, cause

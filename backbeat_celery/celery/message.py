@@ -10,7 +10,7 @@ from django.db import connections
 
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.headers import CLAIM_HEADER, HEADER
-from backbeat_celery.specs import LARGEST_BUNDLE
+from backbeat_celery.options import LARGEST_BUNDLE
 
 _TYPES = {"node": str, "attempt": int, "db": str}
 

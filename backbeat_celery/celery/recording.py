@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from celery.exceptions import SoftTimeLimitExceeded
+from django.db import Error as DatabaseTrouble
 
 from backbeat_celery import sessions
 from backbeat_celery.celery.shutdown import is_shutdown
 from backbeat_celery.engine.bundles import record_bundle
 from backbeat_celery.engine.claim import Claim
-from backbeat_celery.engine.outcomes import Ending
+from backbeat_celery.engine.outcomes import Ending, Failed
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.wake import Wake
+from backbeat_celery.exceptions import StaleAttempt
+
+logger = logging.getLogger(__name__)
 
 
 def record_apart(claim: Claim, ending: Ending) -> Wake:
@@ -23,6 +28,25 @@ def record_apart(claim: Claim, ending: Ending) -> Wake:
 def record_all_apart(ended: Sequence[tuple[Claim, Ending]]) -> Wake:
     """Record what is done of a bundle in the same way."""
     return _undisturbed([claim for claim, _ in ended], lambda: record_bundle(ended))
+
+
+def record_or_fail(
+    claim: Claim, ending: Ending, cause: BaseException | None
+) -> tuple[Wake, Ending, BaseException | None]:
+    """Record an ending or, if something of ours or of the task's prevents that, why it cannot be.
+
+    The handler has made its effect, so such an attempt fails for good.
+    """
+    as_claimed = dict(vars(claim.node))
+    try:
+        return record_apart(claim, ending), ending, cause
+    except (DatabaseTrouble, StaleAttempt):
+        raise
+    except Exception as exc:
+        logger.exception("Cannot record how node %s ended.", claim.node.pk)
+        vars(claim.node).update(as_claimed)
+        failed = Failed.from_exception(exc, final=True)
+        return record_apart(claim, failed), failed, exc
 
 
 def _undisturbed(claims: Sequence[Claim], work: Callable[[], Wake]) -> Wake:

@@ -19,9 +19,10 @@ from django.db import Error as DatabaseTrouble
 from django.db import connections, transaction
 
 from backbeat_celery import points
-from backbeat_celery.celery.recording import record_apart
+from backbeat_celery.celery.recording import record_or_fail
 from backbeat_celery.celery.shutdown import is_kill, is_shutdown
 from backbeat_celery.celery.told import Told
+from backbeat_celery.conf import seconds
 from backbeat_celery.database import is_broken, is_conflict
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Ending, Failed, GivenBack, Lost, Succeeded, as_utc
@@ -29,10 +30,10 @@ from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running import RunningNode, entered
 from backbeat_celery.engine.wake import Wake
 from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, shown
+from backbeat_celery.options import LONGEST_DELAY, refuse_unrun
 from backbeat_celery.points import WorkerDied
 from backbeat_celery.policy import is_node_task
 from backbeat_celery.redact import node_secrets, scrub, secrets_in
-from backbeat_celery.specs import LONGEST_DELAY
 from backbeat_celery.states import AttemptOutcome, Status
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,11 @@ class HandlerCrashed(BackbeatError):
 class Run:
     """One attempt while its handler is called and its outcome recorded."""
 
-    def __init__(self, task: Task[Any, Any], taken: Claim) -> None:
+    def __init__(
+        self, task: Task[Any, Any], taken: Claim, refused: Exception | None = None
+    ) -> None:
         self.task = task
+        self._refused = refused
         self.claim = taken
         self.is_started = False
         self.before_handler: Callable[..., Any] | None = None
@@ -104,8 +108,13 @@ class Run:
             return self._ending_of(exc), exc
 
     def _call(self) -> tuple[Ending, BaseException | None]:
-        ending, cause = self._outcome()
-        self._wake = record_apart(self.claim, ending)
+        return self.settle(*self._outcome())
+
+    def settle(
+        self, ending: Ending, cause: BaseException | None
+    ) -> tuple[Ending, BaseException | None]:
+        """Record an ending, or, should that be impossible, the error which says why."""
+        self._wake, ending, cause = record_or_fail(self.claim, ending, cause)
         return ending, cause
 
     def _call_atomic(self) -> tuple[Ending, BaseException | None]:
@@ -126,12 +135,14 @@ class Run:
                 is_conflict(exc) or is_broken(raw, self.claim.using)
             ):
                 ending = Lost(f"The transaction was rolled back: {exc!r}")
-            wake = record_apart(self.claim, ending)
+            return self.settle(ending, cause)
         self._wake = wake
         return ending, cause
 
     def _run_handler(self) -> tuple[Ending, BaseException | None]:
         node = self.claim.node
+        if self._refused is not None:
+            raise self._refused
         try:
             if self.before_handler is not None:
                 self.before_handler(node.args, node.kwargs)
@@ -139,6 +150,7 @@ class Run:
         except Ignore as exc:
             return Succeeded(None, at_once=True), exc
         points.reached("after_handler")
+        refuse_unrun(result, self.task.name)
         asked = result if isinstance(result, Retry) else self._asked
         if asked is not None:
             raise asked
@@ -243,6 +255,7 @@ class Run:
         self.claim.max_retries = max_retries
         if self.claim.policy.is_exhausted(self.claim.node.retries + 1, max_retries):
             raise exc or MaxRetriesExceededError(f"Can't retry {self.task.name} any more.")
+        countdown = seconds(countdown)
         if countdown is not None and not 0 <= countdown <= LONGEST_DELAY:
             raise BadTime(f"countdown is between 0 seconds and 100 years, not {shown(countdown)}.")
         when: Any = eta if eta is not None else countdown

@@ -18,8 +18,18 @@ from celery.exceptions import Retry
 from celery.states import SUCCESS
 
 from backbeat_celery.celery.current import run_of
+from backbeat_celery.conf import seconds
 from backbeat_celery.exceptions import UnsupportedOption
 from backbeat_celery.late import late
+from backbeat_celery.options import (
+    DURATIONS,
+    handler_problems,
+    in_seconds,
+    misspelt,
+    plain_names,
+    problems_of,
+    refuse,
+)
 from backbeat_celery.specs import GUARDED
 
 begin = late("backbeat_celery.celery.beginning", "begin")
@@ -139,23 +149,44 @@ class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
     ignore_result = True
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Give a task what its app gives to every task: `Celery(task_cls=...)`."""
+        """Give a task what its app gives to every task, and refuse what no node could follow.
+
+        The options of a class that Celery makes of a function are left to `signal()` and
+        `check`: it is made whenever the app is first used, and what is raised there leaves an
+        app half made.
+        """
         super().__init_subclass__(**options)
+        own = vars(cls)
+        for name in DURATIONS & own.keys():
+            setattr(cls, name, seconds(own[name]))
+        if "node_class" not in own and "_decorated" not in own:
+            refuse([*problems_of(cls.__name__, own), *misspelt(cls.__name__, plain_names(own))])
         # Celery writes the app into the class that it makes of a function.
         app = vars(cls).get("app")
         if isinstance(app, Celery) and not issubclass(NodeTask, app.Task.__mro__[1]):
-            own = tuple(base for base in cls.__bases__ if not issubclass(app.Task, base))
-            cls.__bases__ = (*own, app.Task)
+            ours = tuple(base for base in cls.__bases__ if not issubclass(app.Task, base))
+            cls.__bases__ = (*ours, app.Task)
 
 
 def node_task(*args: Any, **options: Any) -> Any:
     """Turn a function into a task that is meant as a node: `@shared_task(base=NodeTask)`.
 
-    Takes Celery's task options and ours: `timeout`, `atomic`, `mode`.
+    Takes Celery's task options and ours: `timeout`, `atomic`, `mode`. Raises BadInput for an
+    option, or a handler, that no node could follow.
     """
     options.setdefault("base", NodeTask)
-    decorator: Callable[..., Any] = shared_task
-    return decorator(*args, **options)
+    owner = str(options.get("name") or getattr(args[0] if args else None, "__name__", "node_task"))
+    refuse([*problems_of(owner, options), *misspelt(owner, options)])
+
+    def decorated(handler: Callable[..., Any]) -> Any:
+        refuse(handler_problems(getattr(handler, "__name__", owner), handler))
+        return shared_task(**in_seconds(options))(handler)
+
+    if len(args) == 1 and callable(args[0]):
+        return decorated(args[0])
+    if args:
+        raise TypeError("node_task() takes options by name, and a function by itself.")
+    return decorated
 
 
 def is_node_capable(task: Any) -> bool:

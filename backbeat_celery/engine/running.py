@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -103,7 +103,7 @@ class RunningNode:
         mode: Mode | str | None = None,
         barrier: bool = False,
         fires_at: datetime | None = None,
-        delay: float | None = None,
+        delay: float | timedelta | None = None,
         key: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> SpawnedChild:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -114,7 +114,7 @@ def signal_workflow(
     key: str | None = None,
     mode: Mode | str = Mode.BLOCKING,
     fires_at: datetime | None = None,
-    delay: float | None = None,
+    delay: float | timedelta | None = None,
     link: Node | UUID | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Node:
@@ -180,7 +180,7 @@ def add_child(
     mode: Mode | str | None = None,
     barrier: bool = False,
     fires_at: datetime | None = None,
-    delay: float | None = None,
+    delay: float | timedelta | None = None,
     key: str | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Node:

@@ -82,7 +82,7 @@ OPTIONS = [
     ({"delay": -1}, BadTime),
     ({"delay": True}, BadTime),
     ({"delay": "10"}, BadTime),
-    ({"delay": timedelta(seconds=10)}, BadTime),
+    ({"delay": timedelta(seconds=-10)}, BadTime),
     ({"delay": Decimal(10)}, BadTime),
     ({"delay": float("nan")}, BadTime),
     ({"delay": float("inf")}, BadTime),
@@ -207,6 +207,8 @@ def test_a_task_is_as_good_as_its_signature():
     [
         (done.s().set(countdown=9), {}),
         (done.s(), {"delay": 9}),
+        (done.s(), {"delay": timedelta(seconds=9)}),
+        (done.s().set(countdown=timedelta(seconds=9)), {}),
         (done.s().set(eta=AWARE + timedelta(seconds=9)), {}),
         (done.s(), {"fires_at": AWARE + timedelta(seconds=9)}),
     ],
