@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from amqp.exceptions import ChannelError
 from celery import Celery, current_app
+from celery.exceptions import NotConfigured
+from celery.loaders.default import Loader as DefaultLoader
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,6 +52,33 @@ def app_in_use() -> Celery:
     """The current app itself, not the proxy for it."""
     app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
     return app
+
+
+def app_trouble() -> str:
+    """Say that this process has no Celery app of the project's; empty if it has one.
+
+    Whoever has imported none works with an app that Celery makes up, which knows no broker.
+    """
+    app = app_in_use()
+    if not isinstance(app.loader, DefaultLoader) or app.main != "default":
+        return ""
+    with warnings.catch_warnings(action="ignore", category=NotConfigured):
+        if app.conf.broker_write_url:
+            return ""
+    return (
+        "No Celery app of the project is imported in this process, so that messages go to "
+        "Celery's default broker, amqp://guest@localhost//"
+    )
+
+
+ADVICE = "Import it in the package of the settings: `from .celery import app` in its __init__.py."
+
+
+@cache
+def warn_without_app() -> None:
+    """Log once a process that its messages go to the wrong broker."""
+    if problem := app_trouble():
+        logger.warning("%s. %s", problem, ADVICE)
 
 
 class Patience:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from fnmatch import filter as filter_names
 from typing import Any
 
+from celery import current_app
 from django.conf import settings as django_settings
 from django.core import checks
 from django.db import connections
 
+from backbeat_celery import tables
+from backbeat_celery.broker import ADVICE, app_trouble
 from backbeat_celery.conf import OPTIONS, Option, seconds, settings
 from backbeat_celery.locks import missing_limit
+from backbeat_celery.models import node_alias
 from backbeat_celery.options import task_problems
 from backbeat_celery.policy import is_node_task, rescue_name
 from backbeat_celery.registry import import_trouble, load_tasks
@@ -81,8 +86,6 @@ def _check_together() -> list[checks.CheckMessage]:
 @checks.register("backbeat_celery")
 def check_celery(**_: Any) -> list[checks.CheckMessage]:
     """Check what the engine needs of the Celery app."""
-    from celery import current_app
-
     conf = current_app.conf
     messages: list[checks.CheckMessage] = []
     if conf.task_always_eager:
@@ -93,6 +96,8 @@ def check_celery(**_: Any) -> list[checks.CheckMessage]:
                 id="backbeat_celery.W002",
             )
         )
+    if problem := app_trouble():
+        messages.append(checks.Warning(f"{problem}.", hint=ADVICE, id="backbeat_celery.W030"))
     if conf.task_protocol != 2:
         message = "Celery's task_protocol is 1, whose messages cannot say that they are a node's."
         messages.append(_error("E005", message, "Leave task_protocol at 2."))
@@ -105,8 +110,6 @@ def check_tasks(**_: Any) -> list[checks.CheckMessage]:
 
     What is wrong with a NodeTask is an error. Any other task may never be meant as a node.
     """
-    from celery import current_app
-
     if not _load_tasks():
         return []
     if trouble := import_trouble():
@@ -148,14 +151,52 @@ TASK_HINT = "signal() and spawn() refuse the task until this is mended: docs/ret
 
 
 def _missing_rescue(task: Any) -> list[str]:
-    from celery import current_app
-
     rescue = rescue_name(task)
     if not rescue or rescue in current_app.tasks:
         return []
     near = get_close_matches(rescue, current_app.tasks, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return [f"{task.name}: rescue is {rescue!r}, but no task of that name is registered.{hint}"]
+
+
+@checks.register("backbeat_celery")
+def check_admin_tasks(**_: Any) -> list[checks.CheckMessage]:
+    """Check that each name in ADMIN_TASKS is that of a task."""
+    names = settings.user_values.get("ADMIN_TASKS") if _is_mapping() else None
+    if not names or isinstance(names, str) or not isinstance(names, Collection):
+        return []
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        message = f"BACKBEAT['ADMIN_TASKS'] has {wrong[0]!r}, which is no name of a task."
+        return [_error("E030", message, OPTIONS["ADMIN_TASKS"].help)]
+    if not _load_tasks():
+        return []
+    known = list(current_app.tasks)
+    return [
+        checks.Warning(
+            f"BACKBEAT['ADMIN_TASKS'] has {name!r}, but no task is named so.",
+            hint="Correct it, or import the module that defines the task (autodiscover_tasks).",
+            id="backbeat_celery.W032",
+        )
+        for name in sorted(names)
+        if not filter_names(known, name)
+    ]
+
+
+def _is_mapping() -> bool:
+    return isinstance(settings.user_values, Mapping)
+
+
+@checks.register(checks.Tags.database)
+def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+    """Check that the tables are there, as this release needs them."""
+    ours = set(settings.databases or [node_alias()])
+    problems = [tables.trouble(alias) for alias in databases or () if alias in ours]
+    hint = "Workers do nothing for nodes, and signal() raises NotMigrated, until then."
+    return [
+        checks.Warning(problem, hint=hint, id="backbeat_celery.W031")
+        for problem in problems
+        if problem
+    ]
 
 
 @checks.register(checks.Tags.database)

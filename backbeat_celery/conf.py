@@ -66,6 +66,13 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "RETENTION": Option(90, DURATION, "Days that finished workflows are kept.", 0),
     "KEY_RETENTION": Option(90, DURATION, "Days that idempotency keys are kept.", 0),
+    "ADMIN_TASKS": Option(
+        None,
+        (list, tuple, set, frozenset),
+        "Names, or patterns such as 'shop.tasks.*', of the tasks that may be signalled from the "
+        "admin; None: every task of the project.",
+        nullable=True,
+    ),
     "REDACT": Option((), (list, tuple, set, frozenset), "Keyword arguments that are not shown."),
     "MAIL_ADMINS": Option(False, (bool,), "Whether ADMINS get a mail when a node fails."),
     "DATABASES": Option(
@@ -156,6 +163,11 @@ class Settings:
     @property
     def redact(self) -> frozenset[str]:
         return frozenset(self._get("REDACT"))
+
+    @property
+    def admin_tasks(self) -> frozenset[str] | None:
+        value = self._get("ADMIN_TASKS")
+        return None if value is None else frozenset(value)
 
     @property
     def mail_admins(self) -> bool:

@@ -8,6 +8,7 @@ BackbeatError
 ├── NotInTransaction       a warning: a signal inside a transaction of another database
 ├── NotInNode              `current_node()` outside a handler
 ├── LinkCycle              a link that would make two nodes wait for each other
+├── NotMigrated            the tables of this app are not in the database
 └── BadInput (ValueError)  what was handed in cannot be used, and nothing was written
     ├── BadSubject         unsaved, empty or too long
     ├── BadPayload         JSON cannot carry it, or it is too large
@@ -85,6 +86,10 @@ class NotInNode(BackbeatError):
 
 class LinkCycle(BackbeatError):
     """The link would close a circle of nodes that wait for each other."""
+
+
+class NotMigrated(BackbeatError):
+    """The tables of this app are not in the database: run manage.py migrate."""
 
 
 class BadInput(BackbeatError, ValueError):

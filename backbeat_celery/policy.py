@@ -220,7 +220,9 @@ def usual_policy() -> Policy:
 def _kept_policy(options: Mapping[str, Any]) -> Policy:
     kept = options.get("policy", {})
     # JSON has lists only.
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in _FIELDS}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in _FIELDS
+    }
     return replace(usual_policy(), **values)
 
 

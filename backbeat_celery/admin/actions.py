@@ -199,7 +199,10 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             label=_("Send a signal"),
             many=_("Send a signal to selected workflows"),
             done=_("Signalled"),
-            explains=_("A new node is added at the end of the workflow's line."),
+            explains=_(
+                "A new node is added at the end of the workflow's line: it runs the task with "
+                "these arguments."
+            ),
             refuse=_closable,
             call=_send,
             form=SignalForm,

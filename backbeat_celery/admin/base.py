@@ -11,8 +11,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
-from backbeat_celery.admin import paging
+from backbeat_celery.admin import lookups, paging
 from backbeat_celery.admin.paging import CappedPaginator, PagedChangeList
+from backbeat_celery.admin.sight import Sight, shows_all
 from backbeat_celery.models import node_alias
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class ViewAdmin(_ModelAdmin):
     list_max_show_all = 50
     ordering = ("-id",)
     costly_filters: tuple[str, ...] = ()
+    linked_lookups: tuple[str, ...] = ("id__lt",)
+    """Conditions that links of our pages put to the list, besides those of its filters."""
     page_template = ""
     actions_selection_counter = True
     change_list_template = "admin/backbeat_celery/change_list.html"
@@ -38,6 +41,7 @@ class ViewAdmin(_ModelAdmin):
     class Media:
         css = {"all": ["backbeat_celery/backbeat.css"]}
 
+    @shows_all
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Read where the engine writes: a verb goes to the database that its row came from."""
         return super().get_queryset(request).using(node_alias())
@@ -53,7 +57,20 @@ class ViewAdmin(_ModelAdmin):
         paginator.cap = paging.SMALL_CAP if is_costly else paging.CAP
         return paginator
 
-    def complete_rows(self, rows: list[Any]) -> None:
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        """Allow the conditions of our filters and links; Django allows any on our columns."""
+        return lookups.is_allowed(self, lookup, value, request)
+
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Let a popup refer to rows by their ids only."""
+        pk = self.opts.pk
+        return pk is not None and to_field in {"pk", pk.name}
+
+    def sight(self, request: HttpRequest) -> Sight:
+        """What the user sees of workflows and nodes."""
+        return Sight(request, self.admin_site)
+
+    def complete_rows(self, request: HttpRequest, rows: list[Any]) -> None:
         """Add to the rows of one page what their columns show."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

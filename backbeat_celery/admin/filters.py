@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from backbeat_celery.admin.markup import engine_now
+from backbeat_celery.admin.sight import Sight
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.states import FINISHED, UNFINISHED, Status
 
@@ -43,7 +44,15 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(conditions.get(self.value() or "", Q()))
 
 
-class FailuresFilter(admin.SimpleListFilter):
+class SightedFilter(admin.SimpleListFilter):
+    """A filter that reads rows itself, and those only that the user sees."""
+
+    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
+        self.sight = Sight(request, model_admin.admin_site)
+        super().__init__(request, params, model, model_admin)
+
+
+class FailuresFilter(SightedFilter):
     """Workflows in which something waits for an operator, or is tried again."""
 
     title = _("failures")
@@ -55,11 +64,11 @@ class FailuresFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() not in {Status.FAILED, Status.RETRYING}:
             return queryset
-        nodes = Node.objects.unfinished().filter(status=self.value())
+        nodes = self.sight.nodes(Node.objects.unfinished().filter(status=self.value()))
         return queryset.filter(unfinished=True, pk__in=nodes.values("workflow"))
 
 
-class StuckFilter(admin.SimpleListFilter):
+class StuckFilter(SightedFilter):
     """Workflows with open nodes in which nothing has happened for a while."""
 
     title = _("time without news")
@@ -79,7 +88,7 @@ class StuckFilter(admin.SimpleListFilter):
         if self.value() not in self.minutes:
             return queryset
         since = engine_now() - timedelta(minutes=self.minutes[str(self.value())])
-        nodes = Node.objects.filter(workflow=OuterRef("pk"))
+        nodes: Any = self.sight.nodes(Node.objects.filter(workflow=OuterRef("pk")))
         fresh = Q(created_at__gt=since) | Q(started_at__gt=since)
         return queryset.filter(
             Exists(nodes.unfinished().filter(parent__isnull=False)),
@@ -90,21 +99,22 @@ class StuckFilter(admin.SimpleListFilter):
         )
 
 
-class NameFilter(admin.SimpleListFilter):
+class NameFilter(SightedFilter):
     """Workflows of one name. Names are read by jumping from one to the next in their index."""
 
     title = _("name")
     parameter_name = "name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(name, name) for name in _names()]
+        return [(name, name) for name in _names(self.sight)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(name=self.value()) if self.value() else queryset
 
 
-def _names() -> Iterator[str]:
-    names = Workflow.objects.using(node_alias()).order_by("name").values_list("name", flat=True)
+def _names(sight: Sight) -> Iterator[str]:
+    workflows = sight.workflows(Workflow.objects.using(node_alias()))
+    names = workflows.order_by("name").values_list("name", flat=True)
     name: str | None = ""
     for _number in range(MOST_NAMES):
         name = names.filter(name__gt=name).first()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 from celery import current_app
@@ -12,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from kombu.utils import json as kombu_json
 
 from backbeat_celery.admin.arguments import digest, merged
+from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BackbeatError
 from backbeat_celery.redact import redact, redact_args
 from backbeat_celery.registry import load_tasks
@@ -135,11 +137,18 @@ class SignalForm(ReasonForm):
 
 
 def task_names() -> Iterator[str]:
-    """The tasks that can be signalled: all that are registered, but Celery's and ours."""
+    """The tasks that can be signalled: those of the project that `ADMIN_TASKS` allows."""
     load_tasks()
+    allowed = settings.admin_tasks
     for name in sorted(current_app.tasks):
-        if not name.startswith(("celery.", "backbeat.")):
+        is_projects = not name.startswith(("celery.", "backbeat."))
+        if is_projects and (allowed is None or matches(name, allowed)):
             yield name
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a task's name is one of these, or fits one of these patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class ArgumentsForm(ReasonForm):

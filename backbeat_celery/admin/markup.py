@@ -132,6 +132,12 @@ def badge(kind: str, sign: str, text: str) -> SafeString:
     )
 
 
+def workflow_link(pk: Any, text: str, site: AdminSite) -> SafeString:
+    """A link to a workflow's page."""
+    url = reverse("admin:backbeat_celery_workflow_change", args=[pk], current_app=site.name)
+    return format_html('<a href="{}">{}</a>', url, text)
+
+
 def subject_object(subject: str) -> tuple[type[Model], Any] | None:
     """The model and the primary key that a subject names, if it names any."""
     label, colon, pk = subject.partition(":")

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from backbeat_celery.admin import markup
+from backbeat_celery.admin.sight import Sight
 from backbeat_celery.admin.treepage import ancestors
 from backbeat_celery.admin.values import Value, cut, pretty
 from backbeat_celery.engine.wake import message_options
@@ -39,6 +40,7 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
     """Everything that the page shows."""
     node = Node.objects.using(node.alias).select_related("workflow").get(pk=node.pk)
     whole = "whole" in request.GET and may_see_all(request)
+    sight: Sight = admin.sight(request)
     secrets = secrets_of(node.task, list(node.args), dict(node.kwargs))
     now = markup.engine_now()
     return {
@@ -47,11 +49,11 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
         "node": node,
         "original": node,
         "workflow": node.workflow,
-        "why": scrub(node.explain(), secrets),
-        "above": ancestors(node),
-        "siblings": _near(node),
-        "children": _children(node),
-        "links": _links(node),
+        "why": scrub(sight.explain(node), secrets),
+        "above": ancestors(node, sight),
+        "siblings": _near(node, sight),
+        "children": _children(node, sight),
+        "links": _links(node, sight),
         "values": _values(node, secrets, whole),
         "whole": whole,
         "may_see_all": may_see_all(request),
@@ -62,8 +64,10 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
         "retry_plan": _retry_plan(node),
         "took": _took(node, now),
         "due": node.fires_at if node.status in CLAIMABLE else None,
+        # How many there are of something may count what is not shown.
+        "is_narrow": sight.is_narrow,
         "tools": admin.tools_of(request, node),
-        "can_view_workflow": request.user.has_perm("backbeat_celery.view_workflow"),
+        "can_view_workflow": sight.may_view_workflows,
     }
 
 
@@ -106,32 +110,29 @@ def _history(node: Node, secrets: set[str]) -> list[tuple[Transition, str]]:
     return [(step, scrub(step.reason, secrets)) for step in reversed(node.history[-MOST:])]
 
 
-def _near(node: Node) -> list[Node]:
+def _near(node: Node, sight: Sight) -> list[Node]:
     """The siblings around a node's place in the line, itself included."""
     if node.parent_id is None:
         return []
-    return list(
-        Node.objects.using(node.alias)
-        .children_of(node.parent_id)
-        .filter(seq__gte=max(0, node.seq - NEAR), seq__lte=node.seq + NEAR)
-        .without_payload()
-        .order_by("seq")
-    )
+    siblings = Node.objects.using(node.alias).children_of(node.parent_id).without_payload()
+    near = siblings.filter(seq__gte=max(0, node.seq - NEAR), seq__lte=node.seq + NEAR)
+    return list(sight.nodes(near).order_by("seq"))
 
 
-def _children(node: Node) -> list[Node]:
+def _children(node: Node, sight: Sight) -> list[Node]:
     children = Node.objects.using(node.alias).children_of(node.pk).without_payload()
-    return list(children.order_by("seq")[: 2 * NEAR])
+    return list(sight.nodes(children).order_by("seq")[: 2 * NEAR])
 
 
-def _links(node: Node) -> list[tuple[str, Node]]:
+def _links(node: Node, sight: Sight) -> list[tuple[str, Node]]:
     """Nodes of other workflows that this one waits for, and those that wait for it."""
     links = Link.objects.using(node.alias)
     there = links.filter(source=node.pk).select_related("target__workflow")[: 4 * NEAR]
     here = links.filter(target=node.pk).select_related("source__workflow")[: 4 * NEAR]
-    return [(_("waits for"), link.target) for link in there] + [
-        (_("is awaited by"), link.source) for link in here
-    ]
+    found = [(_("waits for"), link.target) for link in there]
+    found += [(_("is awaited by"), link.source) for link in here]
+    seen = {node.pk for node in sight.seen([other for _kind, other in found])}
+    return [(kind, other) for kind, other in found if other.pk in seen]
 
 
 def _took(node: Node, now: datetime) -> Any:

@@ -7,7 +7,6 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -17,6 +16,7 @@ from backbeat_celery.admin import markup, nodepage
 from backbeat_celery.admin.actions import NODE_ACTIONS
 from backbeat_celery.admin.filters import HandlerFilter, StatusFilter, TroubleFilter
 from backbeat_celery.admin.search import search_nodes
+from backbeat_celery.admin.sight import shows_all
 from backbeat_celery.admin.steering import SteeringAdmin
 from backbeat_celery.models import Node
 
@@ -27,7 +27,7 @@ class NodeAdmin(SteeringAdmin):
 
     verbs = NODE_ACTIONS
     page_template = "admin/backbeat_celery/node/node.html"
-    list_display = ("title", "place", "standing", "attempts", "due", "worker", "age")
+    list_display = ("title", "standing", "attempts", "due", "worker", "age")
     list_filter = (StatusFilter, TroubleFilter, HandlerFilter)
     search_fields = ("id",)
     search_help_text = gettext_lazy(
@@ -42,9 +42,30 @@ class NodeAdmin(SteeringAdmin):
         title = {"title": _("Nodes")}
         return super().changelist_view(request, {**title, **(extra_context or {})})
 
+    linked_lookups = ("id__lt", "workflow__id__exact", "parent__id__exact")
+
+    @shows_all
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        nodes: QuerySet[Any] = super().get_queryset(request).filter(parent__isnull=False)
+        """Read nodes of the workflows that the user sees."""
+        rows = super().get_queryset(request).filter(parent__isnull=False)
+        nodes = self.sight(request).nodes_of_workflows(rows)
         return nodes.select_related("workflow").defer("args", "kwargs", "result", "options")
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Put the workflow second, linked to its page for those who may see that."""
+        may_view = self.sight(request).may_view_workflows
+
+        @admin.display(description=gettext_lazy("workflow"))
+        def place(node: Node) -> SafeString | str:
+            subject = node.workflow.subject
+            return (
+                markup.workflow_link(node.workflow_id, subject, self.admin_site)
+                if may_view
+                else subject
+            )
+
+        title, *others = super().get_list_display(request)
+        return [title, place, *others]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -54,15 +75,6 @@ class NodeAdmin(SteeringAdmin):
     @admin.display(description=gettext_lazy("name"))
     def title(self, node: Node) -> SafeString:
         return format_html('<span title="{}">{}</span>', node.name, markup.short_name(node.name))
-
-    @admin.display(description=gettext_lazy("workflow"))
-    def place(self, node: Node) -> SafeString:
-        url = reverse(
-            "admin:backbeat_celery_workflow_change",
-            args=[node.workflow_id],
-            current_app=self.admin_site.name,
-        )
-        return format_html('<a href="{}">{}</a>', url, node.workflow.subject)
 
     @admin.display(description=gettext_lazy("status"))
     def standing(self, node: Node) -> SafeString:

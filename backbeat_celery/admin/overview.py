@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from backbeat_celery.admin import markup
 from backbeat_celery.admin.broker import asker
 from backbeat_celery.admin.charts import Chart, Column
+from backbeat_celery.admin.sight import Sight, site_of
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.workers import BEAT
 from backbeat_celery.models import Attempt, Node, SweeperLease, WorkerHeartbeat, node_alias
@@ -41,41 +42,43 @@ WAITING = (Status.FAILED, Status.QUEUED, Status.RETRYING, Status.PAUSED)
 
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Everything that the page shows; only what the user may see."""
-    user: Any = request.user
     now = markup.engine_now()
-    found: dict[str, Any] = {"now": now, "may_see": user.has_perm("backbeat_celery.view_node")}
+    sight = Sight(request, site_of(request))
+    found: dict[str, Any] = {"now": now, "may_see": sight.may_view_nodes}
     if not found["may_see"]:
         return found
     return {
         **found,
-        "counts": _counts(),
+        "may_view_workflows": sight.may_view_workflows,
+        "counts": _counts(sight),
         "charts": [
-            ("hour", _chart(now, timedelta(minutes=1), 60)),
-            ("day", _chart(now, timedelta(hours=1), 24)),
+            ("hour", _chart(now, timedelta(minutes=1), 60, sight)),
+            ("day", _chart(now, timedelta(hours=1), 24, sight)),
         ],
-        "oldest": _oldest(),
-        "failing": _failing(now),
+        "oldest": _oldest(sight),
+        "failing": _failing(now, sight),
         "sweeper": _sweeper(now),
         "workers": _workers(now),
         "queue": asker.ask(),
     }
 
 
-def _open() -> Any:
-    return Node.objects.using(node_alias()).filter(finished_at=None, parent__isnull=False)
+def _open(sight: Sight) -> Any:
+    nodes = Node.objects.using(node_alias()).filter(finished_at=None, parent__isnull=False)
+    return sight.nodes(nodes)
 
 
-def _counts() -> list[dict[str, Any]]:
+def _counts(sight: Sight) -> list[dict[str, Any]]:
     """How many open nodes there are of each status, as far as it is cheap to count."""
     counts = []
     for status in SHOWN:
         nodes = Node.objects.using(node_alias()).filter(finished_at=None, status=status)
-        count = nodes.order_by()[: CAP + 1].count()
+        count = sight.nodes(nodes).order_by()[: CAP + 1].count()
         counts.append({"status": status, "count": min(count, CAP), "is_more": count > CAP})
     return counts
 
 
-def _chart(now: datetime, step: timedelta, count: int) -> Chart:
+def _chart(now: datetime, step: timedelta, count: int, sight: Sight) -> Chart:
     """Ended attempts, one column for each step back from now."""
     truncate = TruncMinute if step < timedelta(hours=1) else TruncHour
     last = now.astimezone(UTC).replace(second=0, microsecond=0)
@@ -83,8 +86,7 @@ def _chart(now: datetime, step: timedelta, count: int) -> Chart:
         last = last.replace(minute=0)
     start = last - step * (count - 1)
     rows = (
-        Attempt.objects.using(node_alias())
-        .filter(finished_at__gte=start)
+        sight.attempts(Attempt.objects.using(node_alias()).filter(finished_at__gte=start))
         .annotate(slot=truncate("finished_at", tzinfo=UTC))
         .order_by()
         .values("slot", "outcome")
@@ -97,11 +99,11 @@ def _chart(now: datetime, step: timedelta, count: int) -> Chart:
     return Chart([Column(at, found[at][True], found[at][False]) for at in slots])
 
 
-def _oldest() -> list[Node]:
+def _oldest(sight: Sight) -> list[Node]:
     """What has waited longest in each status that should not last; one node of those alike."""
     found: dict[tuple[Any, ...], Node] = {}
     for status in WAITING:
-        rows = _open().filter(status=status).without_payload().select_related("workflow")
+        rows = _open(sight).filter(status=status).without_payload().select_related("workflow")
         alike: dict[tuple[Any, ...], Node] = {}
         for node in rows.order_by("pk")[:ALIKE]:
             alike.setdefault((status, node.workflow_id, node.name), node)
@@ -109,13 +111,13 @@ def _oldest() -> list[Node]:
     return sorted(found.values(), key=lambda node: node.created_at)[: 2 * MOST]
 
 
-def _failing(now: datetime) -> list[dict[str, Any]]:
+def _failing(now: datetime, sight: Sight) -> list[dict[str, Any]]:
     """The handlers with the most failed attempts of the last day."""
     rows = Attempt.objects.using(node_alias()).filter(
         finished_at__gte=now - timedelta(days=1),
         outcome__in=[AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT],
     )
-    names = rows.order_by().values("node__name").annotate(count=Count("pk"))
+    names = sight.attempts(rows).order_by().values("node__name").annotate(count=Count("pk"))
     return [dict(row) for row in names.order_by("-count", "node__name")[:MOST]]
 
 

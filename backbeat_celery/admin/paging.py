@@ -48,8 +48,13 @@ class PagedChangeList(ChangeList):
     def get_results(self, request: Any) -> None:
         super().get_results(request)
         rows = list(self.result_list)
-        self.model_admin.complete_rows(rows)  # type: ignore[attr-defined]
+        self.model_admin.complete_rows(request, rows)  # type: ignore[attr-defined]
         self.result_list = rows
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        """Sort by what has a sortable heading; Django takes any column from the address."""
+        may_sort = self.sortable_by is None or field_name in self.sortable_by
+        return super().get_ordering_field(field_name) if may_sort else None
 
     @property
     def is_cut(self) -> bool:

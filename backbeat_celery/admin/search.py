@@ -11,7 +11,9 @@ from django.db import connections
 from django.db.models import F, Q, QuerySet
 from django.db.models.fields.json import KeyTransform
 
+from backbeat_celery.admin.sight import Sight
 from backbeat_celery.models import Node, Workflow, node_alias
+from backbeat_celery.redact import redact
 
 
 def as_uuid(text: str) -> UUID | None:
@@ -22,7 +24,7 @@ def as_uuid(text: str) -> UUID | None:
         return None
 
 
-def search_workflows(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+def search_workflows(rows: QuerySet[Any], term: str, sight: Sight) -> QuerySet[Any]:
     """Workflows by id, by the id or a Celery id of a node, by metadata, name or subject."""
     term = term.strip()
     if not term:
@@ -32,15 +34,22 @@ def search_workflows(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
         return rows.filter(pk__in=[pk, *_named(pk).values_list("workflow", flat=True)])
     key, sign, value = term.partition("=")
     if sign and key:
-        # Both conditions are those of the indexes on metadata.
-        workflows = Workflow.objects.using(node_alias()).exclude(metadata={})
-        nodes = Node.objects.using(node_alias()).exclude(metadata={})
-        signals = nodes.filter(parent_id=F("workflow_id"))
-        mine = with_metadata(workflows, key.strip(), value.strip())
-        theirs = with_metadata(signals, key.strip(), value.strip())
-        found = mine.values_list("pk").union(theirs.values_list("workflow"))
-        return rows.filter(pk__in=found)
+        return _with_metadata(rows, key.strip(), value.strip(), sight)
     return rows.filter(Q(subject__startswith=term) | Q(name=term))
+
+
+def _with_metadata(rows: QuerySet[Any], key: str, value: str, sight: Sight) -> QuerySet[Any]:
+    """Workflows by their metadata, and by that of their signals, as far as the user sees them."""
+    if any(redact({key: wanted}) != {key: wanted} for wanted in _values(value)):
+        return rows.none()  # a value that is hidden must not be found by guessing
+    # Both conditions are those of the indexes on metadata.
+    workflows = Workflow.objects.using(node_alias()).exclude(metadata={})
+    found = with_metadata(workflows, key, value).values_list("pk")
+    if sight.may_view_nodes:
+        nodes = Node.objects.using(node_alias()).exclude(metadata={})
+        signals = sight.nodes(nodes.filter(parent_id=F("workflow_id")))
+        found = found.union(with_metadata(signals, key, value).values_list("workflow"))
+    return rows.filter(pk__in=found)
 
 
 def search_nodes(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
@@ -63,11 +72,17 @@ def _named(pk: UUID) -> QuerySet[Any]:
     return node if node.exists() else nodes.for_task_id(str(pk))
 
 
+def _values(text: str) -> list[Any]:
+    """What a text in the search box may stand for: itself, and what it is as JSON."""
+    values: list[Any] = [text]
+    with suppress(ValueError):
+        values.append(json.loads(text))
+    return values
+
+
 def with_metadata(rows: QuerySet[Any], key: str, value: str) -> QuerySet[Any]:
     """Rows whose metadata has this value under this key, as text or as JSON."""
-    values = [value]
-    with suppress(ValueError):
-        values.append(json.loads(value))
+    values = _values(value)
     if connections[rows.db].features.supports_json_field_contains:
         condition = Q()
         for candidate in values:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Max
 
+from backbeat_celery.admin.sight import Sight
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.states import Status
 
@@ -40,10 +42,11 @@ class Standing:
         self.last_at = max(known, default=None)
 
 
-def standings(workflows: Iterable[Workflow]) -> dict[UUID, Standing]:
-    """Count the nodes of these workflows by status."""
+def standings(workflows: Iterable[Workflow], sight: Sight) -> dict[UUID, Standing]:
+    """Count by status those nodes of these workflows that the user sees."""
     found = {workflow.pk: Standing(last_at=workflow.created_at) for workflow in workflows}
-    nodes = Node.objects.using(node_alias()).filter(workflow__in=list(found)).order_by()
+    nodes: Any = Node.objects.using(node_alias()).filter(workflow__in=list(found)).order_by()
+    nodes = sight.nodes(nodes)
     finished = nodes.filter(finished_at__isnull=False)
     for row in finished.values("workflow").annotate(count=Count("pk"), last=Max("finished_at")):
         standing = found[row["workflow"]]

@@ -25,6 +25,7 @@ from django.utils.translation import ngettext
 from backbeat_celery.admin.actions import Action
 from backbeat_celery.admin.base import ViewAdmin
 from backbeat_celery.admin.search import as_uuid
+from backbeat_celery.admin.sight import Sight
 from backbeat_celery.exceptions import BackbeatError
 from backbeat_celery.previews import Touched, canceled_by, started_by_resume
 
@@ -171,7 +172,7 @@ class SteeringAdmin(ViewAdmin):
             "rows": rows[:1] if across else rows,
             "checkbox": helpers.ACTION_CHECKBOX_NAME,
             "is_bulk": "action" in request.POST,
-            **consequences(verb, rows),
+            **consequences(verb, rows, self.sight(request)),
         }
         return self.page(request, "admin/backbeat_celery/confirm.html", context)
 
@@ -226,8 +227,11 @@ def skipped_text(skipped: Counter[str]) -> str:
     return text + "; ".join(why) + more
 
 
-def consequences(verb: Action, rows: Sequence[Any]) -> dict[str, Any]:
-    """What the action would do to these rows, and which of them it would skip."""
+def consequences(verb: Action, rows: Sequence[Any], sight: Sight) -> dict[str, Any]:
+    """What the action would do to these rows, and which of them it would skip.
+
+    What it does to nodes that the user does not see is counted, but they are not named.
+    """
     refused = Counter(str(why) for row in rows if (why := verb.refuse(row)))
     fit = [row for row in rows if not verb.refuse(row)]
     touched = Touched()
@@ -241,6 +245,8 @@ def consequences(verb: Action, rows: Sequence[Any]) -> dict[str, Any]:
         "fit_more": max(0, len(fit) - SAMPLED),
         "refused": refused.most_common(REASONS),
         "touched": touched,
+        "touched_listed": (listed := sight.seen(touched.listed)),
+        "touched_unlisted": touched.count - len(listed),
         "touched_sample": len(fit) > SAMPLED,
     }
 

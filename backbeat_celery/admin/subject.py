@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from backbeat_celery.admin import markup
+from backbeat_celery.admin.sight import Sight
 from backbeat_celery.admin.standing import STATES, standings, state_of
 from backbeat_celery.models import Workflow, node_alias
 from backbeat_celery.subjects import subject_key
@@ -41,16 +42,17 @@ class BackbeatSubjectMixin(_ModelAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> Any:
-        if obj is not None and request.user.has_perm("backbeat_celery.view_workflow"):
-            context["backbeat_workflows"] = workflows_of(obj)
+        sight = Sight(request, self.admin_site)
+        if obj is not None and sight.may_view_workflows:
+            context["backbeat_workflows"] = workflows_of(obj, sight)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
 
-def workflows_of(obj: Any) -> list[dict[str, Any]]:
-    """The latest workflows about an object, and how they stand."""
-    rows = Workflow.objects.using(node_alias()).filter(subject=subject_key(obj)).order_by("-pk")
-    workflows = list(rows[:LATEST])
-    found = standings(workflows)
+def workflows_of(obj: Any, sight: Sight) -> list[dict[str, Any]]:
+    """The latest workflows about an object that the user sees, and how they stand."""
+    rows = Workflow.objects.using(node_alias()).filter(subject=subject_key(obj))
+    workflows = list(sight.workflows(rows).order_by("-pk")[:LATEST])
+    found = standings(workflows, sight)
     lines = []
     for workflow in workflows:
         standing = found[workflow.pk]

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from backbeat_celery.admin import markup, timeline
 from backbeat_celery.admin.notes import note
 from backbeat_celery.admin.pulse import is_moving, pulse
+from backbeat_celery.admin.sight import Sight
 from backbeat_celery.admin.standing import STATES, Standing, standings, state_of
 from backbeat_celery.admin.treerows import PAGE, Row, read_rows
 from backbeat_celery.admin.treestate import TreeState
@@ -61,7 +62,8 @@ class Line:
 def context(request: HttpRequest, workflow: Workflow, admin: Any) -> dict[str, Any]:
     """Everything that the page shows."""
     state = TreeState.read(request.GET)
-    standing = standings([workflow])[workflow.pk]
+    sight: Sight = admin.sight(request)
+    standing = standings([workflow], sight)[workflow.pk]
     word = state_of(workflow, standing)
     return {
         "title": workflow.name,
@@ -73,11 +75,13 @@ def context(request: HttpRequest, workflow: Workflow, admin: Any) -> dict[str, A
         "standing": standing,
         "metadata": [(key, shown(value)) for key, value in redact(workflow.metadata).items()],
         "counts": _counts(standing),
+        # How many there are of something may count what is not shown.
+        "is_narrow": sight.is_narrow,
         "tools": admin.tools_of(request, workflow),
-        "can_view_nodes": request.user.has_perm("backbeat_celery.view_node"),
+        "can_view_nodes": sight.may_view_nodes,
         "poll": POLL if is_moving(standing) else SLOW_POLL if workflow.unfinished else "",
-        **_tree(workflow, state),
-        "holding": _holding(workflow) if standing.open else [],
+        **_tree(workflow, state, sight),
+        "holding": _holding(workflow, sight) if standing.open else [],
     }
 
 
@@ -105,17 +109,17 @@ def _counts(standing: Standing) -> list[tuple[str, Any]]:
     ]
 
 
-def _tree(workflow: Workflow, state: TreeState) -> dict[str, Any]:
+def _tree(workflow: Workflow, state: TreeState, sight: Sight) -> dict[str, Any]:
     nodes = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).without_payload()
-    top = nodes.filter(pk=state.top or workflow.pk).first() or workflow.root
-    root = read_rows(top, state)
+    top = sight.nodes(nodes.filter(pk=state.top or workflow.pk)).first() or workflow.root
+    root = read_rows(top, state, sight)
     now = markup.engine_now()
     shown = [row for row in root.walk() if not row.node.is_root]
     drawing = timeline.draw([row.node for row in shown], now, squeeze=state.squeezed)
     return {
         "state_url": state.url,
         "top": None if top.is_root else top,
-        "above": ancestors(top),
+        "above": ancestors(top, sight),
         "lines": list(_lines(root, state, drawing, now)),
         "drawing": drawing,
         "squeeze_url": state.squeeze(not state.squeezed).url,
@@ -124,7 +128,7 @@ def _tree(workflow: Workflow, state: TreeState) -> dict[str, Any]:
     }
 
 
-def ancestors(node: Node) -> list[Node]:
+def ancestors(node: Node, sight: Sight) -> list[Node]:
     """The nodes above one, the topmost first, without the root."""
     found: list[Node] = []
     parent_id = node.parent_id
@@ -134,7 +138,7 @@ def ancestors(node: Node) -> list[Node]:
         parent_id = parent.parent_id
         if not parent.is_root:
             found.insert(0, parent)
-    return found
+    return sight.seen(found)
 
 
 def _lines(
@@ -182,12 +186,16 @@ class Held:
     others: int = 0
 
 
-def _holding(workflow: Workflow) -> list[Held]:
-    """What holds the workflow up, the worst first; nodes alike are named once."""
+def _holding(workflow: Workflow, sight: Sight) -> list[Held]:
+    """What holds the workflow up, the worst first; nodes alike are named once.
+
+    Why is told to those who may view nodes: a reason quotes errors.
+    """
     found: dict[tuple[str, str], Held] = {}
-    nodes = Node.objects.using(workflow.alias).filter(
+    unfinished = Node.objects.using(workflow.alias).filter(
         workflow=workflow.pk, finished_at=None, parent__isnull=False
     )
+    nodes: Any = sight.nodes(unfinished)
     for status in HOLDING:
         rows = nodes.filter(status=status).without_payload().order_by("pk")
         for row in rows[:MOST_ALIKE]:
@@ -195,7 +203,7 @@ def _holding(workflow: Workflow) -> list[Held]:
             if alike is not None:
                 alike.others += 1
             elif len(found) < MOST_HOLDING:
-                found[row.status, row.name] = Held(row, row.explain())
+                found[row.status, row.name] = Held(row, sight.explain(row))
     return list(found.values())
 
 

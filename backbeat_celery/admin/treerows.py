@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db.models import Min, Q
 
+from backbeat_celery.admin.sight import Sight
 from backbeat_celery.admin.treestate import TreeState
 from backbeat_celery.models import Node
 from backbeat_celery.states import Mode, Status
@@ -71,28 +72,28 @@ class Row:
             yield from child.walk()
 
 
-def read_rows(top: Node, state: TreeState) -> Row:
+def read_rows(top: Node, state: TreeState, sight: Sight) -> Row:
     """Read what a page shows of the tree below a node, level by level."""
     root = Row(top, 0, is_open=top.next_seq > 0)
-    root.start = _first_page(root, state)
+    root.start = _first_page(root, state, sight)
     level, room = [root], ROOM
     for _level in range(DEPTH):
         opened = [row for row in level if row.is_open]
         if not opened:
             break
-        level = _read_children(opened)
+        level = _read_children(opened, sight)
         room -= len(level)
         _open(level, state, room)
     _note_blockers(root.walk())
     return root
 
 
-def _first_page(root: Row, state: TreeState) -> int:
+def _first_page(root: Row, state: TreeState, sight: Sight) -> int:
     """Where to begin below the top: where something is still to be done, else with the last."""
     chosen = state.page_of(root.node.pk)
     if chosen is not None or not root.is_wide:
         return chosen or 0
-    nodes = Node.objects.using(root.node.alias).awaited_by(root.node.pk)
+    nodes = sight.nodes(Node.objects.using(root.node.alias).awaited_by(root.node.pk))
     first = nodes.aggregate(first=Min("seq"))["first"]
     last_page = root.node.next_seq - PAGE
     return last_page if first is None else max(0, min(first - 3, last_page))
@@ -113,14 +114,14 @@ def _rank(row: Row) -> tuple[bool, int]:
     return row.node.is_finished, row.node.seq
 
 
-def _read_children(parents: list[Row]) -> list[Row]:
+def _read_children(parents: list[Row], sight: Sight) -> list[Row]:
     """Read one page of children for each of these rows, in one statement."""
     by_id = {row.node.pk: row for row in parents}
     wanted = Q(parent__in=[row.node.pk for row in parents if not row.is_wide])
     for row in parents:
         if row.is_wide:
             wanted |= Q(parent=row.node.pk, seq__gte=row.start, seq__lt=row.start + PAGE)
-    nodes = Node.objects.using(parents[0].node.alias).filter(wanted)
+    nodes = sight.nodes(Node.objects.using(parents[0].node.alias).filter(wanted))
     # Options tell how often a node is retried where its task is not known.
     slim = nodes.defer("args", "kwargs", "result", "error", "metadata")
     for node in slim.order_by("parent", "seq"):

@@ -53,15 +53,15 @@ class WorkflowAdmin(SteeringAdmin):
         title, *others = super().get_list_display(request)
         return [title, about, *others]
 
-    def complete_rows(self, rows: list[Any]) -> None:
-        found = standings(rows)
+    def complete_rows(self, request: HttpRequest, rows: list[Any]) -> None:
+        found = standings(rows, self.sight(request))
         for row in rows:
             row.standing = found[row.pk]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        return search_workflows(queryset, search_term), False
+        return search_workflows(queryset, search_term, self.sight(request)), False
 
     @admin.display(description=gettext_lazy("name"))
     def title(self, workflow: Workflow) -> str:

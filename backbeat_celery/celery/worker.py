@@ -24,8 +24,9 @@ from celery.worker import state
 from django.db import Error as DatabaseTrouble
 from django.db import connections
 
-from backbeat_celery import points, sessions, wire
+from backbeat_celery import points, sessions, tables, wire
 from backbeat_celery.celery.deliveries import deliveries
+from backbeat_celery.celery.listening import queues_of
 from backbeat_celery.celery.shutdown import ColdShutdownStep
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
@@ -125,14 +126,19 @@ class Repeater:
         while not self.is_stopped:
             try:
                 self.work()
-            except Exception:
-                logger.exception("%s goes on after an error", type(self).__name__)
+            except Exception as exc:
+                if not tables.tell(exc):
+                    logger.exception("%s goes on after an error", type(self).__name__)
             finally:
                 # No connection outlives a round: a child forked later must not inherit one.
                 with suppress(Exception):
                     connections.close_all()
             self.wait()
-        self.end()
+        try:
+            self.end()
+        except Exception as exc:
+            if not tables.tell(exc):
+                raise
 
     def work(self) -> None:
         raise NotImplementedError
@@ -220,8 +226,9 @@ class Sweeper(Repeater):
         for using in settings.databases or [node_alias()]:
             try:
                 self._sweep(using)
-            except DatabaseTrouble:
-                logger.exception("Cannot sweep the database %s", using)
+            except DatabaseTrouble as exc:
+                if not tables.tell(exc):
+                    logger.exception("Cannot sweep the database %s", using)
 
     def _sweep(self, using: str) -> None:
         if leader.take(self._holder, settings.sweep_interval * 3, using):
@@ -243,6 +250,7 @@ class Pulse(Repeater):
     """Writes that this worker lives, for those who watch; nothing is decided by it."""
 
     def __init__(self, worker: Any) -> None:
+        self._worker = worker
         self._name = str(worker.hostname)
         self._pool = _pool(worker).rpartition(".")[2]
         self._concurrency = int(worker.concurrency or 0)
@@ -257,6 +265,7 @@ class Pulse(Repeater):
                 pool=self._pool,
                 concurrency=self._concurrency,
                 running=len(state.active_requests),
+                queues=queues_of(self._worker),
             )
 
     def wait(self) -> None:

@@ -8,9 +8,12 @@ from datetime import timedelta
 from django.db.models import DateTimeField, ExpressionWrapper, Min, Q
 
 from backbeat_celery import clock
+from backbeat_celery.broker import inquiry
 from backbeat_celery.conf import settings
 from backbeat_celery.doctor.checks import Finding
+from backbeat_celery.engine.losses import due_by_queue
 from backbeat_celery.engine.wake import LONGEST_INTERVAL
+from backbeat_celery.engine.workers import heard_queues
 from backbeat_celery.locks import missing_limit
 from backbeat_celery.models import Node, SweeperLease
 from backbeat_celery.querysets import NodeQuerySet
@@ -29,6 +32,7 @@ def surroundings(using: str) -> Iterator[Finding]:
         yield from _endless_locks(using)
     yield from _refused_tasks(using)
     yield from _unknown_tasks(using)
+    yield from _unheard_queues(using)
 
 
 def _patience() -> float:
@@ -107,5 +111,25 @@ def _unknown_tasks(using: str) -> Iterator[Finding]:
                 f"task {task}",
                 "is not registered in this process",
                 "If workers know it, all is well.",
+                False,
+            )
+
+
+def _unheard_queues(using: str) -> Iterator[Finding]:
+    """Queues on which messages of nodes wait, and to which no worker listens."""
+    heard = heard_queues(using)
+    if heard is None:
+        return
+    now = Q(fires_at=None) | Q(fires_at__lte=clock.now())
+    due = due_by_queue(_unfinished(using).claimable().filter(now))
+    for queue in sorted(due.keys() - heard - {""}):
+        state = None if clock.is_simulated() else inquiry.ask(queue)
+        if state is None or not state.consumers:
+            yield Finding(
+                "unheard-queue",
+                5,
+                f"queue {queue}",
+                f"has {due[queue]} due nodes, and no worker that was heard of listens to it",
+                f"Start a worker with -Q {queue}, or route the tasks to a queue that has workers.",
                 False,
             )

@@ -24,6 +24,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, called_task, options_of
 from backbeat_celery.models import Node
+from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.specs import ROUTE_OPTIONS
 
 REST = 9
@@ -85,16 +86,22 @@ def look(using: str) -> Losses:
     # What was queued a moment ago may be on its way to the broker still.
     fresh = Q(publications=0, publish_at__gt=clock.after(settings.lease * (1 - ON_ITS_WAY)))
     nodes = Node.objects.using(using).claimable().filter(due, ~fresh, publish_at__isnull=False)
+    expected = due_by_queue(nodes)
+    _rests_until[using] = time.monotonic() + REST * (time.monotonic() - begun)
+    return Losses({queue: _missing(queue, count) for queue, count in expected.items()})
+
+
+def due_by_queue(nodes: NodeQuerySet) -> Counter[str]:
+    """Count nodes by the queue of their messages, flags left out."""
     routes = {name: F(f"options__{name}") for name in ROUTE_OPTIONS}
     groups = nodes.exclude(Q(task="")).order_by().values("task", "remote", **routes)
-    expected: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     group: dict[str, Any]
     for group in groups.annotate(count=Count("pk")):  # type: ignore[assignment]
         options = {name: group[name] for name in routes if group[name] is not None}
         node = Node(task=group["task"], remote=group["remote"], options=options)
-        expected[known_queue(called_task(node), options_of(node))] += group["count"]
-    _rests_until[using] = time.monotonic() + REST * (time.monotonic() - begun)
-    return Losses({queue: _missing(queue, count) for queue, count in expected.items()})
+        counts[known_queue(called_task(node), options_of(node))] += group["count"]
+    return counts
 
 
 def _missing(queue: str, expected: int) -> float:

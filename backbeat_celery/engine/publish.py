@@ -23,7 +23,7 @@ from kombu import Producer
 from kombu.exceptions import LimitExceeded, OperationalError
 
 from backbeat_celery import clock, points, sessions
-from backbeat_celery.broker import app_in_use, depths
+from backbeat_celery.broker import app_in_use, depths, warn_without_app
 from backbeat_celery.engine.copies import Copy, Original, may_copy, of_a_kind
 from backbeat_celery.engine.producers import Broker, current_broker
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
@@ -83,6 +83,7 @@ class BrokerOutbox:
         return prepared if alone else None
 
     def send(self, publications: Sequence[Publication], using: str) -> None:
+        warn_without_app()
         points.reached("before_publish")
         prepared = self._take_prepared(publications, using)
         groups = [publications] if prepared else list(of_a_kind(publications))

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from backbeat_celery import clock, points
+from backbeat_celery import clock, points, tables
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat_on
 from backbeat_celery.engine.advance import advance, look
@@ -69,8 +69,9 @@ class Sweep:
             points.reached(f"sweep_{name}")
             try:
                 counts[name] = mend()
-            except Exception:
-                logger.exception("Sweeping %s: %s goes wrong", self.using, name)
+            except Exception as exc:
+                if not tables.tell(exc):
+                    logger.exception("Sweeping %s: %s goes wrong", self.using, name)
         mended = +counts
         if mended:
             logger.info("Swept %s: %s", self.using, dict(mended))

@@ -8,14 +8,19 @@ from backbeat_celery.models import WorkerHeartbeat
 BEAT = 15.0
 """Seconds between two signs of life of a worker."""
 
+LATE = 3 * BEAT
+"""Seconds without a sign of life after which a worker is taken for gone."""
+
 FORGOTTEN = 86400.0
 """Seconds after which the row of a worker that was not heard of any more is deleted."""
 
 
-def beat(name: str, using: str, *, pool: str, concurrency: int, running: int) -> None:
+def beat(
+    name: str, using: str, *, pool: str, concurrency: int, running: int, queues: list[str]
+) -> None:
     """Write that this worker lives, in the database's time."""
     rows = WorkerHeartbeat.objects.using(using)
-    values = {"pool": pool, "concurrency": concurrency, "running": running}
+    values = {"pool": pool, "concurrency": concurrency, "running": running, "queues": queues}
     if not rows.filter(name=name).update(seen_at=clock.now(), **values):
         now = clock.now()
         rows.bulk_create(
@@ -33,3 +38,12 @@ def forget(using: str) -> None:
     """Delete the rows of workers that have been silent for a day."""
     rows = WorkerHeartbeat.objects.using(using)
     rows.filter(seen_at__lt=clock.after(-FORGOTTEN)).delete()
+
+
+def heard_queues(using: str) -> set[str] | None:
+    """The queues that living workers listen to; None where one does not say, or none lives."""
+    living = WorkerHeartbeat.objects.using(using).filter(seen_at__gt=clock.after(-LATE))
+    told = list(living.values_list("queues", flat=True))
+    if not told or None in told:
+        return None
+    return {name for names in told for name in names or ()}

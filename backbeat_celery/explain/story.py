@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from backbeat_celery.explain import reads
@@ -16,11 +17,25 @@ DEEPEST = 12
 """Nodes that are named on the way to the one that holds them all."""
 
 
+MaySee = Callable[[Node], bool]
+UNSEEN = "a node that is not shown to you"
+
+
+def anything(node: Node) -> bool:
+    """Hide no node from whoever asks."""
+    return True
+
+
 class Story:
     """Tells about a node and, in the same sentence, about what it waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_see: MaySee = anything) -> None:
         self._told: set[UUID] = set()
+        self._may_see = may_see
+
+    def name(self, node: Node) -> str:
+        """Name a node to somebody who may see it."""
+        return named(node) if self._may_see(node) else UNSEEN
 
     def tell(self, node: Node) -> str:
         """What became of a node or what it waits for: a sentence without its subject."""
@@ -72,12 +87,18 @@ class Story:
         if links is None:
             assert children is not None
             return f"waits for {self._among(children, what)}"
+        if not self._may_see(links.first):
+            far = "a signal of another workflow that is not shown to you"
+            return f"waits by a link for {far}" + self._and_children(children, what)
         far = f"{named(links.first)} of the workflow {links.first.workflow}"
         if links.count > 1:
             far = f"{links.count} linked signals, among them {far}"
         if children is None:
             return f"waits by a link for {far}, which {self.tell(links.first)}"
-        return f"waits by a link for {far}, and for {self._among(children, what)}"
+        return f"waits by a link for {far}" + self._and_children(children, what)
+
+    def _and_children(self, children: Blockers | None, what: str) -> str:
+        return f", and for {self._among(children, what)}" if children is not None else ""
 
     def _root(self, node: Node) -> str:
         workflow = node.workflow
@@ -103,7 +124,7 @@ class Story:
         why = f" ({short(told_of(node, change.reason))})" if change and change.reason else ""
         error = f": {short(error_of(node))}" if node.error else ""
         rescue = reads.rescue_of(node)
-        help_ = f"; its rescue {named(rescue)} is {rescue.status}" if rescue else ""
+        help_ = f"; its rescue {self.name(rescue)} is {rescue.status}" if rescue else ""
         return (
             f"failed at attempt {node.attempt}{at}{why}{error}{help_}; retry() it, or resolve(), "
             "shutdown() or cancel() it to let the others go on"
@@ -129,6 +150,8 @@ class Story:
         return f"{times(blockers.count, what)}, among them {self._which(blockers.first)}"
 
     def _which(self, node: Node) -> str:
+        if not self._may_see(node):
+            return UNSEEN
         return f"{named(node)}, which {self.tell(node)}"
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from backbeat_celery import clock
-from backbeat_celery.broker import inquiry, queue_of
+from backbeat_celery.broker import app_trouble, inquiry, queue_of
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, called_task, is_due, options_of
 from backbeat_celery.explain.reads import sweeper
@@ -66,6 +66,8 @@ def _future(node: Node) -> str:
 
 def _workers(node: Node) -> str:
     """Who could take the message; the broker is asked only when it should have been taken."""
+    if not clock.is_simulated() and (problem := app_trouble()):
+        return f"ask a process that is set up who takes it: {problem}"
     queue = queue_of(called_task(node), options_of(node))
     where = f"the queue {queue!r}" if queue else "its queue"
     if not node.publications:

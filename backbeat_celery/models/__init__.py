@@ -1,5 +1,14 @@
 """The tables: workflows, their nodes, what became of them, and who sweeps."""
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+
+# Django's own error names a model, and not what is to be done.
+if apps.apps_ready and not apps.is_installed("backbeat_celery"):
+    raise ImproperlyConfigured(
+        "Add 'backbeat_celery' to INSTALLED_APPS, and run manage.py migrate."
+    )
+
 from backbeat_celery.models.history import Attempt, Transition
 from backbeat_celery.models.node import Link, Node, node_alias
 from backbeat_celery.models.sweeper import SweeperLease

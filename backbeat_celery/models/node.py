@@ -127,7 +127,7 @@ class Node(NodeVerbs, models.Model):
             ("shutdown_node", _("Can shut failed nodes down")),
             ("cancel_node", _("Can cancel nodes")),
             ("reset_node", _("Can reset nodes")),
-            ("edit_arguments_node", _("Can edit the arguments of nodes")),
+            ("edit_arguments_node", _("Can run failed nodes again with any arguments")),
             ("view_payload_node", _("Can view arguments and results in full")),
         ]
         constraints = [

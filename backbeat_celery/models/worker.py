@@ -15,6 +15,8 @@ class WorkerHeartbeat(models.Model):
     pool = models.CharField(max_length=50, blank=True)
     concurrency = models.PositiveIntegerField(default=0)
     running = models.PositiveIntegerField(default=0)
+    # The names of those it listens to; NULL from a release that did not say.
+    queues = models.JSONField(null=True)
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField(db_index=True)
 

@@ -64,7 +64,7 @@ class Workflow(Drawn, models.Model):
             ("resume_workflow", _("Can resume workflows")),
             ("close_workflow", _("Can close workflows")),
             ("cancel_workflow", _("Can cancel everything in workflows")),
-            ("signal_workflow", _("Can send signals to workflows")),
+            ("signal_workflow", _("Can run tasks with any arguments by signals to workflows")),
         ]
         constraints = [
             PostgresPartialUnique(

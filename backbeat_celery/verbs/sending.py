@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
-from backbeat_celery import points
+from backbeat_celery import points, tables
 from backbeat_celery.api import CheckedSignal
 from backbeat_celery.context import running
 from backbeat_celery.database import repeat
@@ -49,7 +49,11 @@ def send(signals: Sequence[CheckedSignal]) -> list[Node]:
         nodes = _send_plain(signals, order, alias) or _send_any(signals, order, alias)
         return [nodes[index] for index in range(len(signals))]
 
-    return repeat(once, using=alias)
+    try:
+        return repeat(once, using=alias)
+    except DatabaseError as exc:
+        tables.refuse(exc, alias)
+        raise
 
 
 def _send_any(
