@@ -11,7 +11,6 @@ app.conf.update(
     # The tests' app may have been made before the run's broker was chosen.
     broker_url=os.environ[services.BROKER_URL],
     worker_enable_remote_control=kind != "embedded",
-    worker_prefetch_multiplier=1,
     broker_connection_max_retries=None,
     broker_transport_options={
         # Short, so that messages of killed workers are delivered again within the run.

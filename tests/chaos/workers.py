@@ -16,6 +16,8 @@ from tests.chaos import agent, handlers, previous
 from tests.real.workers import Worker
 
 STOPPED = ("T", "t")
+PREFETCH = (1, 4)
+"""The multipliers of the workers, by turns: one that we advise, and Celery's own."""
 
 
 class ChaosWorker(Worker):
@@ -36,6 +38,7 @@ class ChaosWorker(Worker):
     def _command(self, options: dict[str, Any]) -> list[str]:
         command = super()._command(options)
         command[command.index("tests.celery_app")] = "tests.chaos.app"
+        command += ["--prefetch-multiplier", str(PREFETCH[self.slot % len(PREFETCH)])]
         if python := self.fleet.pythons.get(self.slot):
             # The current folder comes first on Python's path: there, that has no package.
             place = previous.folder_of_tests(self.fleet.folder)
