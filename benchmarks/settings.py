@@ -18,6 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from kombu import Connection, Queue
+
 from benchmarks import ticks
 from benchmarks.harness import QUIET
 from benchmarks.report import machine
@@ -127,6 +129,7 @@ def main(words: list[str]) -> int:
 
 
 def _round(row: Row, name: str, size: int, environment: dict[str, str]) -> None:
+    _delete_queues(environment["BENCH_BROKER"])
     command = python("-m", "benchmarks.workloads.w1", name, str(size))
     try:
         done = subprocess.run(
@@ -144,6 +147,13 @@ def _round(row: Row, name: str, size: int, environment: dict[str, str]) -> None:
     measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     row.seconds.setdefault(name, []).append(measured["seconds"])
     row.pauses.setdefault(name, []).append(_longest_pause(environment["BENCH_TICKS"]))
+
+
+def _delete_queues(broker: str) -> None:
+    """The next row's may be of another type; and a round that has failed leaves messages."""
+    with Connection(broker) as connection:
+        for name in ("plain", "bench", "load"):
+            Queue(name, channel=connection.default_channel).delete()
 
 
 def _longest_pause(path: str) -> float:
