@@ -20,6 +20,7 @@ from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat
 from backbeat_celery.engine.postgres import claim as postgres
+from backbeat_celery.engine.postgres import session
 from backbeat_celery.engine.publish import outbox
 from backbeat_celery.engine.wake import Publication, called_task, is_due
 from backbeat_celery.locks import step
@@ -144,6 +145,8 @@ def _look_and_take(message: NodeMessage, worker: str, policy: Policy) -> Claim:
 
 
 def _read(message: NodeMessage) -> Node | None:
+    if session.is_available(message.using):
+        return postgres.named(message)
     return (
         Node.objects.using(message.using)
         .filter(pk=message.node_id)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import weakref
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.db.models.sql.compiler import SQLCompiler
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, signal
 from backbeat_celery.engine import line
+from backbeat_celery.engine.claim import NodeMessage, claim
 from backbeat_celery.engine.inserting import insert
 from backbeat_celery.engine.line import ROWS_AT_ONCE
-from backbeat_celery.engine.postgres import signals
+from backbeat_celery.engine.postgres import session, signals
 from backbeat_celery.models import Node
+from backbeat_celery.policy import policy_of
 from tests import workflows
 from tests.statements import NEEDED
 
@@ -245,3 +249,54 @@ def test_what_is_met_is_not_remembered_without_end():
     assert met.has(SimpleNamespace(name="order", subject=str(2 * met.MOST - 1)))
     assert not met.has(SimpleNamespace(name="order", subject="0"))
     assert len(met._names) <= met.MOST
+
+
+@pytest.fixture
+def refused(sim):
+    """Claim an attempt of a node in vain, and give the statements that it took."""
+
+    def claim_in_vain(node, attempt, task=workflows.done.name):
+        message = NodeMessage(node.pk, task, attempt, node.alias, uuid4())
+        with Statements() as statements:
+            assert claim(message, worker="w", policy=policy_of(workflows.done)) is None
+        return statements
+
+    return claim_in_vain
+
+
+@pytest.fixture
+def complete(sim):
+    """A node that is complete, of which a stale message may come."""
+    node = signal(workflows.done.s(), subject="camera")
+    sim.run()
+    node.refresh_from_db()
+    assert node.status == "complete"
+    return node
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_why_a_stale_message_is_stale_is_one_read(refused, complete, attempt):
+    statements = refused(complete, attempt)
+    updates = [text for text in statements.texts if text.lstrip().startswith("UPDATE")]
+    assert len(updates) <= session.is_available(complete.alias) * (attempt == 1), str(statements)
+    assert len(statements.texts) == len(updates) + 1, str(statements)
+
+
+@NEEDED
+@pytest.mark.parametrize("what", ["stale", "gone", "another task", "not due", "paused"])
+def test_no_query_is_composed_to_tell_why_a_message_is_refused(
+    sim, refused, complete, monkeypatch, what
+):
+    """Composing it took nearly all of the time that a stale message cost."""
+    task = workflows.done.name
+    if what == "gone":
+        complete.pk = uuid4()
+    elif what == "another task":
+        task = workflows.plain.name
+    elif what != "stale":
+        complete = signal(workflows.done.s(), subject="late", delay=3600 * (what == "not due"))
+        if what == "paused":
+            complete.workflow.pause()
+    if what != "paused":  # that writes the node's status
+        monkeypatch.setattr(SQLCompiler, "as_sql", lambda *_, **__: pytest.fail("a query"))
+    refused(complete, 1, task)

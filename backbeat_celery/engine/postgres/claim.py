@@ -57,6 +57,18 @@ def _statements(name: str, which: str) -> tuple[Statement, Statement]:
     )
 
 
+# Everything but what may be large and no claim reads.
+ALL = tuple(name for name in rows.READERS if name not in {"result", "error"})
+_node = Statement(
+    "node",
+    f"""
+SELECT {rows.selected(ALL, "node")}, {rows.microseconds("{now}")},
+    {WORKFLOW.format(column="name")}, {WORKFLOW.format(column="subject")},
+    {rows.microseconds(WORKFLOW.format(column="paused_at"))}
+FROM {{nodes}} AS node WHERE node.id = $1::uuid
+""",
+)
+
 _one = _statements("claim", "node.id = $1::uuid")
 _several = _statements("claim_several", "node.id = ANY($1::uuid[])")
 
@@ -71,6 +83,27 @@ def take(message: NodeMessage, worker: str, timeout: float | None) -> tuple[Node
         return None
     found = _execute(_one, str(message.node_id), message, worker, timeout)
     return _taken(message, worker, found[0]) if found else None
+
+
+def named(message: NodeMessage) -> Node | None:
+    """The node that a message names, with its workflow and `db_now`; None: no such node.
+
+    Of most messages that are not to be had this is all that is asked, and a query set takes
+    ten times as long to say so.
+    """
+    found = session.execute(message.using, _node, str(message.node_id))
+    return _read(message.using, found[0]) if found else None
+
+
+def _read(using: str, row: Row) -> Node:
+    node = rows.instance(Node, using, rows.values(ALL, row))
+    now, name, subject, paused_at = row[len(ALL) :]
+    assert now is not None
+    node.db_now = rows.moment(now)
+    paused = None if paused_at is None else rows.moment(paused_at)
+    fields = {"id": node.workflow_id, "name": name, "subject": subject, "paused_at": paused}
+    node._state.fields_cache["workflow"] = rows.instance(Workflow, using, fields)
+    return node
 
 
 def take_several(

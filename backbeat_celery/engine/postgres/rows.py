@@ -12,10 +12,12 @@ from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.db import models
 from django.db.models import Model
 from django.db.models.base import ModelState
 
 from backbeat_celery import payload
+from backbeat_celery.fields import PayloadField
 from backbeat_celery.models import Node
 
 M = TypeVar("M", bound=Model)
@@ -51,41 +53,35 @@ def _json(text: str) -> Any:
     return {} if text == "{}" else json.loads(text)
 
 
+_KINDS: Mapping[type, Callable[[str], Any]] = {
+    PayloadField: _payload,
+    models.JSONField: _json,
+    models.UUIDField: UUID,
+    models.ForeignKey: UUID,
+    models.BooleanField: _bool,
+    models.IntegerField: int,
+    models.DateTimeField: moment,
+    models.TextField: str,
+    models.CharField: str,
+}
+
+
+def _reader(field: models.Field[Any, Any]) -> Callable[[str], Any]:
+    return next(reader for kind, reader in _KINDS.items() if isinstance(field, kind))
+
+
 READERS: Mapping[str, Callable[[str], Any]] = {
-    "id": UUID,
-    "workflow_id": UUID,
-    "parent_id": UUID,
-    "seq": int,
-    "stage": int,
-    "barrier": _bool,
-    "rescue": _bool,
-    "remote": _bool,
-    "task": str,
-    "name": str,
-    "mode": str,
-    "status": str,
-    "attempt": int,
-    "retries": int,
-    "lost_attempts": int,
-    "args": _payload,
-    "kwargs": _payload,
-    "options": _json,
-    "metadata": _json,
-    "fires_at": moment,
-    "started_at": moment,
-    "next_seq": int,
-    "next_stage": int,
-    "next_barrier": int,
+    field.attname: _reader(field) for field in Node._meta.concrete_fields
 }
 """How to read a node's columns."""
-
-_TIMES = frozenset({"fires_at", "started_at"})
 
 
 def selected(columns: Sequence[str], table: str) -> str:
     """SQL for these columns of a node, to be read by `values`."""
     names = ((name, f"{table}.{name}") for name in columns)
-    return ", ".join(microseconds(full) if name in _TIMES else full for name, full in names)
+    return ", ".join(
+        microseconds(full) if READERS[name] is moment else full for name, full in names
+    )
 
 
 def values(columns: Sequence[str], row: Sequence[str | None]) -> dict[str, Any]:
