@@ -85,7 +85,7 @@ def _play(arena: object, arguments: argparse.Namespace) -> bool:
     from tests.chaos.audit import audit
     from tests.chaos.evidence import Evidence
     from tests.chaos.purge import PurgeRun
-    from tests.chaos.report import INTERRUPTIONS, Report
+    from tests.chaos.report import Report
     from tests.chaos.run import Run
     from tests.chaos.watch import ask
     from tests.stateful.invariants import Rows
@@ -105,7 +105,6 @@ def _play(arena: object, arguments: argparse.Namespace) -> bool:
         outcome.reports,
         outcome.closed,
         outcome.crashes,
-        {node for blow in outcome.blows if blow.kind in INTERRUPTIONS for node in blow.nodes},
     )
     report = Report(profile, outcome, evidence, audit(evidence))
     print(f"\n{report.text()}")

@@ -23,6 +23,10 @@ from backbeat_celery import points
 FLAGS = "BACKBEAT_CHAOS_FLAGS"
 NAME = "BACKBEAT_CHAOS_WORKER"
 SKEW = "BACKBEAT_CHAOS_SKEW"
+SICK = {
+    "postgresql": "SET default_transaction_read_only = on",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+}
 _stack = ExitStack()
 
 
@@ -67,8 +71,16 @@ def _strike(armed: Path) -> None:
             _lose_next_answer()
         case "exception":
             raise OperationalError("the harness says so")
+        case "sick":
+            _spoil_session()
         case "sleep":
             time.sleep(fault["seconds"])
+
+
+def _spoil_session() -> None:
+    """Leave a session that answers and cannot write any more, as behind a demoted server."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(SICK[connections["default"].vendor])
 
 
 def _lose_next_answer() -> None:

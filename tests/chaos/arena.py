@@ -16,7 +16,9 @@ from typing import Any
 
 from tests import services as test_services
 from tests.chaos import previous, services
+from tests.chaos.foreigners import ForeignWorker
 from tests.chaos.messages import Messages
+from tests.chaos.outsiders import Outsiders
 from tests.chaos.profiles import SETTINGS, Profile
 from tests.chaos.proxy import Proxy
 from tests.chaos.services import Server
@@ -46,7 +48,11 @@ class Arena:
         self.broker: Server | None = None
         self.proxies: list[Proxy] = []
         self.agenda: list[tuple[float, Callable[[], object]]] = []
-        self._lifts: list[threading.Timer] = []
+        self._lifts: list[threading.Thread] = []
+        self.outsiders: Outsiders | None = None
+        """Whoever reports from outside, once a run has begun."""
+        self.foreign: ForeignWorker | None = None
+        """A worker without the package, while there is one."""
         self.pauses: list[tuple[str, float, float]] = []
         """Workflow, and from when until when it was surely paused."""
         self.paused: dict[str, list[float]] = defaultdict(list)
@@ -148,14 +154,21 @@ class Arena:
         The harness's own thread may be waiting for the very rows that the fault keeps locked.
         """
         timer = threading.Timer(seconds, work)
-        timer.daemon = True
-        self._lifts.append(timer)
-        timer.start()
+        self._go(timer)
+
+    def beside(self, work: Callable[[], object]) -> None:
+        """Do something that takes a while in a thread of its own."""
+        self._go(threading.Thread(target=work))
+
+    def _go(self, thread: threading.Thread) -> None:
+        thread.daemon = True
+        self._lifts.append(thread)
+        thread.start()
 
     @property
     def is_busy(self) -> bool:
         """Whether something is still to be done, or a fault is still to be lifted."""
-        self._lifts = [timer for timer in self._lifts if timer.is_alive()]
+        self._lifts = [thread for thread in self._lifts if thread.is_alive()]
         return bool(self.agenda or self._lifts)
 
     def keep_agenda(self, *, all_of_it: bool = False) -> None:
@@ -182,8 +195,11 @@ class Arena:
         """Leave nothing running."""
         from django.db import connections
 
-        for timer in self._lifts:
-            timer.cancel()
+        for thread in self._lifts:
+            if isinstance(thread, threading.Timer):
+                thread.cancel()
+        if self.foreign is not None:
+            self.foreign.kill()
         self.fleet.stop()
         connections.close_all()
         self._stop_servers()

@@ -24,7 +24,7 @@ FLAG = ""
 GHOST = "ghost"
 WITHIN = ('reached("in_handler")', 'reached("after_handler")')
 """Points at which an error of the harness's is one of the handler's own."""
-OF_LINKS = ("OperationalError", "WorkflowClosed")
+OF_LINKS = ("OperationalError", "InternalError", "WorkflowClosed")
 SETTLED = {*FINISHED, "failed"}
 
 
@@ -85,6 +85,26 @@ def starts_were_claimed(evidence: Evidence) -> Found:
     for node, attempt in evidence.starts:
         if node not in nodes or attempt > nodes[node].attempt:
             yield Violation("broken", node, f"attempt {attempt} ran, and nobody claimed it")
+
+
+def handlers_run_in_their_context(evidence: Evidence) -> Found:
+    """Each attempt sees the headers that its node was created with, and no others."""
+    nodes = {plain(node.id): node for node in evidence.handlers()}
+    for (name, attempt), lines in evidence.starts.items():
+        shape = nodes[name].args[0] if name in nodes and nodes[name].args else {}
+        if not isinstance(shape, dict):
+            continue
+        expected = shape["label"] if shape.get("context") else None, shape.get("ambient")
+        for line in lines:
+            if (line.context, line.ambient) != expected:
+                seen = f"{line.context!r} and {line.ambient!r} instead of {expected}"
+                yield Violation("broken", name, f"attempt {attempt} ran in the context {seen}")
+
+
+def only_workers_with_the_package_run_handlers(evidence: Evidence) -> Found:
+    """A worker without it calls none: it would call them without arguments."""
+    for line in evidence.foreign:
+        yield Violation("broken", line.node, "A worker without the package called a handler")
 
 
 def attempts_are_numbered(evidence: Evidence) -> Found:
@@ -207,6 +227,8 @@ CHECKS = (
     accepted_attempts_ran,
     attempts_run_once,
     starts_were_claimed,
+    handlers_run_in_their_context,
+    only_workers_with_the_package_run_handlers,
     attempts_are_numbered,
     joins_happen_once,
     effects_happen_once,

@@ -9,8 +9,6 @@ from tests.chaos.verdict import Found, Violation, name_of
 from tests.chaos.watch import plain
 
 SAYS = {"complete": "succeeded", "fail": "failed"}
-DROPPED = {"lost", "given_back", "canceled"}
-"""How an attempt ends whose worker died, or whose node was canceled, after an early report."""
 
 
 def one_report_is_taken(evidence: Evidence) -> Found:
@@ -33,7 +31,7 @@ def reports_decide(evidence: Evidence) -> Found:
 
 
 def taken_reports_count(evidence: Evidence) -> Found:
-    """What was taken is the outcome, unless the handler raised after it, or its worker died."""
+    """What was taken is the outcome, unless the handler raised after it, or was canceled."""
     nodes = {plain(node.id): node for node in evidence.awaiting()}
     for at, reports in evidence.reports.items():
         outcomes = {
@@ -42,11 +40,10 @@ def taken_reports_count(evidence: Evidence) -> Found:
             if attempt.number == at[1]
         }
         for report in reports:
-            if report.was_taken and not outcomes & {SAYS[report.verb], *DROPPED}:
-                if outcomes == {"timed_out"} and at[0] in evidence.interrupted:
-                    continue  # nobody could record that its handler was done
-                if not any(line.at < report.begun for line in evidence.ends.get(at, [])):
-                    continue  # its handler raised after it, or hung until its time was over
+            if report.was_taken and not outcomes & {SAYS[report.verb], "canceled"}:
+                was_done = any(line.at < report.begun for line in evidence.ends.get(at, []))
+                if outcomes == {"failed"} and not was_done:
+                    continue  # its handler raised after it
                 text = f"attempt {at[1]} took the report {report.verb!r} and is {outcomes}"
                 yield Violation("lost", at[0], text)
 

@@ -32,7 +32,7 @@ def leaf(label: str, **more: Any) -> Shape:
 TREE = leaf(
     "root",
     children=[
-        leaf("first", children=[leaf("first.low")]),
+        leaf("first", children=[leaf("first.low", context=True)], context=True),
         leaf("parallel", mode="non_blocking", delay=2),
         leaf("effect", task="atomic", fails=1),
         leaf("reported", task="awaited"),

@@ -27,7 +27,6 @@ class Evidence:
         reports: Iterable[Report] = (),
         closed: Set[str] = frozenset(),
         crashes: Iterable[tuple[float, float]] = (),
-        interrupted: Set[str] = frozenset(),
     ) -> None:
         self.rows = rows
         self.pauses = list(pauses)
@@ -38,13 +37,13 @@ class Evidence:
         """From when until when the database had crashed."""
         self.closed = closed
         """Workflows whose closing was answered."""
-        self.interrupted = interrupted
-        """Nodes whose worker may have been kept from recording an end."""
         self.reports: dict[tuple[str, int], list[Report]] = defaultdict(list)
         for report in reports:
             self.reports[report.node, report.attempt].append(report)
         self.starts: dict[tuple[str, int], list[Line]] = defaultdict(list)
         self.ends: dict[tuple[str, int], list[Line]] = defaultdict(list)
+        self.foreign = [line for line in lines if line.event == "foreign"]
+        """Calls by a worker that has the tasks and not the package."""
         for line in lines:
             by_event = {"start": self.starts, "end": self.ends}.get(line.event)
             if by_event is not None:

@@ -38,8 +38,7 @@ def fault(name: str) -> Callable[[Fault], Fault]:
 def _hit_child(arena: Arena, name: str, strike: Callable[[ChaosWorker, int], None]) -> Blow | None:
     for worker in arena.shuffled(arena.fleet.awake()):
         for pid in arena.shuffled(worker.pool()):
-            worker.freeze(pid)
-            node = arena.held_by(pid, worker) if _is_stopped(pid) else None
+            node = freeze_and_find(arena, worker, pid)
             if node is not None:
                 strike(worker, pid)
                 return Blow(name, [node], detail=f"{worker.name} child {pid}")
@@ -47,7 +46,13 @@ def _hit_child(arena: Arena, name: str, strike: Callable[[ChaosWorker, int], Non
     return None
 
 
-def _hit_worker(arena: Arena, name: str, strike: Callable[[ChaosWorker], None]) -> Blow | None:
+def freeze_and_find(arena: Arena, worker: ChaosWorker, pid: int) -> str | None:
+    """Freeze a child; give the node that it holds, if any."""
+    worker.freeze(pid)
+    return arena.held_by(pid, worker) if _is_stopped(pid) else None
+
+
+def hit_worker(arena: Arena, name: str, strike: Callable[[ChaosWorker], None]) -> Blow | None:
     awake = arena.fleet.awake()
     if len(awake) < 2:
         return None  # somebody has to go on
@@ -108,7 +113,7 @@ def kill_worker(arena: Arena) -> Blow | None:
         worker.kill()
         arena.fleet.replace(worker)
 
-    return _hit_worker(arena, "kill worker", strike)
+    return hit_worker(arena, "kill worker", strike)
 
 
 @fault("terminate worker")
@@ -121,7 +126,7 @@ def terminate_worker(arena: Arena) -> Blow | None:
         arena.fleet.replace(worker)
         arena.lift_later(20, worker.kill)
 
-    return _hit_worker(arena, "terminate worker", strike)
+    return hit_worker(arena, "terminate worker", strike)
 
 
 @fault("freeze worker")
@@ -138,7 +143,7 @@ def freeze_worker(arena: Arena) -> Blow | None:
 
     if any(worker.is_frozen for worker in arena.fleet.workers):
         return None
-    return _hit_worker(arena, "freeze worker", strike)
+    return hit_worker(arena, "freeze worker", strike)
 
 
 # The engine's own helpers ----------------------------------------------------------------

@@ -13,12 +13,16 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from celery import current_task
+
 from backbeat_celery import current_node, node_task, signal
 from tests.chaos import agent
 
 agent.install()
 
 LOG = "BACKBEAT_CHAOS_LOG"
+CONTEXT, AMBIENT = "chaos-context", "chaos-ambient"
+"""Headers: one that a signal or a spawn names, one that a publisher's surroundings add."""
 QUICK = {"default_retry_delay": 0.5, "retry_backoff": False, "retry_jitter": False}
 SHORT_TIMEOUT = 4
 """Seconds; a handler of kind `hang` takes longer at its first attempt."""
@@ -33,12 +37,15 @@ def note(event: str) -> None:
     if _log < 0:
         return
     node = current_node()
+    headers = current_task.request.headers or {}
     line = {
         "event": event,
         "node": str(node.id),
         "attempt": node.attempt,
         "pid": os.getpid(),
         "at": time.monotonic(),
+        "context": headers.get(CONTEXT),
+        "ambient": headers.get(AMBIENT),
     }
     os.write(_log, (json.dumps(line) + "\n").encode())
 
@@ -131,7 +138,8 @@ def _spawn(child: dict[str, Any]) -> None:
 
 def call_of(shape: dict[str, Any]) -> Any:
     """The call that a shape describes."""
-    return TASKS[shape["task"]].s(shape)
+    call = TASKS[shape["task"]].s(shape)
+    return call.set(headers={CONTEXT: shape["label"]}) if shape.get("context") else call
 
 
 def options_of(shape: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from tests.chaos.faults import FAULTS
 EARLIEST, LATEST = 0.02, 0.98
 NEEDS_SERVER = {
     *("restart database", "cut commit", "partition", "half open", "slow network"),
-    "end connection",
+    *("end connection", "sick connection", "locked row"),
 }
+NEEDS_POSTGRES = {"read-only database"}
+"""MariaDB's read_only does not hold for those who may administrate it, as the harness's user."""
 
 
 class Nemesis:
@@ -63,6 +65,9 @@ def possible(arena: Arena) -> dict[str, int]:
     faults = dict(arena.profile.faults)
     if arena.database is None:
         faults = {kind: n for kind, n in faults.items() if kind not in NEEDS_SERVER}
+    if arena.kinds[0] != "postgres":
+        faults = {kind: n for kind, n in faults.items() if kind not in NEEDS_POSTGRES}
     if arena.broker is None:
-        faults.pop("restart broker", None)
+        for kind in ("restart broker", "worker without the package"):
+            faults.pop(kind, None)
     return faults

@@ -90,19 +90,19 @@ class Outsiders(threading.Thread):
         soon = self.rng.uniform(0, 0.5)
         match kind:
             case "early":
-                self._later(0, partial(self._say, seen, "complete"))
+                self._later(0, partial(self.say, seen, "complete"))
             case "soon" | "fail":
                 verb = "fail" if kind == "fail" else "complete"
-                self._later(soon, partial(self._say, seen, verb))
+                self._later(soon, partial(self.say, seen, verb))
             case "twice" | "both":
                 verbs = ["complete", "fail" if kind == "both" else "complete"]
                 self._later(soon, partial(self._say_at_once, seen, verbs))
             case "wrong":
                 other = Seen(seen.node, seen.attempt + 1, seen.claim, seen.shape)
-                self._later(soon / 2, partial(self._say, other, "complete"))
-                self._later(soon, partial(self._say, seen, "complete"))
+                self._later(soon / 2, partial(self.say, other, "complete"))
+                self._later(soon, partial(self.say, seen, "complete"))
             case "late":
-                self._later(self.late + 4 * soon, partial(self._say, seen, "complete"))
+                self._later(self.late + 4 * soon, partial(self.say, seen, "complete"))
 
     def _later(self, seconds: float, work: Callable[[], None]) -> None:
         self._agenda.append((time.monotonic() + seconds, work))
@@ -120,7 +120,7 @@ class Outsiders(threading.Thread):
 
         def say(verb: str) -> None:
             start.wait()
-            self._say(seen, verb)
+            self.say(seen, verb)
             connections.close_all()
 
         threads = [threading.Thread(target=say, args=[verb]) for verb in verbs]
@@ -129,7 +129,8 @@ class Outsiders(threading.Thread):
         for thread in threads:
             thread.join(timeout=PATIENCE)
 
-    def _say(self, seen: Seen, verb: str) -> None:
+    def say(self, seen: Seen, verb: str) -> Report:
+        """Report until there is an answer; from any thread."""
         from backbeat_celery.exceptions import InvalidTransition
 
         report = Report(seen.node, seen.attempt, verb, time.monotonic())
@@ -140,14 +141,15 @@ class Outsiders(threading.Thread):
                 _tell(seen, verb)
             except InvalidTransition:
                 report.was_taken = None if was_lost else False
-                return
+                return report
             except (DatabaseError, InterfaceError):
                 was_lost = True
                 connections.close_all()
                 time.sleep(0.1)
             else:
                 report.was_taken = True
-                return
+                return report
+        return report
 
 
 def _awaiting() -> list[Seen]:

@@ -17,12 +17,6 @@ from tests.chaos.run import Outcome
 from tests.chaos.watch import plain
 
 KILLS = {"kill child", "kill worker"}
-INTERRUPTIONS = {
-    *KILLS,
-    *{"terminate child", "terminate worker", "freeze child", "freeze worker"},
-    *{"partition", "restart database", "end connection", "cut commit"},
-}
-"""Faults that may keep a worker from recording what its handler has done."""
 COLUMNS = ("fault", "times", "nodes", "lost", "doubled", "stuck", "slowest recovery")
 
 

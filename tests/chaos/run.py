@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.chaos import operators, pointfaults, rolling, wires  # noqa: F401  (register faults)
+from tests.chaos import operators, pointfaults, rolling, sickness, wires  # noqa: F401  (register faults)
 from tests.chaos.arena import Arena, Blow
 from tests.chaos.handlers import SHORT_TIMEOUT
 from tests.chaos.metronome import Metronome
@@ -18,6 +18,7 @@ from tests.chaos.outsiders import Outsiders, Report
 from tests.chaos.profiles import LEASE, Profile
 from tests.chaos.shapes import Tree, Workload, labels
 from tests.chaos.soak import Soak
+from tests.chaos.surroundings import surroundings
 from tests.chaos.watch import counts, insist, newest
 
 PATIENCE = 60
@@ -74,10 +75,12 @@ class Run:
             slow_share=profile.slow_share,
             brittle=profile.brittle,
             pairs=profile.pairs,
+            # An earlier version of the package keeps no headers with its nodes.
+            contexts=not profile.mixed,
         )
         self.nemesis = Nemesis(arena)
         self.metronome = Metronome(arena)
-        self.outsiders = Outsiders(seed, late=SHORT_TIMEOUT)
+        self.outsiders = arena.outsiders = Outsiders(seed, late=SHORT_TIMEOUT)
         self._attendant = operators.Attendant()
         self._attended: list[Blow] = []
         self._next_round = 0.0
@@ -171,6 +174,8 @@ class Run:
         from backbeat_celery import signal_many
         from tests.chaos.handlers import call_of, options_of
 
+        for shape in (shape for tree in trees for shape in tree.signals):
+            shape["ambient"] = trees[0].ambient
         signals = [
             (
                 call_of(shape),
@@ -180,7 +185,8 @@ class Run:
             for tree in trees
             for shape in tree.signals
         ]
-        insist(lambda: signal_many(signals))
+        with surroundings(trees[0].ambient):
+            insist(lambda: signal_many(signals))
         for tree in trees[:1]:  # of a pack, one is enough: each takes a while
             close = partial(operators.close, self.arena, tree.subject)
             self.arena.later(self.arena.rng.uniform(0, 5), close)

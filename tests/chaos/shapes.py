@@ -25,6 +25,8 @@ class Tree:
 
     subject: str
     signals: list[Shape]
+    ambient: str | None = None
+    """What the surroundings of its sender put on each message, if anything."""
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Workload:
     slow_share: float
     brittle: int
     pairs: bool = False
+    contexts: bool = True
+    """Whether some trees carry headers, which each attempt has to see."""
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -47,7 +51,13 @@ class Workload:
     def next_tree(self) -> Tree:
         """The next workflow of the line."""
         self.count += 1
-        return self._tree(self.count)
+        tree = self._tree(self.count)
+        if self.contexts and self.count % 3 == 0:
+            for shape in everything(tree.signals):
+                shape["context"] = True
+        if self.contexts and self.count % 4 == 0:
+            tree.ambient = tree.subject
+        return tree
 
     def _tree(self, number: int) -> Tree:
         rng = self.rng
@@ -94,6 +104,8 @@ class Workload:
         if kind == "brittle":
             shape["fails"] = 1
         if kind == "awaited":
+            # Half of them run long enough for a report to come before they are done.
+            shape["ms"] = rng.choice([shape["ms"], 300])
             shape["reports"] = rng.choices(list(REPORTS), list(REPORTS.values()), k=2)
             shape["by_token"] = rng.random() < 0.5
         shape["exits"] = rng.random() < 0.2
@@ -106,10 +118,15 @@ class Workload:
         return round(self.rng.uniform(0.2, 2.5), 2) if self.rng.random() < chance else None
 
 
+def everything(shapes: list[Shape]) -> Iterator[Shape]:
+    """Shapes, everything below them, and what they link to."""
+    for shape in shapes:
+        yield shape
+        yield from everything(shape.get("children", []))
+        if link := shape.get("link"):
+            yield link
+
+
 def labels(shapes: list[Shape]) -> Iterator[str]:
     """The labels of shapes and of everything below them."""
-    for shape in shapes:
-        yield shape["label"]
-        yield from labels(shape.get("children", []))
-        if link := shape.get("link"):
-            yield link["label"]
+    return (shape["label"] for shape in everything(shapes))

@@ -17,6 +17,29 @@ pytestmark = pytest.mark.django_db
 plant = Plants()
 
 
+@plant("broken")
+def a_handler_ran_in_another_context(scene: Scene) -> None:
+    lines = scene.evidence.starts[scene.at("first")]
+    lines[0] = lines[0]._replace(context="somebody else's")
+
+
+@plant("broken")
+def a_handler_ran_in_no_context(scene: Scene) -> None:
+    lines = scene.evidence.starts[scene.at("first.low")]
+    lines[0] = lines[0]._replace(context=None)
+
+
+@plant("broken")
+def what_surrounds_a_publisher_came_to_a_handler(scene: Scene) -> None:
+    lines = scene.evidence.starts[scene.at("effect")]
+    lines[0] = lines[0]._replace(ambient="t7")
+
+
+@plant("broken")
+def a_worker_without_the_package_ran_a_handler(scene: Scene) -> None:
+    scene.evidence.foreign.append(Line("foreign", "", 0, 1, 0.0))
+
+
 @plant("lost")
 def a_node_is_gone(scene: Scene) -> None:
     scene.forget("first.low")

@@ -7,10 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.chaos.audit import audit
 from tests.chaos.evidence import Evidence
 from tests.chaos.scene import Plants, Scene, found_in
-from tests.chaos.watch import plain
 
 pytestmark = pytest.mark.django_db
 plant = Plants()
@@ -37,6 +35,12 @@ def two_reports_of_an_attempt_were_taken(scene: Scene) -> None:
 def a_report_that_was_taken_did_not_count(scene: Scene) -> None:
     node, attempt = scene.at("reported")
     scene.rows.attempts[scene.node("reported").id][attempt - 2].outcome = "timed_out"
+
+
+@plant("lost")
+def a_report_that_was_taken_went_with_its_worker(scene: Scene) -> None:
+    node, attempt = scene.at("reported")
+    scene.rows.attempts[scene.node("reported").id][attempt - 2].outcome = "lost"
 
 
 @plant("broken")
@@ -73,10 +77,3 @@ def a_closed_workflow_does_not_end(scene: Scene) -> None:
 @pytest.mark.parametrize(("put", "kind"), plant.all)
 def test_a_planted_violation_is_found(good: Evidence, put: Callable[[Scene], None], kind: str):
     assert kind in found_in(good, put)
-
-
-def test_a_report_counts_for_nothing_if_nobody_could_record_the_end(good: Evidence):
-    scene = Scene(good)
-    a_report_that_was_taken_did_not_count(scene)
-    scene.evidence.interrupted = {plain(scene.node("reported").id)}
-    assert "lost" not in {violation.kind for violation in audit(scene.evidence)}

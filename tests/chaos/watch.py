@@ -23,6 +23,9 @@ class Line(NamedTuple):
     attempt: int
     pid: int
     at: float
+    context: str | None = None
+    """What the handler saw of the headers that its node was created with."""
+    ambient: str | None = None
 
 
 class Log:
