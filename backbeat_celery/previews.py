@@ -12,6 +12,14 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from backbeat_celery.engine.consequences import (
+    Following,
+    following_cancel,
+    following_reset,
+    following_resolve,
+    following_shutdown,
+    given_up_with,
+)
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Status
 
@@ -48,6 +56,12 @@ class Touched:
         self.nodes += rows[:room]
         self.is_more = self.is_more or len(rows) > room
 
+    def join(self, other: Touched) -> None:
+        """Add those of another, each node once."""
+        known = {node.pk for node in self.nodes}
+        self.take([node for node in other.nodes if node.pk not in known])
+        self.is_more = self.is_more or other.is_more
+
 
 def canceled_by(verb: str, target: Node | Workflow) -> Touched:
     """Tell which nodes a verb on this node or workflow would cancel."""
@@ -57,6 +71,27 @@ def canceled_by(verb: str, target: Node | Workflow) -> Touched:
     if isinstance(target, Workflow):
         target = target.root
     return find(target)
+
+
+@dataclass(slots=True)
+class Ahead:
+    """What goes on by a verb: nodes that start, and those that are complete thereby."""
+
+    started: Touched = field(default_factory=Touched)
+    completed: Touched = field(default_factory=Touched)
+
+    def add(self, other: Following) -> None:
+        """Add what follows from one node."""
+        self.started.take(other.started)
+        self.completed.take(other.completed)
+
+
+def let_go_by(verb: str, target: Node | Workflow) -> Ahead:
+    """Tell which nodes start, and which are complete, by a verb on this node."""
+    ahead, find = Ahead(), _LETS_GO.get(verb)
+    if find is not None and isinstance(target, Node) and not target.is_finished:
+        ahead.add(find(target))
+    return ahead
 
 
 def started_by_resume(workflow: Workflow) -> Touched:
@@ -97,12 +132,11 @@ def _below_but_rescues(node: Node) -> Touched:
 
 
 def _behind(node: Node) -> Touched:
-    """What a shutdown cancels: the later siblings of a blocking node, with their subtrees."""
+    """What a shutdown cancels: the siblings that waited for the node, with their subtrees."""
     touched = Touched()
-    if not node.is_blocking or node.parent_id is None:
+    if node.parent_id is None:
         return touched
-    siblings = _nodes(node).children_of(node.parent_id).filter(seq__gt=node.seq)
-    rows = list(siblings.unfinished().order_by("seq")[: MOST + 1])
+    rows = list(given_up_with(node).without_payload()[: MOST + 1])
     touched.take(rows)
     _add_below([row.pk for row in rows if row.next_seq], touched, node)
     return touched
@@ -127,4 +161,10 @@ _CANCELS: Mapping[str, Callable[[Node], Touched]] = {
     "cancel": _below,
     "reset": _below,
     "cancel_workflow": _whole_workflow,
+}
+_LETS_GO: Mapping[str, Callable[[Node], Following]] = {
+    "resolve": following_resolve,
+    "shutdown": following_shutdown,
+    "cancel": following_cancel,
+    "reset": following_reset,
 }

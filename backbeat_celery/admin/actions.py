@@ -152,8 +152,9 @@ NODE_ACTIONS: Mapping[str, Action] = {
             many=_("Shut selected nodes down"),
             done=_("Shut down"),
             explains=_(
-                "The node counts as complete. If it is blocking, its later siblings are canceled "
-                "with all that is below them."
+                "The node counts as complete, and what waited for it is canceled with all "
+                "below it: all later siblings if it is blocking, otherwise the barriers behind it "
+                "and all behind them."
             ),
             refuse=_takes(Status.FAILED),
             call=verb("shutdown"),

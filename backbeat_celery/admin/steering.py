@@ -27,7 +27,7 @@ from backbeat_celery.admin.base import ViewAdmin
 from backbeat_celery.admin.search import as_uuid
 from backbeat_celery.admin.sight import Sight
 from backbeat_celery.exceptions import BackbeatError
-from backbeat_celery.previews import Touched, canceled_by, started_by_resume
+from backbeat_celery.previews import Ahead, Touched, canceled_by, let_go_by, started_by_resume
 
 BULK = 1000
 """Objects that one submit acts on."""
@@ -234,11 +234,13 @@ def consequences(verb: Action, rows: Sequence[Any], sight: Sight) -> dict[str, A
     """
     refused = Counter(str(why) for row in rows if (why := verb.refuse(row)))
     fit = [row for row in rows if not verb.refuse(row)]
-    touched = Touched()
+    touched, ahead = Touched(), Ahead()
     for row in fit[:SAMPLED]:
+        goes_on = let_go_by(verb.preview or "", row)
+        ahead.started.join(goes_on.started)
+        ahead.completed.join(goes_on.completed)
         found = started_by_resume(row) if verb.preview == "resume" else _canceled(verb, row)
-        touched.take(found.nodes)
-        touched.is_more |= found.is_more
+        touched.join(found)
     return {
         "fit": fit[:SAMPLED],
         "fit_count": len(fit),
@@ -247,6 +249,12 @@ def consequences(verb: Action, rows: Sequence[Any], sight: Sight) -> dict[str, A
         "touched": touched,
         "touched_listed": (listed := sight.seen(touched.listed)),
         "touched_unlisted": touched.count - len(listed),
+        "started": ahead.started,
+        "started_listed": (starting := sight.seen(ahead.started.listed)),
+        "started_unlisted": ahead.started.count - len(starting),
+        "completed": ahead.completed,
+        "completed_listed": (ending := sight.seen(ahead.completed.listed)),
+        "completed_unlisted": ahead.completed.count - len(ending),
         "touched_sample": len(fit) > SAMPLED,
     }
 

@@ -6,7 +6,7 @@ before it is finished; a barrier waits for every earlier sibling that counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.db.models import BigIntegerField, DateTimeField, ExpressionWrapper, F, Subquery, Value
@@ -154,6 +154,30 @@ def has_counting_before(parent: Node) -> bool:
     return bool(_awaited(parent).first_awaited())
 
 
+def next_turn(parent: Node, child: Node) -> list[Node]:
+    """Children behind one whose turn comes once that is gone; read without a lock.
+
+    At most `AT_ONCE` are given. Of a run of flags it is the first.
+    """
+    rows = _in_turn(parent, child.seq, 1, Status.READY).without_payload()[:AT_ONCE]
+    return _up_to_barrier(parent, rows, child)
+
+
+def first_turn(parent: Node) -> list[Node]:
+    """Children that wait for their parent's handler, and have their turn once that is done."""
+    rows = _in_turn(parent, -1, 1, Status.PENDING).without_payload()[:AT_ONCE]
+    return _up_to_barrier(parent, rows, None)
+
+
+def _up_to_barrier(parent: Node, rows: Iterable[Node], but: Node | None) -> list[Node]:
+    found: list[Node] = []
+    for row in rows:
+        if row.barrier and not _is_clear_before(parent, row.seq, but):
+            break
+        found.append(row)
+    return found
+
+
 def is_barrier_clear(parent: Node) -> bool:
     """Tell whether a parent has a barrier with nothing that counts unfinished before it."""
     return parent.next_barrier is not None and _is_clear_before(parent, parent.next_barrier)
@@ -169,12 +193,16 @@ def _awaited(parent: Node) -> NodeQuerySet:
 
 def _turn(parent: Node, floor: int, stages: int) -> NodeQuerySet:
     """Ready children from `floor` to the so-manieth unfinished blocking one, locked."""
+    ready = _in_turn(parent, floor, stages, Status.READY).defer("result", "error", "metadata")
+    return ready.locked()[:AT_ONCE]
+
+
+def _in_turn(parent: Node, floor: int, stages: int, status: Status) -> NodeQuerySet:
     after = _children(parent).filter(seq__gt=floor)
     blocking = _awaited(parent).blocking().filter(seq__gt=floor).order_by("seq")
     bound = blocking.values("seq")[stages - 1 : stages]
     last = Coalesce(Subquery(bound), Value(END_OF_LINE), output_field=BigIntegerField())
-    ready = after.filter(status=Status.READY, seq__lte=last).defer("result", "error", "metadata")
-    return ready.order_by("seq").locked()[:AT_ONCE]
+    return after.filter(status=status, seq__lte=last).order_by("seq")
 
 
 def _first_begun(parent: Node, floor: int, until: int) -> int | None:
@@ -190,9 +218,10 @@ def is_paused(parent: Node) -> bool:
     return workflows.filter(paused_at__isnull=False).exists()
 
 
-def _is_clear_before(parent: Node, seq: int) -> bool:
+def _is_clear_before(parent: Node, seq: int, but: Node | None = None) -> bool:
     # The mode, which all awaited children have, stands before seq in the index.
-    return not _awaited(parent).counting().filter(seq__lt=seq).exists()
+    before = _awaited(parent).counting().filter(seq__lt=seq)
+    return not (before if but is None else before.exclude(pk=but.pk)).exists()
 
 
 def move_barrier(parent: Node, seq: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
+from backbeat_celery.engine.consequences import following_cancel, given_up_with
 from backbeat_celery.explain import reads
 from backbeat_celery.explain.reads import Blockers
 from backbeat_celery.explain.turns import claimable, next_pass, running
@@ -15,6 +16,10 @@ from backbeat_celery.states import Outcome, Status
 
 DEEPEST = 12
 """Nodes that are named on the way to the one that holds them all."""
+
+
+SOME = 100
+"""Nodes that are counted where a sentence has room for one name."""
 
 
 MaySee = Callable[[Node], bool]
@@ -125,10 +130,28 @@ class Story:
         error = f": {short(error_of(node))}" if node.error else ""
         rescue = reads.rescue_of(node)
         help_ = f"; its rescue {self.name(rescue)} is {rescue.status}" if rescue else ""
+        return f"failed at attempt {node.attempt}{at}{why}{error}{help_}; {self._choices(node)}"
+
+    def _choices(self, node: Node) -> str:
+        """What may be done about a failed node, what that starts, and what it cancels."""
+        going_on = following_cancel(node)
+        effect = "let the others go on"
+        if going_on.started:
+            effect = f"start {self._some(going_on.started)}"
+        given_up = list(given_up_with(node).without_payload()[: SOME + 1])
+        if not given_up:
+            return f"retry() it, or resolve(), shutdown() or cancel() it to {effect}"
         return (
-            f"failed at attempt {node.attempt}{at}{why}{error}{help_}; retry() it, or resolve(), "
-            "shutdown() or cancel() it to let the others go on"
+            f"retry() it, or resolve() or cancel() it to {effect}, or shutdown() it to cancel "
+            f"{self._some(given_up)}"
         )
+
+    def _some(self, nodes: list[Node]) -> str:
+        """The first of some nodes, and how many others there are."""
+        rest = len(nodes) - 1
+        if not rest:
+            return self.name(nodes[0])
+        return f"{self.name(nodes[0])} and {rest if rest < SOME else f'at least {SOME}'} more"
 
     def _finished(self, node: Node) -> str:
         change = reads.last_change(node)

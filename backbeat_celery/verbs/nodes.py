@@ -26,6 +26,7 @@ from backbeat_celery.engine.cancel import (
 )
 from backbeat_celery.engine.children import has_counting_before
 from backbeat_celery.engine.claim import lock_workflow
+from backbeat_celery.engine.consequences import given_up_with
 from backbeat_celery.engine.finish import finish, lock_node
 from backbeat_celery.engine.links import has_open_link
 from backbeat_celery.engine.record import release_children
@@ -53,7 +54,11 @@ def resolve(node: Node, *, by: Any = None, reason: str = "") -> None:
 
 
 def shutdown(node: Node, *, by: Any = None, reason: str = "") -> None:
-    """Complete a failed node and, if it is blocking, cancel the siblings behind it."""
+    """Complete a failed node and cancel what waited for it.
+
+    If it is blocking, all siblings behind it; if not, the barriers that wait for it and all
+    behind them.
+    """
     _steer(node, "shutdown", {Status.FAILED}, _shutdown, by, reason)
 
 
@@ -180,11 +185,8 @@ def _resolve(hold: Hold) -> Wake:
 
 def _shutdown(hold: Hold) -> Wake:
     node, wake = hold.node, Wake()
-    if node.is_blocking:
-        assert node.parent_id is not None  # _steer refuses roots
-        siblings = Node.objects.using(hold.using).children_of(node.parent_id)
-        behind = siblings.filter(seq__gt=node.seq).unfinished().order_by("seq")
-        rows = list(behind.without_payload().locked())
+    rows = list(given_up_with(node).without_payload().locked())
+    if rows:
         reason = f"{node.name} before it was shut down"
         cancel_rows(rows, actor=hold.actor, reason=reason)
         cancel_below([row.pk for row in rows], hold.using, actor=hold.actor, reason=reason)

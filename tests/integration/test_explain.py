@@ -265,7 +265,7 @@ def test_no_sentence_costs_more_for_more_siblings(sim, status, script):
         sim.run()
     with CaptureQueriesContext(connection) as many:
         node.explain()
-    assert len(many) == len(few)
+    assert len(many) <= len(few)
     assert len(many) <= 10
 
 

@@ -29,6 +29,74 @@ def failed(sim, script):
     return node
 
 
+@pytest.fixture
+def part(sim, script):
+    """A failed part of several, a barrier behind them, and a tree that waits for them all."""
+
+    def work(task):
+        for task in (workflows.done.s(1), workflows.fatal.s(), workflows.done.s(2)):
+            current_node().spawn(task, mode="non_blocking")
+        current_node().spawn(workflows.done.s("barrier"), barrier=True)
+        current_node().spawn(workflows.done.s("behind"), mode="non_blocking")
+        current_node().spawn(workflows.done.s("last"))
+
+    script(work)
+    signal(workflows.scripted.s(), subject="camera", name="order")
+    signal(workflows.done.s("later signal"), subject="camera", name="order")
+    sim.run()
+    return Node.objects.get(name="tests.workflows.fatal")
+
+
+def states():
+    return dict(Node.objects.values_list("pk", "status"))
+
+
+@pytest.mark.parametrize("shape", ["failed", "part"])
+@pytest.mark.parametrize("verb", ["resolve", "shutdown", "cancel", "reset"])
+def test_preview_names_what_the_verb_starts_and_completes(request, sim, verb, shape):
+    node = request.getfixturevalue(shape)
+    ahead = previews.let_go_by(verb, node)
+    before = states()
+    getattr(node, verb)()
+    sim._commit()  # and call no handler
+    after = states()
+    changed = {pk: status for pk, status in after.items() if before[pk] != status}
+    began = {pk for pk, status in changed.items() if status in {"queued", "running"}}
+    assert {node.pk for node in ahead.started.nodes} == began
+    done = {pk for pk, status in changed.items() if status == "complete"} - {node.pk}
+    assert {node.pk for node in ahead.completed.nodes} == done
+
+
+def test_preview_of_a_failed_part_before_a_barrier(part):
+    assert [node.args for node in previews.canceled_by("shutdown", part).nodes] == [
+        ["barrier"],
+        ["behind"],
+        ["last"],
+    ]
+    for verb in ("resolve", "cancel"):
+        ahead = previews.let_go_by(verb, part)
+        assert [node.args for node in ahead.started.nodes] == [["barrier"]]
+        assert ahead.completed.count == 0
+    ahead = previews.let_go_by("shutdown", part)
+    assert [node.args for node in ahead.started.nodes] == [["later signal"]]
+    assert [node.name for node in ahead.completed.nodes] == ["tests.workflows.scripted"]
+
+
+def test_explanations_say_what_each_verb_starts_and_cancels(part):
+    barrier = Node.objects.get(args=["barrier"])
+    for node in (part, barrier):
+        assert node.explain().endswith(
+            f"retry() it, or resolve() or cancel() it to start {barrier.name} {barrier.pk}, or "
+            f"shutdown() it to cancel {barrier.name} {barrier.pk} and 2 more."
+        )
+
+
+def test_what_follows_is_read_in_few_statements(part, django_assert_max_num_queries):
+    for verb in ("resolve", "shutdown", "cancel"):
+        with django_assert_max_num_queries(16):
+            previews.let_go_by(verb, part)
+
+
 def canceled_since(before):
     return set(Node.objects.filter(status="canceled").exclude(pk__in=before))
 

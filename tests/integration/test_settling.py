@@ -164,6 +164,58 @@ def test_shutdown_of_a_node_that_blocks_nobody_spares_its_siblings(sim, family, 
     assert fresh(bad, other) == ["complete", "queued"]
 
 
+def parts(family):
+    """Three parts, one of them failed, a barrier behind them and what is behind that."""
+    return family(
+        PARALLEL, {**FAILS, **PARALLEL}, PARALLEL, {"barrier": True}, PARALLEL, FORGET, {}
+    )
+
+
+def test_shutdown_of_a_failed_part_gives_its_barrier_up(sim, family):
+    parent, (one, bad, two, barrier, *behind) = parts(family)
+    added = barrier.add_child(workflows.done.s())
+    bad.shutdown(by="olga")
+    assert (bad.status, bad.outcome) == ("complete", "shutdown")
+    assert fresh(barrier, added, *behind) == ["canceled"] * 5
+    assert barrier.history[-1].actor == "olga"
+    sim.run()
+    assert fresh(parent, one, two) == ["complete"] * 3
+    assert not [call for call in sim.calls if call.node_id == barrier.pk]
+
+
+def test_shutdown_of_a_failed_part_spares_what_is_before_its_barrier(sim, family):
+    parent, (bad, beside, slow, barrier, behind) = family(
+        {**FAILS, **PARALLEL},
+        {**PARALLEL, "delay": 60},
+        {"delay": 30},
+        {"barrier": True},
+        {},
+    )
+    bad.shutdown()
+    sim.run()
+    assert fresh(barrier, behind) == ["canceled", "canceled"]
+    assert fresh(parent, beside, slow) == ["waiting", "queued", "queued"]
+    sim.advance(minutes=2)
+    assert fresh(parent, beside, slow) == ["complete"] * 3
+
+
+def test_shutdown_of_a_part_that_nobody_waits_for_spares_the_barrier(sim, family):
+    _, (bad, barrier) = family({**FAILS, **FORGET}, {"barrier": True})
+    assert fresh(bad, barrier) == ["failed", "complete"]
+    _, (bad, _slow, barrier) = family({**FAILS, **FORGET}, {"delay": 60}, {"barrier": True})
+    bad.shutdown()
+    assert fresh(barrier) == ["ready"]
+
+
+@pytest.mark.parametrize("verb", ["resolve", "cancel"])
+def test_the_other_verbs_on_a_failed_part_run_the_barrier(sim, family, verb):
+    parent, (*_, barrier, one, forget, last) = parts(family)
+    bad = Node.objects.get(status="failed")
+    getattr(bad, verb)()
+    sim.run()
+    assert fresh(parent, barrier, one, forget, last) == ["complete"] * 5
+
+
 def test_shutdown_waits_for_earlier_siblings(sim, family):
     parent, (slow, bad, later) = family({**PARALLEL, "delay": 60}, FAILS, {})
     bad.shutdown()

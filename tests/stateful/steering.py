@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -29,6 +30,17 @@ TAKES = {
     "cancel_previous": frozenset(Status),
 }
 WORKFLOW_VERBS = ["pause", "resume", "resume", "cancel", "close"]
+
+
+def _waits_for(node: Node) -> list[UUID]:
+    """What a shutdown gives up: the siblings that could not start while this one was failed."""
+    given_up, is_given_up = [], node.mode == "blocking"
+    for sibling in Node.objects.filter(parent_id=node.parent_id, seq__gt=node.seq).order_by("seq"):
+        is_open_barrier = sibling.barrier and sibling.finished_at is None
+        is_given_up |= is_open_barrier and node.mode != "fire_and_forget"
+        if is_given_up:
+            given_up.append(sibling.pk)
+    return given_up
 
 
 class SteeredMachine(Machine):
@@ -94,8 +106,10 @@ class SteeredMachine(Machine):
         before, changes = node.status, invariants.last_change()
         act = getattr(node, verb)
         if before in TAKES[verb]:
+            given_up = list(_waits_for(node)) if verb == "shutdown" else []
             act(by="operator", reason=verb)
             self._check(verb, node, before)
+            assert not Node.objects.filter(pk__in=given_up).unfinished().exists()
         else:
             with pytest.raises(InvalidTransition, match=before):
                 act()
@@ -113,9 +127,6 @@ class SteeredMachine(Machine):
         if verb in {"resolve", "shutdown"}:
             assert node.outcome == {"resolve": "resolved"}.get(verb, verb)
             assert node.status in {"waiting", "complete"}
-        if verb == "shutdown" and node.mode == "blocking":
-            behind = Node.objects.filter(parent_id=node.parent_id, seq__gt=node.seq)
-            assert not behind.unfinished().exists()
 
     def _steer_workflow(self, rng: random.Random) -> None:
         workflow = rng.choice(list(Workflow.objects.order_by("pk")))
