@@ -28,6 +28,7 @@ from backbeat_celery.headers import OPTION, given_headers
 from backbeat_celery.ids import uuid7
 from backbeat_celery.options import LONGEST_DELAY, check_task, problems_of
 from backbeat_celery.policy import kept_options, rescue_name
+from backbeat_celery.refusals import message_problems, refusals
 from backbeat_celery.registry import known_task, unknown_task
 from backbeat_celery.states import COUNTING, Mode
 
@@ -285,13 +286,10 @@ def _check_times(
 def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     unsupported = options.keys() - MESSAGE_OPTIONS - IGNORED_OPTIONS
     if unsupported := {key for key in unsupported if options[key] is not None}:
-        listed, allowed = (", ".join(sorted(names)) for names in (unsupported, MESSAGE_OPTIONS))
-        raise UnsupportedOption(
-            f"{name}: a node cannot honour {listed}. Allowed are {allowed}; "
-            "spawn children instead of link, and give a key instead of task_id."
-        )
+        allowed = MESSAGE_OPTIONS | TIME_OPTIONS | {"headers"}
+        raise UnsupportedOption(" ".join(refusals(name, unsupported, allowed)))
     kept = {k: seconds(v) for k, v in options.items() if k in MESSAGE_OPTIONS and v is not None}
-    if wrong := problems_of(name, kept):
+    if wrong := [*problems_of(name, kept), *message_problems(name, kept)]:
         raise UnsupportedOption(" ".join(wrong))
     try:
         payload.encode(kept, f"The options of {name}")

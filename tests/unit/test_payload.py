@@ -103,6 +103,15 @@ def test_the_limit_is_counted_in_bytes_of_json(settings, length, fits):
             payload.encode("x" * length)
 
 
+@pytest.mark.parametrize("text", ["😀", "é", "a", "\\"])
+def test_the_limit_counts_utf8_whatever_json_escapes(settings, text):
+    settings.BACKBEAT = {"MAX_PAYLOAD": 400}
+    fits = 398 // len(text.replace("\\", "\\\\").encode())
+    payload.encode(text * fits)
+    with pytest.raises(BadPayload, match=r"takes 40[1-4] bytes"):
+        payload.encode(text * (fits + 1))
+
+
 @pytest.mark.parametrize(
     "metadata",
     [

@@ -193,6 +193,34 @@ def test_options_of_a_message_are_kept():
     assert task_spec(done.s().set(**options)).options == options
 
 
+def test_each_unsupported_option_has_a_sentence_in_a_fixed_order():
+    with pytest.raises(UnsupportedOption) as caught:
+        task_spec(done.s().set(task_id="mine", link=plain.s(1), expires=60, shadov="x"))
+    told = str(caught.value)
+    names = ("expires", "link", "shadov", "task_id")
+    places = [told.index(f"{done.name}: {name} ") for name in names]
+    assert places == sorted(places)
+    assert "rescue" not in told
+    for words in ("cancel() it", "as a child", "did you mean shadow", "give a key"):
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("serializer", "pickle"),  # workers accept JSON alone
+        ("serializer", "jason"),
+        ("compression", "zap"),
+        ("retry_policy", 3),
+        ("time_limit", "9"),
+        ("priority", "high"),
+    ],
+)
+def test_a_message_that_could_not_be_made_is_refused(name, value):
+    with pytest.raises(UnsupportedOption, match=f"{name} is .*but must be"):
+        task_spec(done.s().set(**{name: value}))
+
+
 def test_what_only_matters_to_celery_is_left_out():
     assert task_spec(done.s().set(ignore_result=True, expires=None)).options == {}
 

@@ -1,0 +1,83 @@
+"""What a node says to options of a signature that it cannot honour: a sentence for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from celery import current_app
+from kombu.compression import get_encoder
+from kombu.serialization import registry
+
+from backbeat_celery.exceptions import shown
+
+_CANVAS = "belongs to Celery's canvas: spawn the tasks as children instead"
+_IDS = "is written by Celery for each message"
+_SENDER = "is the sender's own: whoever finds a node due publishes it, on a connection of its own"
+
+REASONS: Mapping[str, str] = {
+    "link": "has no effect on a node: spawn the follower as a child, or signal it behind this one",
+    "link_error": "has no effect on a node: name a rescue= on its task",
+    "expires": "has no effect on a node: cancel() it, or look at the time in the handler",
+    "task_id": "cannot be chosen, since each message has its own: give a key, which makes the "
+    "signal idempotent, and find a node by Node.objects.for_task_id()",
+    "expiration": "would drop a message that is then sent again: cancel() the node instead",
+    "argsrepr": "is made from the arguments and REDACT",
+    "kwargsrepr": "is made from the arguments and REDACT",
+    **dict.fromkeys(("chain", "chord", "group_id", "group_index", "group"), _CANVAS),
+    **dict.fromkeys(("root_id", "parent_id", "origin", "retries", "replaced_task_nesting"), _IDS),
+    **dict.fromkeys(("reply_to", "correlation_id", "result_cls", "task_type"), _IDS),
+    **dict.fromkeys(("content_type", "content_encoding", "timestamp"), _IDS),
+    **dict.fromkeys(("connection", "producer", "publisher", "router", "declare"), _SENDER),
+    **dict.fromkeys(("mandatory", "immediate", "confirm_timeout"), _SENDER),
+}
+
+
+def refusals(owner: str, names: Iterable[str], allowed: Collection[str]) -> list[str]:
+    """Say of each option why a node cannot honour it, in the order of the alphabet."""
+    return [f"{owner}: {_refusal(name, allowed)}." for name in sorted(names)]
+
+
+def _refusal(name: str, allowed: Collection[str]) -> str:
+    if name in REASONS:
+        return f"{name} {REASONS[name]}"
+    near = get_close_matches(name, sorted({*REASONS, *allowed}), n=1, cutoff=0.8)
+    hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(allowed))}"
+    return f"{name} is no option that a node's message could carry; {hint}".removesuffix("?")
+
+
+def message_problems(owner: str, options: Mapping[str, Any]) -> list[str]:
+    """Say of each option that shapes a message what is wrong with its value.
+
+    A message that cannot be made would leave its node queued for ever.
+    """
+    return [
+        f"{owner}: {name} is {shown(options[name])}, but must be {words}."
+        for name, (accepts, words) in _SHAPES.items()
+        if name in options and not accepts(options[name])
+    ]
+
+
+def _is_serializer(value: Any) -> bool:
+    """Whether it is one that workers of this app accept."""
+    if not isinstance(value, str) or value not in registry.name_to_type:
+        return False
+    accepted = current_app.conf.accept_content
+    return value in accepted or registry.name_to_type[value] in accepted
+
+
+def _is_compression(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(get_encoder(value))
+    except KeyError:
+        return False
+
+
+_SHAPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "serializer": (_is_serializer, "one that Celery's accept_content names"),
+    "compression": (_is_compression, "one that kombu knows, such as 'zlib'"),
+    "shadow": (lambda value: isinstance(value, str), "a name"),
+    "retry": (lambda value: isinstance(value, bool), "True or False"),
+    "retry_policy": (lambda value: isinstance(value, Mapping), "a dictionary"),
+}
