@@ -68,13 +68,17 @@ class House:
 
     def manage(self, *command: str) -> str:
         """Run a command of Django's that succeeds; give what it prints."""
+        done = self._managed(*command)
+        return done.stdout + done.stderr
+
+    def _managed(self, *command: str) -> subprocess.CompletedProcess[str]:
         done = self.run("django", *command)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return done
 
     def python(self, code: str) -> Any:
         """Run code in Django's shell, which prints JSON as its last line."""
-        return json.loads(self.manage("shell", "-v", "0", "-c", code).splitlines()[-1])
+        return json.loads(self._managed("shell", "-v", "0", "-c", code).stdout.splitlines()[-1])
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read the database without any process of the project."""
