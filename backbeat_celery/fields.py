@@ -57,6 +57,10 @@ class ExactCharField(_CharField):
         return parameters
 
 
+NOTHING = "SELECT 1"
+"""A statement that changes nothing, where Django expects one."""
+
+
 class PostgresPartialIndex(models.Index):
     """An index that leaves out rows on PostgreSQL and covers all of them elsewhere.
 
@@ -69,6 +73,20 @@ class PostgresPartialIndex(models.Index):
             return super().create_sql(model, schema_editor, using, **kwargs)
         full = models.Index(fields=self.fields, name=self.name)
         return full.create_sql(model, schema_editor, using, **kwargs)
+
+
+class PostgresOnlyIndex(models.Index):
+    """A partial index on PostgreSQL; elsewhere another index, which covers all rows, does."""
+
+    def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
+        if schema_editor.connection.vendor == "postgresql":
+            return super().create_sql(model, schema_editor, using, **kwargs)
+        return NOTHING
+
+    def remove_sql(self, model: Any, schema_editor: Any, **kwargs: Any) -> Any:
+        if schema_editor.connection.vendor == "postgresql":
+            return super().remove_sql(model, schema_editor, **kwargs)
+        return NOTHING
 
 
 class PostgresPartialUnique(models.UniqueConstraint):

@@ -41,12 +41,13 @@ INSERT INTO backbeat_celery_node (id, workflow_id, parent_id, awaited_by, seq, s
 SELECT CASE WHEN k = 0 THEN wid ELSE {ID.format(at="at", n="(w * 10 + k)")} END, wid,
     CASE WHEN k > 0 THEN wid END, CASE WHEN k > 0 AND is_open THEN wid END, greatest(k - 1, 0),
     greatest(k - 1, 0), false, 't', CASE WHEN k = 0 THEN 'order' ELSE 'shop.tasks.step' || k END,
-    'blocking', status, CASE WHEN is_open THEN '' ELSE 'succeeded' END, 1, '[703]', '{{}}', '{{}}',
-    '{{}}', at, at, CASE WHEN NOT is_open THEN at + interval '30 s' END, NULL,
+    'blocking', status, CASE WHEN status = 'complete' THEN 'succeeded' ELSE '' END, 1, '[703]',
+    '{{}}', '{{}}', '{{}}', at, at, CASE WHEN NOT is_open THEN at + interval '30 s' END, NULL,
     CASE WHEN status = 'queued' THEN now() END, 'w1@shop',
     CASE WHEN k = 0 THEN 9 ELSE 0 END, CASE WHEN k = 0 THEN 9 ELSE 0 END
 FROM (
-    SELECT *, CASE WHEN NOT is_open THEN 'complete' WHEN k = 0 THEN 'waiting'
+    SELECT *, CASE WHEN NOT is_open AND w %% 1000 = 1 AND k = 9 THEN 'canceled'
+        WHEN NOT is_open THEN 'complete' WHEN k = 0 THEN 'waiting'
         WHEN w %% 500 = 0 AND k = 8 THEN 'failed' WHEN k = 8 THEN 'queued' ELSE 'ready' END status
     FROM (
         SELECT w, k, at, {ID.format(at="at", n="w")} wid, w %% 10 = 0 AND (k = 0 OR k > 7) is_open
@@ -78,6 +79,7 @@ PAGES = {
     "workflows, by metadata": "workflow/?q=customer%3D5000",
     "workflows, by id": "workflow/?q={workflow}",
     "nodes": "node/",
+    "nodes, canceled": "node/?status=canceled",
     "nodes, failed": "node/?status=failed",
     "nodes, of a workflow": "node/?workflow__id__exact={workflow}",
     "nodes, a handler": "node/?handler=shop.tasks.step8",

@@ -17,6 +17,7 @@ from backbeat_celery.admin.notes import note
 from backbeat_celery.admin.pulse import is_moving, pulse
 from backbeat_celery.admin.sight import Sight
 from backbeat_celery.admin.standing import STATES, Standing, standings, state_of
+from backbeat_celery.admin.trail import trail
 from backbeat_celery.admin.treerows import PAGE, Row, read_rows
 from backbeat_celery.admin.treestate import TreeState
 from backbeat_celery.admin.values import shown
@@ -129,16 +130,8 @@ def _tree(workflow: Workflow, state: TreeState, sight: Sight) -> dict[str, Any]:
 
 
 def ancestors(node: Node, sight: Sight) -> list[Node]:
-    """The nodes above one, the topmost first, without the root."""
-    found: list[Node] = []
-    parent_id = node.parent_id
-    while parent_id is not None and len(found) < 50:
-        nodes = Node.objects.using(node.alias).without_payload()
-        parent = nodes.get(pk=parent_id)
-        parent_id = parent.parent_id
-        if not parent.is_root:
-            found.insert(0, parent)
-    return sight.seen(found)
+    """The nodes above one, the topmost first, without the root; of many the first and the last."""
+    return sight.seen(trail(node))
 
 
 def _lines(

@@ -15,6 +15,7 @@ from backbeat_celery.fields import (
     HARMLESS,
     ExactCharField,
     PayloadField,
+    PostgresOnlyIndex,
     PostgresPartialIndex,
     PostgresPartialUnique,
 )
@@ -146,6 +147,11 @@ class Node(NodeVerbs, models.Model):
             ),
             PostgresPartialIndex(
                 fields=["status", "id"], condition=IS_UNFINISHED, name="backbeat_status"
+            ),
+            # Finished nodes are many and the canceled few of them: elsewhere the index before
+            # this one has them all.
+            PostgresOnlyIndex(
+                fields=["id"], condition=Q(status=Status.CANCELED), name="backbeat_canceled"
             ),
             # A workflow's open nodes, how many are done, and when the last one was.
             models.Index(fields=["workflow", "finished_at"], name="backbeat_standing"),
