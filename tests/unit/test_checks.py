@@ -113,6 +113,22 @@ def test_a_protocol_without_headers_is_refused(celery_conf, protocol, ids):
 
 
 @pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (None, []),
+        ([], []),
+        (["backbeat.sweep", "backbeat.*"], []),
+        (["no.such.task"], ["backbeat_celery.W032"]),
+        (["no.*", "backbeat.*"], ["backbeat_celery.W032"]),
+        ([7], ["backbeat_celery.E030"]),
+    ],
+)
+def test_names_of_tasks_for_the_admin_are_those_of_tasks(settings, names, ids):
+    settings.BACKBEAT = {"ADMIN_TASKS": names}
+    assert [message.id for message in checks.check_admin_tasks()] == ids
+
+
+@pytest.mark.parametrize(
     ("options", "ids"),
     [
         ({}, ["backbeat_celery.W003"]),
