@@ -24,6 +24,7 @@ from backbeat_celery.exceptions import (
     UnsupportedOption,
     shown,
 )
+from backbeat_celery.foreign import refuse_foreign
 from backbeat_celery.headers import OPTION, given_headers
 from backbeat_celery.ids import uuid7
 from backbeat_celery.options import LONGEST_DELAY, check_task, problems_of
@@ -44,10 +45,6 @@ MESSAGE_OPTIONS = frozenset(
     }
 )
 """Options of a signature that shape the message of each attempt."""
-
-GUARDED = "backbeat_celery.celery.strategy:guarded"
-STRATEGIES = (Task.Strategy, GUARDED)
-"""How a worker may take the messages of a task that is a node: Celery's way, and ours."""
 
 CANVAS = {"celery.map": "map", "celery.starmap": "starmap", "celery.chunks": "chunks"}
 IGNORED_OPTIONS = frozenset({"ignore_result", "add_to_parent"})
@@ -237,19 +234,10 @@ def find_task(name: str) -> Task[Any, Any] | None:
 
 def _check_task(task: Task[Any, Any]) -> None:
     """Refuse what a task asks for and no node does, rather than ignore it."""
-    _check_strategy(task)
+    refuse_foreign(task)
     check_task(task)
     if rescue := rescue_name(task):
-        _check_strategy(registered_task(rescue))  # told now, not when the node has failed
-
-
-def _check_strategy(task: Task[Any, Any]) -> None:
-    if task.Strategy not in STRATEGIES:
-        raise UnsupportedOption(
-            f"{task.name} cannot be a node: its class takes messages off the queue in its own way "
-            "(Strategy), as celery-batches does, and a node's message has no arguments. Call it "
-            "by delay() in the handler of another task."
-        )
+        refuse_foreign(registered_task(rescue))  # told now, not when the node has failed
 
 
 def _check_call(

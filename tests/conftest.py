@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from backbeat_celery import signal
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
 from tests import faulty, partitions, workflows
+
+# They have settings of their own: tox run -e neighbours.
+collect_ignore = ["neighbours"] if os.environ["DJANGO_SETTINGS_MODULE"] == "tests.settings" else []
 
 
 def pytest_configure(config: pytest.Config) -> None:

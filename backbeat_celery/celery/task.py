@@ -20,6 +20,7 @@ from celery.states import SUCCESS
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.conf import seconds
 from backbeat_celery.exceptions import UnsupportedOption
+from backbeat_celery.foreign import GUARDED
 from backbeat_celery.late import late
 from backbeat_celery.options import (
     DURATIONS,
@@ -30,7 +31,6 @@ from backbeat_celery.options import (
     problems_of,
     refuse,
 )
-from backbeat_celery.specs import GUARDED
 
 begin = late("backbeat_celery.celery.beginning", "begin")
 

@@ -288,3 +288,12 @@ def test_a_remote_task_takes_the_options_of_any_other():
         task_spec(signature("other.task", queue="other", link=signature("x")))
     with pytest.raises(BadPayload):
         task_spec(signature("other.task", args=[object()], queue="other"))
+
+
+def test_a_task_that_drops_calls_is_refused(monkeypatch):
+    """Also before its `apply_async` takes a lock that nobody would give back."""
+    task = done._get_current_object()
+    module = {"__module__": "celery_singleton.singleton"}
+    monkeypatch.setattr(task, "__class__", type("Singleton", (type(task),), module))
+    with pytest.raises(UnsupportedOption, match="never dropped"):
+        task_spec(done.s())

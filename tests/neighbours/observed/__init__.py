@@ -1,0 +1,1 @@
+"""A project with Sentry, OpenTelemetry, structlog, Flower, results, batches and singletons."""

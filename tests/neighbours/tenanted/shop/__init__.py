@@ -1,0 +1,1 @@
+"""What each tenant has: tables of each tenant's schema."""

@@ -1,0 +1,1 @@
+"""Who the tenants are: tables of the public schema."""
