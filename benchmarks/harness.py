@@ -135,7 +135,7 @@ def _own_cpu(pid: int, ended_children: bool = False) -> float:
 def _tree_cpu(pid: int) -> float:
     try:
         return _own_cpu(pid, True) + sum(map(_tree_cpu, children_of(pid)))
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
         return 0.0
 
 

@@ -95,7 +95,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=600, help="nodes, and tasks, of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--only", help="rows whose name begins with one of these, with semicolons; default: all"
+        "--only", help="names of rows, or beginnings of names, with semicolons; default: all"
     )
     parser.add_argument("--report", type=Path, help="write the table to this Markdown file")
     options = parser.parse_args(words)
@@ -110,7 +110,7 @@ def main(words: list[str]) -> int:
 
     options = arguments(words)
     wanted = options.only.split(";") if options.only else [""]
-    chosen = [row for row in rows(options.broker) if row.name.startswith(tuple(wanted))]
+    chosen = [row for row in rows(options.broker) if _is_one_of(row, wanted)]
     if not chosen:
         raise SystemExit(f"no row begins with any of {wanted}")
     with Servers() as servers:
@@ -126,6 +126,12 @@ def main(words: list[str]) -> int:
                     options.report.write_text(report(chosen, options) + "\n")
     print(report(chosen, options))
     return 1 if any(row.failures for row in chosen) else 0
+
+
+def _is_one_of(row: Row, wanted: list[str]) -> bool:
+    """Whether its name is wanted, or begins with what is wanted and names no row itself."""
+    names = {other.name for other in _rows()}
+    return row.name in wanted or row.name.startswith(tuple(w for w in wanted if w not in names))
 
 
 def _round(row: Row, name: str, size: int, environment: dict[str, str]) -> None:
