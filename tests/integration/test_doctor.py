@@ -12,7 +12,15 @@ from django.db.models import F
 
 from backbeat_celery import signal
 from backbeat_celery.doctor import CHECKS, examine
-from backbeat_celery.models import Attempt, Link, Node, SweeperLease, Transition, Workflow
+from backbeat_celery.models import (
+    Attempt,
+    Link,
+    Node,
+    SweeperLease,
+    Transition,
+    WorkerHeartbeat,
+    Workflow,
+)
 from backbeat_celery.states import Status
 from tests import workflows
 from tests.stages import STAGES, staged
@@ -376,6 +384,31 @@ def test_tasks_that_nobody_knows_are_named(sim):
     assert (hint.subject, hint.is_serious) == ("task no.such.task", False)
     Node.objects.filter(pk=node.pk).update(times_out_at=sim.now + timedelta(hours=1))
     assert findings("refused-task")[0].is_serious
+
+
+@pytest.mark.parametrize(
+    ("workers", "is_heard"),
+    [
+        ([["celery"]], False),
+        ([["celery"], ["reports"]], True),
+        ([["celery"], None], True),  # one that does not say may listen
+        ([], True),  # nobody at all is another finding
+    ],
+)
+def test_a_queue_that_no_worker_listens_to_is_hinted_at(sim, workers, is_heard):
+    signal(workflows.done.s().set(queue="reports"), subject="camera")
+    signal(workflows.done.s().set(queue="later"), subject="later", delay=3600)
+    for number, queues in enumerate(workers):
+        WorkerHeartbeat.objects.create(
+            name=f"w{number}", queues=queues, started_at=sim.now, seen_at=sim.now
+        )
+    WorkerHeartbeat.objects.create(
+        name="dead", queues=["reports"], started_at=sim.now, seen_at=sim.now - timedelta(minutes=9)
+    )
+    found = findings("unheard-queue")
+    assert [(hint.subject, hint.is_serious) for hint in found] == (
+        [] if is_heard else [("queue reports", False)]
+    )
 
 
 def test_a_run_whose_successor_is_open_cannot_be_reopened(sim):
