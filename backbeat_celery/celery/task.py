@@ -17,6 +17,7 @@ from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Retry
 from celery.states import SUCCESS
 
+from backbeat_celery.celery import states
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.conf import seconds
 from backbeat_celery.exceptions import UnsupportedOption
@@ -106,6 +107,18 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             if throw:
                 raise retry
             return retry
+
+        def update_state(
+            self,
+            task_id: str | None = None,
+            state: str | None = None,
+            meta: Any = None,
+            **options: Any,
+        ) -> None:
+            """Show what a node's handler says as its progress, too."""
+            if run_of(self.request) is not None and task_id in (None, self.request.id):
+                states.tell(state, meta)
+            super().update_state(task_id, state, meta, **options)
 
         def replace(self, sig: Any) -> NoReturn:
             """Refuse in a node; outside of one, Celery's own replace."""

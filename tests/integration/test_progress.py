@@ -261,3 +261,39 @@ def test_it_is_a_use_of_the_current_node_at_which_a_worker_may_die(sim, script):
     sim.run()
     node.refresh_from_db()
     assert (node.status, node.progress) == ("running", None)
+
+
+@pytest.mark.parametrize("task", [workflows.scripted, workflows.scripted_plain])
+@pytest.mark.parametrize(
+    ("state", "meta", "told"),
+    [
+        ("PROGRESS", {"current": 7, "total": 50}, (7, 50, "")),
+        ("PROGRESS", {"done": 1.5, "current": 9}, (1.5, None, "")),
+        ("PROGRESS", {"percent": 30}, (30, 100, "")),
+        ("PROGRESS", {"current": 7, "total": 50, "status": "Leica"}, (7, 50, "Leica")),
+        ("UPLOADING", {"current": 7}, (7, None, "UPLOADING")),
+        ("UPLOADING", {"message": "Leica"}, (0, None, "UPLOADING: Leica")),
+        ("PROGRESS", {"current": "7 of 9", "total": -1}, (0, None, "")),
+        ("PROGRESS", {"current": float("nan"), "total": True}, (0, None, "")),
+        ("PROGRESS", "half of it", (0, None, "half of it")),
+        ("PROGRESS", None, (0, None, "")),
+    ],
+)
+def test_what_update_state_says_is_the_nodes_progress(send, script, task, state, meta, told):
+    seen = []
+
+    def work(task):
+        task.update_state(state=state, meta=meta)
+        seen.append(Node.objects.get(task=task.name).progress)
+
+    script(work)
+    node = send(task)
+    assert node.status == "complete"
+    [said] = seen
+    assert (said["done"], said["total"], said["message"]) == told
+    assert (node.progress["done"], node.progress["total"]) == told[:2]
+
+
+def test_the_state_of_another_task_is_none_of_the_nodes(send, script):
+    script(lambda task: task.update_state("another", "PROGRESS", {"current": 7}))
+    assert send(workflows.scripted).progress is None
