@@ -6,17 +6,19 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncHour, TruncMinute
 from django.http import HttpRequest
 
 from backbeat_celery.admin import markup
 from backbeat_celery.admin.broker import asker
 from backbeat_celery.admin.charts import Chart, Column
+from backbeat_celery.admin.recent import CAP as RECENT
+from backbeat_celery.admin.recent import Recent
 from backbeat_celery.admin.sight import Sight, site_of
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.workers import BEAT
-from backbeat_celery.models import Attempt, Node, SweeperLease, WorkerHeartbeat, node_alias
+from backbeat_celery.models import Node, SweeperLease, WorkerHeartbeat, node_alias
 from backbeat_celery.states import AttemptOutcome, Status
 
 CAP = 10_000
@@ -47,16 +49,19 @@ def overview(request: HttpRequest) -> dict[str, Any]:
     found: dict[str, Any] = {"now": now, "may_see": sight.may_view_nodes}
     if not found["may_see"]:
         return found
+    recent, yesterday = Recent.read(node_alias()), now - timedelta(days=1)
     return {
         **found,
+        "counted_since": recent.since if recent.is_cut(yesterday) else None,
+        "counted": RECENT,
         "may_view_workflows": sight.may_view_workflows,
         "counts": _counts(sight),
         "charts": [
-            ("hour", _chart(now, timedelta(minutes=1), 60, sight)),
-            ("day", _chart(now, timedelta(hours=1), 24, sight)),
+            ("hour", _chart(now, timedelta(minutes=1), 60, recent, sight)),
+            ("day", _chart(now, timedelta(hours=1), 24, recent, sight)),
         ],
         "oldest": _oldest(sight),
-        "failing": _failing(now, sight),
+        "failing": _failing(recent.attempts(yesterday), sight),
         "sweeper": _sweeper(now),
         "workers": _workers(now),
         "queue": asker.ask(),
@@ -78,7 +83,7 @@ def _counts(sight: Sight) -> list[dict[str, Any]]:
     return counts
 
 
-def _chart(now: datetime, step: timedelta, count: int, sight: Sight) -> Chart:
+def _chart(now: datetime, step: timedelta, count: int, recent: Recent, sight: Sight) -> Chart:
     """Ended attempts, one column for each step back from now."""
     truncate = TruncMinute if step < timedelta(hours=1) else TruncHour
     last = now.astimezone(UTC).replace(second=0, microsecond=0)
@@ -86,7 +91,7 @@ def _chart(now: datetime, step: timedelta, count: int, sight: Sight) -> Chart:
         last = last.replace(minute=0)
     start = last - step * (count - 1)
     rows = (
-        sight.attempts(Attempt.objects.using(node_alias()).filter(finished_at__gte=start))
+        sight.attempts(recent.attempts(start))
         .annotate(slot=truncate("finished_at", tzinfo=UTC))
         .order_by()
         .values("slot", "outcome")
@@ -111,12 +116,9 @@ def _oldest(sight: Sight) -> list[Node]:
     return sorted(found.values(), key=lambda node: node.created_at)[: 2 * MOST]
 
 
-def _failing(now: datetime, sight: Sight) -> list[dict[str, Any]]:
-    """The handlers with the most failed attempts of the last day."""
-    rows = Attempt.objects.using(node_alias()).filter(
-        finished_at__gte=now - timedelta(days=1),
-        outcome__in=[AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT],
-    )
+def _failing(attempts: QuerySet[Any], sight: Sight) -> list[dict[str, Any]]:
+    """The handlers with the most failed ones of these attempts."""
+    rows = attempts.filter(outcome__in=[AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT])
     names = sight.attempts(rows).order_by().values("node__name").annotate(count=Count("pk"))
     return [dict(row) for row in names.order_by("-count", "node__name")[:MOST]]
 

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.models import Node
+from backbeat_celery.models import Attempt, Node
 from tests import volume, workflows
 
 WORKFLOWS = 10_000
@@ -88,6 +88,24 @@ def test_ten_thousand_children_open_as_ten_do(sim, script, admin_client):
     few, many = costs(60), costs(10_000)
     assert few == many
     assert many[1] < 70
+
+
+def test_the_overview_counts_the_newest_attempts_only(shop, admin_client, monkeypatch, sim):
+    shop(4)
+    html = admin_client.get("/admin/backbeat_celery/").content.decode()
+    assert "Only the newest" not in html
+    monkeypatch.setattr("backbeat_celery.admin.recent.CAP", 5)
+    newest = Attempt.objects.order_by("-pk").first()
+    assert newest.pk > 5
+    with CaptureQueriesContext(connection) as queries:
+        response = admin_client.get("/admin/backbeat_celery/")
+    view = response.context["view"]
+    assert [chart.good + chart.bad for _kind, chart in view["charts"]] == [5, 5]
+    assert sum(row["count"] for row in view["failing"]) <= 5
+    assert "Only the newest" in response.content.decode()
+    groups = [q["sql"] for q in queries if "backbeat_celery_attempt" in q["sql"]]
+    assert len(groups) == 5
+    assert all(f" > {newest.pk - 5}" in sql for sql in groups if "GROUP BY" in sql), groups
 
 
 needs_postgres = pytest.mark.skipif(
