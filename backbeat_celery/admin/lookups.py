@@ -51,5 +51,5 @@ def _of_filter(admin: Any, item: Any) -> Iterator[str]:
     yield from (f"{path}__{comparison}" for comparison in COMPARISONS)
     field: Any = get_fields_from_path(admin.model, path)[-1]
     if field.is_relation:
-        key = field.target_field.name if isinstance(field, Field) else "id"
+        key = field.target_field.name if hasattr(field, "target_field") else "id"
         yield f"{path}__{key}__exact"
