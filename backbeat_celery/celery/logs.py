@@ -17,8 +17,8 @@ def demote(record: logging.LogRecord) -> None:
     """Make INFO of Celery's line about the failed node that is the current task's."""
     data = getattr(record, "data", None)
     task = current_app.current_worker_task
-    run = run_of(task.request) if task is not None else None
-    if run is None or not run.is_failed or not isinstance(data, dict):
+    if task is None or not isinstance(data, dict) or data.get("internal"):
         return
-    if not data.get("internal") and data.get("id") == task.request.id:
+    run = run_of(task.request)
+    if run is not None and run.is_failed and data.get("id") == task.request.id:
         record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)

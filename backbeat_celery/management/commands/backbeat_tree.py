@@ -88,11 +88,9 @@ class Command(BaseCommand):
     def _named(self, text: str, using: str) -> Sequence[Start]:
         pk = node_id(text)
         workflows, nodes = Workflow.objects.using(using), Node.objects.using(using)
-        found = (
-            list(workflows.filter(pk=pk))
-            or list(nodes.filter(pk=pk))
-            or list(nodes.for_task_id(str(pk)).order_by("pk"))
-        )
+        found: list[Start] = [*workflows.filter(pk=pk)]
+        found = found or [*nodes.filter(pk=pk)]
+        found = found or [*nodes.for_task_id(str(pk)).order_by("pk")]
         if not found:
             raise CommandError(
                 f"No workflow, no node and no attempt of one in {using!r} has the id {text}."
