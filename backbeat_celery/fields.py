@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 
     _TextField = models.TextField[Any, Any]
     _CharField = models.CharField[Any, Any]
+    _JSONField = models.JSONField[Any, Any]
 else:
     _TextField = models.TextField
     _CharField = models.CharField
+    _JSONField = models.JSONField
 
 
 ENVELOPE = 256 * 1024
@@ -40,6 +43,33 @@ class PayloadField(_TextField):
 
     def get_prep_value(self, value: Any) -> str | None:
         return None if value is None else payload.encode(value, self.name, ENVELOPE)
+
+
+class _Encoder(json.JSONEncoder):
+    def encode(self, o: Any) -> str:
+        return payload.json_text(o)
+
+
+class _Decoder(json.JSONDecoder):
+    def decode(self, s: str, *_: Any) -> Any:
+        return payload.json_value(s)
+
+
+class MetadataField(_JSONField):
+    """JSON that the database can search, with values that come back as they were."""
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: Any
+        _pyi_private_get_type: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "encoder": _Encoder, "decoder": _Decoder})
+
+    def deconstruct(self) -> Any:
+        """To the database it is any JSON column."""
+        name, _, args, kwargs = super().deconstruct()
+        del kwargs["encoder"], kwargs["decoder"]
+        return name, "django.db.models.JSONField", args, kwargs
 
 
 class ExactCharField(_CharField):

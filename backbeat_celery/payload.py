@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,19 +63,47 @@ def is_storable(text: str) -> bool:
     return "\x00" not in text
 
 
+def json_text(value: Any) -> str:
+    """Encode for a JSON column, so that dates, UUIDs, decimals and floats stay what they are.
+
+    PostgreSQL reads 1e+16 as a whole number, and 10000000000000000.0 as what it is.
+    """
+    text: str = kombu_json.dumps(value, allow_nan=False)
+    return _Written(allow_nan=False).encode(value) if _EXPONENT.search(text) else text
+
+
+def json_value(text: str) -> Any:
+    """Decode what a JSON column has of `json_text`."""
+    return decode(text) if '"__type__"' in text else json.loads(text)
+
+
+_EXPONENT = re.compile(r"\de\+\d")
+
+
+class _Written(kombu_json.JSONEncoder):
+    """Writes floats without an exponent."""
+
+    def iterencode(self, o: Any, _one_shot: bool = False) -> Iterator[str]:
+        make: Any = json.encoder._make_iterencode  # type: ignore[attr-defined]
+        quoted = json.encoder.encode_basestring_ascii
+        written = make({}, self.default, quoted, None, _digits, ": ", ", ", False, False, True)
+        chunks: Iterator[str] = written(o, 0)
+        return chunks
+
+
+def _digits(value: float) -> str:
+    text = repr(value)
+    return f"{value:.1f}" if "e+" in text else text
+
+
 def check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any]:
     """Give metadata that a JSON column of every supported database can hold."""
     if metadata is None:
         return {}
     if not isinstance(metadata, dict):
         raise BadPayload(f"metadata is a dictionary, not {type(metadata).__name__}.")
-    try:
-        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise BadPayload(f"metadata cannot be stored as JSON: {exc}.") from exc
-    if (size := len(text.encode(errors="surrogatepass"))) > settings.max_payload:
-        raise BadPayload(f"metadata takes {size} bytes; the limit is {settings.max_payload}.")
-    if not is_storable(text) or not all(map(is_storable, _texts(metadata))):
+    encode(metadata, "metadata")
+    if not all(map(is_storable, _texts(metadata))):
         raise BadPayload("metadata contains a NUL or half a character; no database stores it.")
     return metadata
 
@@ -85,6 +114,8 @@ def _texts(value: Any, depth: int = 1) -> Iterator[str]:
         raise BadPayload(f"metadata is nested more than {DEEPEST} levels deep.")
     if isinstance(value, str):
         yield value
+    elif isinstance(value, bytes):
+        yield value.decode(errors="replace")
     elif isinstance(value, dict):
         for name, item in value.items():
             yield str(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import current_app
 from kombu.compression import get_encoder
-from kombu.serialization import registry
+from kombu.serialization import registry  # type: ignore[attr-defined]
 
 from backbeat_celery.exceptions import shown
 

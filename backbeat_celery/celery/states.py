@@ -34,8 +34,9 @@ def tell(state: str | None, meta: Any) -> None:
 def _first(values: Mapping[Any, Any], names: tuple[str, ...]) -> float | None:
     for name in names:
         value = values.get(name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and 0 <= value < float("inf"):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        if 0 <= value < float("inf"):
             return value
     return None
 

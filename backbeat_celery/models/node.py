@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from backbeat_celery.fields import (
     HARMLESS,
     ExactCharField,
+    MetadataField,
     PayloadField,
     PostgresOnlyIndex,
     PostgresPartialIndex,
@@ -87,7 +88,7 @@ class Node(NodeVerbs, models.Model):
     args = PayloadField(default=list)
     kwargs = PayloadField(default=dict)
     options = models.JSONField(default=dict)
-    metadata = models.JSONField(default=dict)
+    metadata = MetadataField(default=dict)
     result = PayloadField(null=True)
     error = models.TextField(null=True)
     # What `complete()` or `fail()` said while the handler still ran; its record applies it.

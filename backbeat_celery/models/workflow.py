@@ -14,6 +14,7 @@ from backbeat_celery.exceptions import WorkflowClosed
 from backbeat_celery.fields import (
     HARMLESS,
     ExactCharField,
+    MetadataField,
     PostgresPartialIndex,
     PostgresPartialUnique,
 )
@@ -51,7 +52,7 @@ class Workflow(Drawn, models.Model):
     close_reason = models.CharField(max_length=255, blank=True, default="", db_default="")
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    metadata = models.JSONField(default=dict, blank=True)
+    metadata = MetadataField(default=dict, blank=True)
 
     objects = WorkflowManager()
 

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from backbeat_celery import payload, signal
+from backbeat_celery import current_node, payload, signal, signal_many
 from backbeat_celery.exceptions import BadPayload
-from backbeat_celery.models import Node
+from backbeat_celery.models import Node, Workflow
 from tests import workflows
 
 VALUES = [
@@ -125,6 +125,50 @@ def test_the_limit_counts_utf8_whatever_json_escapes(settings, text):
 def test_metadata_survives_the_database(sim, metadata):
     node = signal(workflows.done.s(), subject="camera", metadata=metadata)
     assert Node.objects.get(pk=node.pk).metadata == metadata
+
+
+MANY = {
+    "floats": [1e16, -1e22, 1e300, 1.5, 0.1, 1e-7, 2.0],
+    "whole": [10**16, 2**70, 7],
+    "when": datetime(2030, 1, 1, 12, tzinfo=UTC),
+    "day": date(2030, 1, 1),
+    "id": UUID("0192f7a0-0000-7000-8000-000000000000"),
+    "price": Decimal("9.90"),
+    "text": "1e+16",
+}
+
+
+def test_metadata_comes_back_as_it_was_by_every_door(sim, monkeypatch):
+    def work(task):
+        node = current_node()
+        node.spawn(workflows.done.s(), metadata=MANY)
+        node.spawn_many([workflows.done.s()] * 3, metadata=MANY, mode="non_blocking")
+        seen.append(node.metadata)
+
+    seen = []
+    monkeypatch.setitem(workflows.scripts, "main", work)
+    signal(workflows.scripted, subject="camera", metadata=MANY)
+    signal_many([(workflows.done, {"subject": f"{n}", "metadata": MANY}) for n in range(3)])
+    sim.run()
+    workflow = Workflow.objects.first()
+    workflow.metadata = MANY
+    workflow.save()
+    nodes = Node.objects.exclude(parent=None)
+    read = [*seen, *(node.metadata for node in nodes)]
+    read.append(Workflow.objects.get(pk=workflow.pk).metadata)
+    assert len(read) == 1 + 8 + 1
+    for metadata in read:
+        assert metadata == MANY
+        assert repr(metadata["floats"]) == repr(MANY["floats"])
+        assert {name: type(value) for name, value in metadata.items()} == {
+            name: type(value) for name, value in MANY.items()
+        }
+
+
+def test_metadata_is_still_searched_by_the_database(sim):
+    signal(workflows.done, subject="camera", metadata={"order": 7, "weight": 1e16})
+    found = Node.objects.filter(metadata__order=7, metadata__weight=1e16)
+    assert found.count() == 1
 
 
 @pytest.mark.parametrize("depth", [31, 40, 500])

@@ -7,7 +7,6 @@ workflows are all open, or all new.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -236,7 +235,7 @@ def _alike(
         run_id = runs.setdefault((signal.name, signal.subject), str(uuid7()))
         said = {"workflow": signal.name, "subject": signal.subject, "run_id": run_id}
         rows.append({"position": position, **said, **_said(signal.spec)})
-    found = session.execute(using, _look, json.dumps(rows))
+    found = session.execute(using, _look, payload.json_text(rows))
     is_open = {int(row[0] or 0) for row in found}
     for known, group in groupby(rows, key=lambda row: row["position"] in is_open):
         yield list(group), known
@@ -260,11 +259,11 @@ def _said(spec: NodeSpec) -> Mapping[str, Any]:
 
 
 def _locked(rows: Sequence[Mapping[str, Any]], using: str) -> str:
-    found = session.execute(using, _lock, json.dumps(rows))
+    found = session.execute(using, _lock, payload.json_text(rows))
     return array(dict.fromkeys(row[0] for row in found))
 
 
 def _written(
     statement: Statement, rows: Sequence[Mapping[str, Any]], using: str, *more: str
 ) -> list[Row]:
-    return session.execute(using, statement, json.dumps(rows), *due.times(), *more)
+    return session.execute(using, statement, payload.json_text(rows), *due.times(), *more)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +52,7 @@ def _parts(children: Sequence[Node]) -> Iterator[str]:
     texts: list[str] = []
     size = 0
     for child in children:
-        text = json.dumps(_said(child))
+        text = payload.json_text(_said(child))
         size += len(text)
         if texts and size > LARGEST:
             yield f"[{','.join(texts)}]"

@@ -17,7 +17,7 @@ from django.db.models import Model
 from django.db.models.base import ModelState
 
 from backbeat_celery import payload
-from backbeat_celery.fields import PayloadField
+from backbeat_celery.fields import MetadataField, PayloadField
 from backbeat_celery.models import Node
 
 M = TypeVar("M", bound=Model)
@@ -53,8 +53,13 @@ def _json(text: str) -> Any:
     return {} if text == "{}" else json.loads(text)
 
 
+def _metadata(text: str) -> Any:
+    return {} if text == "{}" else payload.json_value(text)
+
+
 _KINDS: Mapping[type, Callable[[str], Any]] = {
     PayloadField: _payload,
+    MetadataField: _metadata,
     models.JSONField: _json,
     models.UUIDField: UUID,
     models.ForeignKey: UUID,

@@ -244,7 +244,7 @@ def _texts(spec: NodeSpec) -> list[str | None]:
         payload.encode(spec.args, "args"),
         payload.encode(spec.kwargs, "kwargs"),
         json.dumps(spec.options),
-        json.dumps(spec.metadata),
+        payload.json_text(spec.metadata),
         str(spec.remote),
         str(spec.awaits_completion),
         rows.text(spec.fires_at),
