@@ -51,7 +51,7 @@ def test_for_subject_opens_a_workflow_once(db):
 
 
 def test_metadata_options_and_arguments_are_kept(sim):
-    signature = workflows.plain.s(1, y=2).set(queue="slow", priority=3)
+    signature = workflows.done.s(1, y=2).set(queue="slow", priority=3)
     node = signal(signature, subject="camera", metadata={"order": [7]})
     node.refresh_from_db()
     assert (node.args, node.kwargs, node.metadata) == ([1], {"y": 2}, {"order": [7]})
