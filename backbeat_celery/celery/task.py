@@ -63,7 +63,8 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             run = run_of(self.request)
             if run is None or run.is_started:
                 return super().__call__(*args, **kwargs)
-            own_call = super().__call__ if _has_own_call(type(self), ours) else None
+            kind: Any = type(self)
+            own_call = super().__call__ if _has_own_call(kind, ours) else None
             return run.execute(own_call)
 
         def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
