@@ -53,7 +53,7 @@ def nothing_is_lost(evidence: Evidence) -> Found:
             by_label[node.metadata.get("label")].append(node)
         if node.status not in SETTLED and not _is_excused(node, evidence.rows):
             yield Violation("stuck", plain(node.id), f"{_name(node)} did not come to an end")
-    cut = _cut_off(evidence.rows)
+    cut = _cut_off(evidence.rows) | _cut_short(evidence)
     for label in evidence.labels - by_label.keys():
         if not any(above in cut for above in _line_above(label)):
             yield Violation("lost", "", f"{label} is not there")
@@ -316,6 +316,19 @@ def _cut_off(rows: Rows) -> set[str]:
         node.metadata.get("label")
         for node in rows.nodes.values()
         if node.status == "canceled" or node.outcome in {"resolved", "shutdown"}
+    }
+
+
+def _cut_short(evidence: Evidence) -> set[str]:
+    """Labels of nodes whose report counted although their handler never came to its end.
+
+    What it would have spawned or signalled may be missing.
+    """
+    return {
+        node.metadata.get("label")
+        for node in evidence.awaiting()
+        for attempt in evidence.accepted(node)
+        if not evidence.ends[plain(node.id), attempt.number]
     }
 
 

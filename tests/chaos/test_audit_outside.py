@@ -77,3 +77,17 @@ def a_closed_workflow_does_not_end(scene: Scene) -> None:
 @pytest.mark.parametrize(("put", "kind"), plant.all)
 def test_a_planted_violation_is_found(good: Evidence, put: Callable[[Scene], None], kind: str):
     assert kind in found_in(good, put)
+
+
+@pytest.mark.parametrize(("came_to_its_end", "is_lost"), [(True, True), (False, False)])
+def test_what_a_killed_handler_would_have_spawned_is_not_lost(
+    good: Evidence, came_to_its_end: bool, is_lost: bool
+):
+    """Its report counts, and its children were never recorded."""
+
+    def put(scene: Scene) -> None:
+        scene.evidence.labels = {*scene.evidence.labels, "reported.0"}
+        if not came_to_its_end:
+            del scene.evidence.ends[scene.at("reported")]
+
+    assert ("lost" in found_in(good, put)) is is_lost
