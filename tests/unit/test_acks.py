@@ -58,7 +58,8 @@ class Worker:
         """Take a message that is done at once, and acknowledge it in Celery's way."""
         handle = strategy.guarded(done, None, self.consumer)
         ack = promise(self.hub.call_soon, (lambda: self.seen.append(name),))
-        handle(SimpleNamespace(headers={"id": "1", "task": "x", **headers}), None, ack)
+        headers = {"id": "1", "task": "x", **headers}
+        handle(SimpleNamespace(headers=headers, content_type="application/json"), None, ack)
 
     def give(self) -> None:
         """Write the next message to the child when its pipe has room, as the pool does."""
