@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 OPTION = "headers"
 """Where a node's options keep its headers."""
 
+OF_NODES = frozenset({OPTION, "policy"})
+"""What a node's options keep besides options of its message."""
+
 HEADER = "backbeat"
 """The message header that carries node, attempt and database."""
 
@@ -197,9 +200,8 @@ def _noted(task: str) -> Iterator[None]:
 
 
 def _call_options(spec: NodeSpec, taker: Taker) -> dict[str, Any]:
-    options = dict(spec.options)
-    headers = kept(options)
-    options.pop(OPTION, None)
+    options = {name: value for name, value in spec.options.items() if name not in OF_NODES}
+    headers = kept(spec.options)
     stamped, stamps = headers.pop(STAMPED, None), headers.pop(STAMPS, {})
     return {
         **options,

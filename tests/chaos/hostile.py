@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
+from backbeat_celery.wire import CONTENT_TYPE
 from tests.chaos.messages import Raw
 from tests.chaos.values import TEXTS
 
@@ -80,7 +81,7 @@ class Forger:
             **more,
         }
         text = json.dumps([[], {}, {}] if body is None else body)
-        return text, self.properties(headers)
+        return text, self.properties(headers, self.rng.choice([JSON, CONTENT_TYPE]))
 
     def properties(
         self, headers: Any, kind: str = JSON, encoding: str = "utf-8"

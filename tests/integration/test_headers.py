@@ -68,6 +68,7 @@ def by_overriding_send_task(monkeypatch):
 
 def by_overriding_apply_async(monkeypatch):
     def apply_async(self, args=None, kwargs=None, **options):
+        assert "policy" not in options  # which a node with a rule of its own keeps
         headers = signed(options.pop("headers", None))
         return Task.apply_async(self, args, kwargs, headers=headers, **options)
 

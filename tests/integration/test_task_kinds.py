@@ -12,7 +12,7 @@ from celery.exceptions import Ignore
 
 from backbeat_celery import NodeTask, current_node, node_task
 from backbeat_celery.celery.task import make_node_capable
-from backbeat_celery.exceptions import NotInNode
+from backbeat_celery.exceptions import NotInNode, UnsupportedOption
 from backbeat_celery.models import Node
 from tests import pace, workflows
 
@@ -334,6 +334,21 @@ def alone(tmp_path):
 def test_a_whole_project_may_use_the_class(alone):
     done = alone(TASK_CLS)
     assert done.stdout.split() == ["True", "complete", "8"], done.stderr
+
+
+class Batches(Task):
+    """Takes its messages off the queue in a way of its own, as celery-batches' tasks do."""
+
+    def Strategy(self, task, app, consumer): ...
+
+
+def test_a_task_that_takes_its_messages_itself_is_refused(register, script, send):
+    made = register(Batches, run=lambda self: None)
+    with pytest.raises(UnsupportedOption, match="Strategy"):
+        send(made)
+    script(lambda task: current_node().spawn(made.s()))
+    assert "Strategy" in send(workflows.scripted).error
+    assert not Node.objects.filter(task=made.name).exists()
 
 
 TASK_CLASSES = """

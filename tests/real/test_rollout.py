@@ -50,9 +50,19 @@ from celery import shared_task
 from backbeat_celery import signal
 from tests.waiting import until
 
+paid = []
+
 @shared_task
 def pay(amount=100):
+    paid.append(amount)
     return amount
+
+@shared_task(bind=True)
+def relay(self):
+    vars_of = {k: v for k, v in vars(self.request).items() if k.startswith("backbeat")}
+    pay.apply_async((8,), headers=self.request.headers)
+    pay.apply_async((9,), headers={k: v for k, v in vars_of.items() if k != "backbeat_run"})
+    return self.request.headers
 
 @pytest.fixture(scope="session")
 def celery_config():
@@ -66,6 +76,11 @@ def test_the_worker_of_celery(celery_app, celery_worker, turn):
     until(lambda: node.__class__.objects.get(pk=node.pk).status == "complete", 30)
     assert node.__class__.objects.get(pk=node.pk).result == turn
     assert pay.delay(7).get(timeout=30) == 7
+
+@pytest.mark.django_db(transaction=True)
+def test_a_plain_task_with_a_nodes_headers_is_a_plain_task(celery_app, celery_worker):
+    signal(relay.s().set(headers={"tenant": "acme"}), subject="relay")
+    until(lambda: {8, 9} <= set(paid), 30)
 """
 
 
