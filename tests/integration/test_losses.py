@@ -9,7 +9,7 @@ from celery import current_app
 
 from backbeat_celery import broker, signal
 from backbeat_celery.conf import settings
-from backbeat_celery.engine import losses, publish
+from backbeat_celery.engine import publish
 from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.engine.wake import LONGEST_INTERVAL
 from backbeat_celery.models import Node
@@ -154,7 +154,7 @@ def test_more_than_a_batch_is_looked_through(sim, backlog, monkeypatch):
 
 
 def test_a_router_that_fails_leaves_the_queue_unknown(sim, backlog, monkeypatch):
-    monkeypatch.setattr(losses, "queue_of", lambda task, options: 1 / 0)
+    monkeypatch.setattr(broker, "queue_of", lambda task, options: 1 / 0)
     sim.advance(seconds=settings.lease + settings.sweep_interval)
     assert sim.in_flight == 2 * NODES
 

@@ -102,14 +102,14 @@ def test_sentry_is_told_which_node_it_is(sim, monkeypatch, integration):
 
 
 def test_the_workers_lists_show_arguments_and_node(sim, settings):
-    settings.BACKBEAT = {"REDACT": ["card"]}
-    node = signal(workflows.done.s(7, card="4711"), subject="camera")
+    settings.BACKBEAT = {"REDACT": ["y"]}
+    node = signal(workflows.plain.s(7, y=4711), subject="camera")
     node = Node.objects.with_time().get(pk=node.pk)
     publication = Publication.of(node, node.db_now)
     message = SimpleNamespace(
         headers={
             "id": "1",
-            "task": workflows.done.name,
+            "task": workflows.plain.name,
             "argsrepr": publication.argsrepr,
             "kwargsrepr": publication.kwargsrepr,
             "backbeat": {"id": "1", "node": str(node.pk), "attempt": 1, "db": "default"},
@@ -125,4 +125,4 @@ def test_the_workers_lists_show_arguments_and_node(sim, settings):
     hooks.on_received(request)
     shown = request.info()
     assert shown["args"] == "(7,)"
-    assert shown["kwargs"] == f"{{'card': '***'}}  # node {node.pk}"
+    assert shown["kwargs"] == f"{{'y': '***'}}  # node {node.pk}"
