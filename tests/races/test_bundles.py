@@ -15,7 +15,7 @@ from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.models import Node
 from backbeat_celery.policy import policy_by_name
 from tests import workflows
-from tests.races.threads import RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
 from tests.races.worker import status, times
 
 pytestmark = RACES
@@ -50,7 +50,7 @@ def test_a_node_whose_parent_is_locked_is_recorded_once_that_is_free(stops):
     with held_open(lambda: signal(workflows.bundled.s(1), subject=SUBJECTS[0])) as adding:
         ending = start(lambda: _end(claims), "ending")
         wait_until_blocked()
-    ending.result(20)
+    ending.result(DEADLINE)
     assert {status(node) for node in nodes} == {"complete"}
     assert status(adding.result()) == "queued"
 

@@ -13,7 +13,7 @@ from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.models import Node
 from tests import workflows
-from tests.races.threads import RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
 from tests.races.worker import PARALLEL, family, status, succeed, take, taken
 
 pytestmark = RACES
@@ -31,7 +31,7 @@ def test_of_two_deliveries_of_one_message_the_second_waits_and_claims_nothing(st
         second = start(lambda: take(node), "second")
         wait_until_blocked()
     assert first.result() is not None
-    assert second.result(20) is None
+    assert second.result(DEADLINE) is None
     succeed(first.result())
 
 
@@ -79,7 +79,7 @@ def test_a_report_that_waits_for_the_sweeper_is_discarded(stops, spawned):
         report = start(lambda: succeed(stale, *spawned), "report")
         wait_until_blocked()
     with pytest.raises(StaleAttempt):
-        report.result(20)
+        report.result(DEADLINE)
     assert (status(node), node.children.count()) == ("queued", 0)
 
 

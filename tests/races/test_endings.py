@@ -8,7 +8,7 @@ from backbeat_celery import signal
 from backbeat_celery.exceptions import WorkflowClosed
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
-from tests.races.threads import RACES, start
+from tests.races.threads import DEADLINE, RACES, start
 from tests.races.worker import status, succeed, taken
 
 pytestmark = RACES
@@ -49,7 +49,7 @@ def _meanwhile(stops, function, end):
 @ENDS
 def test_a_signal_to_a_run_that_ends_meanwhile_opens_the_next_one(stops, workflow, end):
     late = _meanwhile(stops, lambda: _signal(key="once"), lambda: end(workflow))
-    node = late.result(20)
+    node = late.result(DEADLINE)
     assert (node.workflow_id != workflow.pk, node.key) == (True, "once")
     assert Workflow.objects.get(unfinished=True).pk == node.workflow_id
     assert (node.seq, status(node)) == (0, "queued")
@@ -59,7 +59,7 @@ def test_a_signal_to_a_run_that_is_closed_meanwhile_and_goes_on_is_refused(stops
     _signal()
     late = _meanwhile(stops, lambda: _signal(key="once"), workflow.close)
     with pytest.raises(WorkflowClosed, match="was closed at"):
-        late.result(20)
+        late.result(DEADLINE)
     assert not Node.objects.filter(key="once").exists()
 
 
@@ -68,5 +68,5 @@ def test_a_signal_to_that_very_run_is_refused(stops, workflow, end):
     old = Workflow.objects.get(pk=workflow.pk)
     late = _meanwhile(stops, lambda: old.signal(workflows.done.s()), lambda: end(workflow))
     with pytest.raises(WorkflowClosed, match=r"finished|deleted"):
-        late.result(20)
+        late.result(DEADLINE)
     assert Workflow.objects.filter(unfinished=True).count() == 0

@@ -10,7 +10,7 @@ from backbeat_celery.exceptions import NodeFinished
 from backbeat_celery.models import Node
 from backbeat_celery.verbs import add_child
 from tests import workflows
-from tests.races.threads import RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
 from tests.races.worker import (
     BARRIER,
     PARALLEL,
@@ -43,7 +43,7 @@ def test_one_that_looked_too_early_leaves_the_join_to_the_other(stops):
     early.wait()
     succeed(theirs)
     early.release()
-    first.result(20)
+    first.result(DEADLINE)
     assert (status(parent), times(parent, "complete")) == ("complete", 1)
 
 
@@ -72,7 +72,7 @@ def test_a_child_added_after_the_look_is_waited_for(stops):
     looked.wait()
     late = add_child(parent, workflows.done.s())
     looked.release()
-    last.result(20)
+    last.result(DEADLINE)
     assert status(parent) == "waiting"
     run(late)
     assert status(parent) == "complete"
@@ -84,7 +84,7 @@ def test_a_join_waits_for_a_child_that_is_being_added(stops):
     with held_open(lambda: add_child(parent, workflows.done.s())) as adding:
         last = start(lambda: succeed(mine), "last")
         wait_until_blocked()
-    last.result(20)
+    last.result(DEADLINE)
     assert status(parent) == "waiting"
     run(adding.result())
     assert status(parent) == "complete"
@@ -101,9 +101,9 @@ def test_a_child_is_refused_by_a_parent_that_is_being_completed(stops):
         adding = start(lambda: add_child(parent, workflows.done.s()), "adding")
         wait_until_blocked()
     with pytest.raises(NodeFinished):
-        adding.result(20)
+        adding.result(DEADLINE)
     before.release()
-    recorder.result(20)
+    recorder.result(DEADLINE)
     assert (status(parent), times(parent, "complete")) == ("complete", 1)
 
 
@@ -113,7 +113,7 @@ def test_a_leaf_that_is_given_a_child_while_it_reports_becomes_a_parent(stops):
     with held_open(lambda: add_child(leaf, workflows.done.s())) as adding:
         report = start(lambda: succeed(mine), "report")
         wait_until_blocked()
-    report.result(20)
+    report.result(DEADLINE)
     assert (status(leaf), status(adding.result())) == ("waiting", "queued")
 
 

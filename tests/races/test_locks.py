@@ -21,7 +21,7 @@ from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.locks import RowHeld
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
-from tests.races.threads import RACES, held_open, start, wait_until_blocked
+from tests.races.threads import DEADLINE, RACES, held_open, start, wait_until_blocked
 from tests.races.worker import BARRIER, PARALLEL, family, status, succeed, taken
 
 pytestmark = RACES
@@ -55,6 +55,8 @@ def test_a_cancel_of_several_families_and_a_report_do_not_wait_for_each_other(st
     node = _signal_from_behind(workflows.awaiting.s(), subject="camera", name="w")
     succeed(taken(node), PARALLEL, PARALLEL)
     first, second = node.children.order_by("seq")
+    for row in (side, first):
+        row.add_child(workflows.done.s())
     assert node.pk < node.workflow_id
 
     stop = stops.stop("cancel", "level_canceled")
@@ -63,8 +65,8 @@ def test_a_cancel_of_several_families_and_a_report_do_not_wait_for_each_other(st
     report = start(lambda: Node.objects.get(pk=node.pk).complete("said"), "report")
     wait_until_blocked()
     stop.release()
-    cancel.result(20)
-    report.result(20)
+    cancel.result(DEADLINE)
+    report.result(DEADLINE)
     assert not conflicts
     assert [status(row) for row in (side, first, second)] == ["canceled", "canceled", "queued"]
     assert status(node) == "waiting"

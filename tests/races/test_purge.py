@@ -12,7 +12,7 @@ from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.purge import purge
 from tests import workflows
-from tests.races.threads import RACES, held_open, start, together
+from tests.races.threads import DEADLINE, RACES, held_open, start, together
 from tests.races.worker import family, run, status, succeed, taken
 
 pytestmark = RACES
@@ -66,8 +66,8 @@ def test_a_link_made_after_the_purge_has_locked_its_target_fails(stops):
 
     linking = start(link, "link")
     purging.release()
-    assert counts.result(20).nodes == 1
-    assert linking.result(20) == "refused"
+    assert counts.result(DEADLINE).nodes == 1
+    assert linking.result(DEADLINE) == "refused"
     assert not Link.objects.exists()
 
 

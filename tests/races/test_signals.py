@@ -11,6 +11,7 @@ from backbeat_celery.engine.publish import replaced_outbox
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
 from tests.races.threads import (
+    DEADLINE,
     RACES,
     RecordingOutbox,
     held_open,
@@ -33,7 +34,7 @@ def test_a_signal_made_while_the_one_before_completes_is_opened_by_it(stops, out
     with held_open(_signal) as signalling:
         report = start(lambda: succeed(mine), "report")
         wait_until_blocked()
-    report.result(20)
+    report.result(DEADLINE)
     following = signalling.result()
     assert (following.status, status(following)) == ("ready", "queued")
     assert outbox.sent[-1].node_id == following.pk
@@ -44,7 +45,7 @@ def test_a_signal_that_waits_for_the_end_of_the_one_before_starts_at_once(stops,
     with held_open(lambda: succeed(mine)):
         signalling = start(_signal, "signalling")
         wait_until_blocked()
-    following = signalling.result(20)
+    following = signalling.result(DEADLINE)
     assert following.status == "queued"
     assert outbox.sent[-1].node_id == following.pk
 
@@ -62,7 +63,7 @@ def test_of_two_that_open_a_workflow_the_second_waits_and_finds_it(stops):
     with held_open(lambda: Workflow.objects.for_subject("camera", "order")) as first:
         second = start(lambda: Workflow.objects.for_subject("camera", "order"), "second")
         wait_until_blocked()
-    assert first.result() == second.result(20)
+    assert first.result() == second.result(DEADLINE)
 
 
 @pytest.mark.parametrize("repetition", range(10))

@@ -13,7 +13,7 @@ from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.exceptions import InvalidTransition, StaleAttempt, WorkflowClosed
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from tests import workflows
-from tests.races.threads import RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
 from tests.races.worker import (
     BARRIER,
     PARALLEL,
@@ -85,7 +85,7 @@ def test_a_report_that_waits_for_a_cancel_is_discarded():
         late = start(lambda: succeed(mine, {}), "late")
         wait_until_blocked()
     with pytest.raises(StaleAttempt):
-        late.result(20)
+        late.result(DEADLINE)
     assert status(node) == "canceled"
     assert not node.children.exists()
 
@@ -96,7 +96,7 @@ def test_a_cancel_that_waits_for_a_report_takes_the_new_children_along():
     with held_open(lambda: succeed(mine, {}, PARALLEL)):
         late = start(node.cancel, "late")
         wait_until_blocked()
-    late.result(20)
+    late.result(DEADLINE)
     assert status(node) == "canceled"
     assert {status(child) for child in node.children.all()} == {"canceled"}
 
@@ -107,7 +107,7 @@ def test_a_cancel_of_the_parent_meets_a_child_that_records_children():
     with held_open(lambda: succeed(mine, {}, {})):
         late = start(parent.cancel, "late")
         wait_until_blocked()
-    late.result(20)
+    late.result(DEADLINE)
     assert {status(node) for node in child.children.all()} == {"canceled"}
     assert status(child) == status(parent) == "canceled"
 
@@ -127,7 +127,7 @@ def test_a_retry_meets_the_claim_of_the_retry_that_was_due():
     with held_open(node.retry):
         claimer = start(lambda: take(node, attempt=2), "claimer")
         wait_until_blocked()
-    mine = claimer.result(20)
+    mine = claimer.result(DEADLINE)
     assert mine is not None
     assert take(node, attempt=2) is None  # the message of the retry
     succeed(mine)
@@ -169,7 +169,7 @@ def test_a_claim_that_began_before_the_resume_still_gets_its_node():
     with held_open(lambda: Workflow.objects.get().resume()):
         claimer = start(lambda: take(node, attempt=1), "claimer")
         wait_until_blocked()
-    mine = claimer.result(20)
+    mine = claimer.result(DEADLINE)
     assert mine is not None
     assert (status(node), times(node, "paused")) == ("running", 0)
     succeed(mine)
@@ -183,7 +183,7 @@ def test_a_resume_finds_the_node_that_is_just_being_paused(outbox):
     with held_open(lambda: pause_due(node)):
         operator = start(lambda: Workflow.objects.get().resume(), "operator")
         wait_until_blocked()
-    operator.result(20)
+    operator.result(DEADLINE)
     assert status(node) == "queued"
     assert [message.node_id for message in outbox.sent] == [node.pk]
 
@@ -382,6 +382,6 @@ def test_a_delete_that_waits_for_a_report_takes_its_children_along():
     with held_open(lambda: succeed(mine, {}, PARALLEL)):
         late = start(node.workflow.delete, "late")
         wait_until_blocked()
-    late.result(20)
+    late.result(DEADLINE)
     assert not Node.objects.exists()
     assert not Transition.objects.exists()

@@ -17,7 +17,7 @@ from backbeat_celery.engine.publish import replaced_outbox
 from backbeat_celery.engine.wake import Publication
 from tests.services import database_kind
 
-DEADLINE = 300.0
+DEADLINE = 120.0
 """Seconds: for hangs only, however slow the machine is."""
 RACES = [
     pytest.mark.skipif(
