@@ -10,6 +10,9 @@ import threading
 import time
 from uuid import UUID
 
+FIRST = UUID(int=0)
+"""Sorts before every id: where a walk in order of ids begins."""
+
 _lock = threading.Lock()
 _last = 0
 

@@ -18,6 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat
+from backbeat_celery.ids import FIRST
 from backbeat_celery.models import Link, Node, Workflow, node_alias
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.removal import (
@@ -34,7 +35,7 @@ __all__ = ["PurgeCounts", "delete_workflow_rows", "purge"]
 
 logger = logging.getLogger(__name__)
 DAY = 86400
-FIRST = UUID(int=0)
+
 Progress = Callable[[PurgeCounts], None]
 
 

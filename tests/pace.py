@@ -10,6 +10,9 @@ QUICK = 0.04
 FRESH = 5.0
 """Seconds for which a measurement is taken for true."""
 
+MOST = 6.0
+"""What is waited for longer than this many times its limit hangs on any machine."""
+
 _measured: tuple[float, float] = (float("-inf"), 1.0)
 _slowest = 1.0
 
@@ -23,7 +26,7 @@ def slowness() -> float:
     global _measured, _slowest
     at, factor = _measured
     if time.monotonic() - at > FRESH:
-        factor = max(_probe() / QUICK, 1.0)
+        factor = min(max(_probe() / QUICK, 1.0), MOST)
         _measured = (time.monotonic(), factor)
         _slowest = max(_slowest, factor)
     return _slowest

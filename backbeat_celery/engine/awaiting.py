@@ -76,7 +76,9 @@ def drop_children(node: Node) -> None:
     children = Node.objects.using(node.alias).children_of(node.pk)
     spawned = children.filter(status=Status.PENDING, spawned_by=node.attempt)
     pending, has_barrier = spawned.without_payload().order_by("seq").locked(), False
-    while rows := list(pending[:AT_ONCE]):
+    last = -1
+    while rows := list(pending.filter(seq__gt=last)[:AT_ONCE]):
+        last = rows[-1].seq
         cancel_rows(rows, reason="its parent's attempt failed", key=None)
         below = [row.pk for row in rows]
         cancel_below(below, node.alias, actor="", reason="a node above was canceled")

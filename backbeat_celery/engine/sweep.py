@@ -30,6 +30,7 @@ from backbeat_celery.engine.record import write_setback
 from backbeat_celery.engine.republish import publish_due, requeue
 from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.engine.wake import Wake
+from backbeat_celery.ids import FIRST
 from backbeat_celery.locks import RowHeld, step, without_waiting
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.policy import policy_for
@@ -45,8 +46,6 @@ BATCH = 500
 
 WALK = 2000
 """Rows read at once for a condition that cannot be read off an index alone."""
-
-FIRST = UUID(int=0)
 
 
 class Sweep:

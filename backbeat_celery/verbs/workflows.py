@@ -19,6 +19,7 @@ from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.finish import lock_node
 from backbeat_celery.engine.wake import AT_ONCE, Wake
 from backbeat_celery.exceptions import InvalidTransition
+from backbeat_celery.ids import FIRST
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.removal import PurgeCounts, delete_workflow_rows
 from backbeat_celery.states import Status
@@ -58,7 +59,9 @@ def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
         nodes = Node.objects.using(row.alias).filter(workflow_id=row.pk, status=Status.PAUSED)
         paused = nodes.unfinished().order_by("id").locked().with_time()
         slim, wake = paused.defer("result", "error", "metadata"), Wake()
-        while rows := list(slim[:AT_ONCE]):
+        last = FIRST
+        while rows := list(slim.filter(pk__gt=last)[:AT_ONCE]):
+            last = rows[-1].pk
             wake += queue_paused(rows, actor=actor, reason=why, later=bool(wake))
         return wake
 

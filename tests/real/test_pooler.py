@@ -41,7 +41,7 @@ def test_trees_complete_on_fewer_servers_than_clients(bouncer, start_worker, log
         finished(node)
     assert [a.outcome for a in purchase.attempts] == ["failed", "succeeded"]
     assert log.labels().count("after") == 1
-    assert not examine().findings
+    assert not [found for found in examine().findings if found.is_serious]
     (pool,) = [p for p in bouncer.pools() if p["database"] == connection.settings_dict["NAME"]]
     clients = int(pool["cl_active"]) + int(pool["cl_waiting"])
     servers = sum(int(pool[name]) for name in ("sv_active", "sv_idle", "sv_used"))

@@ -100,9 +100,11 @@ def test_its_own_retry_keeps_the_way_back(worker, other, finished):
     assert (node.result, node.attempt, other.lines()) == ("at last", 1, ["retry", "retry"])
 
 
-def test_a_result_beyond_the_limit_fails_the_attempt(worker, other, finished):
-    node = finished(call("other.huge", other, 300_000), status="retrying")
-    assert "MAX_PAYLOAD" in node.error
+def test_a_result_beyond_the_limit_leaves_a_note_and_no_result(worker, other, finished):
+    node = finished(call("other.huge", other, 300_000))
+    [attempt] = node.attempts
+    assert (node.result, attempt.outcome) == (None, "succeeded")
+    assert "MAX_PAYLOAD" in attempt.error
 
 
 def test_a_call_that_is_killed_at_its_time_limit_comes_back_as_failed(worker, other, finished):
