@@ -7,14 +7,16 @@ somebody has locked the node, a hint raises RowHeld and is to be given again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery import clock
 from backbeat_celery.conf import settings
-from backbeat_celery.database import repeat_on
+from backbeat_celery.database import repeat, repeat_on
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.publish import make_due
@@ -72,11 +74,17 @@ def renew(messages: Sequence[NodeMessage]) -> bool:
         claims = [message.claim_id for message in messages if message.using == using]
         nodes = [message.node_id for message in messages if message.using == using]
         rows = Node.objects.using(using).filter(pk__in=nodes, claim_id__in=claims).with_lease()
-        with transaction.atomic(using=using):
-            free = list(rows.free().values_list("pk", flat=True))
-            rows.filter(pk__in=free).update(lease_expires_at=clock.after(settings.lease))
+        free = repeat(partial(_renew_free, rows, using), using=using)
         is_complete &= len(free) == len(nodes) or not rows.exclude(pk__in=free).exists()
     return is_complete
+
+
+def _renew_free(rows: NodeQuerySet, using: str) -> Sequence[UUID]:
+    """Renew the leases of those of the rows that nobody has locked; give their ids."""
+    with transaction.atomic(using=using):
+        free = list(rows.free().values_list("pk", flat=True))
+        rows.filter(pk__in=free).update(lease_expires_at=clock.after(settings.lease))
+    return free
 
 
 def _running(message: NodeMessage) -> NodeQuerySet:
@@ -85,8 +93,11 @@ def _running(message: NodeMessage) -> NodeQuerySet:
 
 
 def _write(rows: NodeQuerySet, using: str, **values: Any) -> int:
-    with without_waiting(), step(using):
-        return rows.update(**values)
+    def once() -> int:
+        with without_waiting(), step(using):
+            return rows.update(**values)
+
+    return repeat(once, using=using)
 
 
 def _mend(message: NodeMessage, *, lost: bool) -> None:
