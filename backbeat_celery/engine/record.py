@@ -254,7 +254,9 @@ def _apply_kept(
     """End an attempt by the report that came before it was lost, given back or timed out."""
     assert node.claim_id is not None
     report = kept_report(node.report)
-    why = report.reason or f"reported before the attempt was {ending.kind.label}"
+    why = f"reported before the attempt was {ending.kind.label}"
+    if report.reason:
+        why = f"{report.reason}; {why}"
     claim = Claim(node, node.claim_id, claimed_from, policy, now)
     return write_ending(claim, replace(report, reason=why), guard)
 

@@ -320,15 +320,15 @@ def _cut_off(rows: Rows) -> set[str]:
 
 
 def _cut_short(evidence: Evidence) -> set[str]:
-    """Labels of nodes whose report counted although their handler never came to its end.
+    """Labels of nodes whose report counted although their handler's end was never recorded.
 
     What it would have spawned or signalled may be missing.
     """
     return {
         node.metadata.get("label")
         for node in evidence.awaiting()
-        for attempt in evidence.accepted(node)
-        if not evidence.ends[plain(node.id), attempt.number]
+        for step in evidence.rows.history[node.id]
+        if "reported before the attempt was" in step.reason
     }
 
 

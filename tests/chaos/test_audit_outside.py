@@ -79,15 +79,17 @@ def test_a_planted_violation_is_found(good: Evidence, put: Callable[[Scene], Non
     assert kind in found_in(good, put)
 
 
-@pytest.mark.parametrize(("came_to_its_end", "is_lost"), [(True, True), (False, False)])
+@pytest.mark.parametrize(("was_recorded", "is_lost"), [(True, True), (False, False)])
 def test_what_a_killed_handler_would_have_spawned_is_not_lost(
-    good: Evidence, came_to_its_end: bool, is_lost: bool
+    good: Evidence, was_recorded: bool, is_lost: bool
 ):
     """Its report counts, and its children were never recorded."""
 
     def put(scene: Scene) -> None:
         scene.evidence.labels = {*scene.evidence.labels, "reported.0"}
-        if not came_to_its_end:
-            del scene.evidence.ends[scene.at("reported")]
+        if not was_recorded:
+            scene.rows.history[scene.node("reported").id][
+                -1
+            ].reason = "reported before the attempt was lost"
 
     assert ("lost" in found_in(good, put)) is is_lost
