@@ -11,7 +11,8 @@ from backbeat_celery.states import COUNTING
 
 # From the far end of the line: children mostly end in order, and index entries of those that
 # have ended stay in the way until the table is vacuumed. Each question is for one entry in
-# order: without ORDER BY the planner may read the entries of all children to answer it.
+# order: without ORDER BY the planner may read the entries of all children to answer it. The
+# workflow is asked for its value: for an EXISTS the planner may read all that are closed.
 OPEN_BEFORE_BARRIER = " OR ".join(
     f"""
         (SELECT TRUE FROM {{nodes}} AS child
@@ -29,10 +30,10 @@ above.status <> {{waiting}} OR (
     AND (
         (SELECT TRUE FROM {{nodes}} AS child WHERE child.awaited_by = above.id
          ORDER BY child.mode DESC, child.seq DESC LIMIT 1)
-        OR (above.parent_id IS NULL AND NOT EXISTS (
-            SELECT FROM {{workflows}} AS workflow
-            WHERE workflow.id = above.workflow_id AND workflow.closed_at IS NOT NULL
-        ))
+        OR (above.parent_id IS NULL AND (
+            SELECT workflow.closed_at IS NULL FROM {{workflows}} AS workflow
+            WHERE workflow.id = above.workflow_id
+        ) IS NOT FALSE)
     )
 )
 """.strip()
