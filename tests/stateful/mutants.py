@@ -29,14 +29,14 @@ def joins_without_guard(patch: pytest.MonkeyPatch) -> None:
 def believes_stale_attempts(patch: pytest.MonkeyPatch) -> None:
     """An attempt that was fenced off reports while its successor runs."""
     patch.setattr(Claim, "is_current", property(lambda claim: Q()))
-    write = record._write_attempt
+    insert = record._insert
 
-    def _write_attempt(node: Any, *args: Any, **kwargs: Any) -> None:
+    def _insert(attempt: Attempt, node: Any) -> None:
         # The unique number of an attempt would stop the liar as well.
-        Attempt.objects.filter(node_id=node.pk, number=node.attempt).delete()
-        write(node, *args, **kwargs)
+        Attempt.objects.filter(node_id=attempt.node_id, number=attempt.number).delete()
+        insert(attempt, node)
 
-    patch.setattr(record, "_write_attempt", _write_attempt)
+    patch.setattr(record, "_insert", _insert)
 
 
 def opens_barriers_at_once(patch: pytest.MonkeyPatch) -> None:
