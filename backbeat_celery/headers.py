@@ -90,10 +90,12 @@ def take(spec: NodeSpec) -> NodeSpec:
 
 def sends_plainly(app: Celery) -> bool:
     """Tell whether nobody adds to what this app sends: no receiver, override or patch."""
-    amqp = app.amqp
+    # Celery's properties are slow, and each signal asks this several times.
+    own = vars(app)
+    amqp = own.get("amqp") or app.amqp
     return (
         not signals.before_task_publish.receivers
-        and "send_task" not in vars(app)
+        and "send_task" not in own
         and _is_from(celery_base, type(app).send_task)
         and _is_from(celery_amqp, type(amqp).as_task_v2, amqp.send_task_message)
     )
