@@ -5,8 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 from uuid import uuid4
 
-import pytest
-
 from backbeat_celery import signal, signal_many
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.bundles import claim_bundle, record_bundle
@@ -15,7 +13,15 @@ from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.models import Node
 from backbeat_celery.policy import policy_by_name
 from tests import workflows
-from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import (
+    DEADLINE,
+    RACES,
+    held_open,
+    repeated,
+    start,
+    together,
+    wait_until_blocked,
+)
 from tests.races.worker import status, times
 
 pytestmark = RACES
@@ -55,7 +61,7 @@ def test_a_node_whose_parent_is_locked_is_recorded_once_that_is_free(stops):
     assert status(adding.result()) == "queued"
 
 
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_signals_that_come_while_a_bundle_ends_are_queued_once(stops, repetition):
     claims = _claimed(_signals(0))
     backwards = SUBJECTS[::-1]
@@ -67,7 +73,7 @@ def test_signals_that_come_while_a_bundle_ends_are_queued_once(stops, repetition
         assert [times(node, "queued") for node in behind] in ([0, 0], [1, 0])
 
 
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_two_bundles_of_the_same_parents_end_at_once(stops, repetition):
     parallel = [
         signal(workflows.bundled.s(0), subject=subject, mode="non_blocking")
@@ -80,7 +86,7 @@ def test_two_bundles_of_the_same_parents_end_at_once(stops, repetition):
     assert {status(node) for node in behind} == {"queued"}
 
 
-@pytest.mark.parametrize("repetition", range(5))
+@repeated(5)
 def test_a_bundle_that_is_recorded_twice_at_once_counts_once(stops, repetition):
     nodes = _signals(0)
     claims = _claimed(nodes)

@@ -13,7 +13,15 @@ from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.models import Node
 from tests import workflows
-from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import (
+    DEADLINE,
+    RACES,
+    held_open,
+    repeated,
+    start,
+    together,
+    wait_until_blocked,
+)
 from tests.races.worker import PARALLEL, family, status, succeed, take, taken
 
 pytestmark = RACES
@@ -35,7 +43,7 @@ def test_of_two_deliveries_of_one_message_the_second_waits_and_claims_nothing(st
     succeed(first.result())
 
 
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_eight_deliveries_of_one_message_are_one_claim(stops, repetition):
     node = signal(workflows.done.s(), subject="camera")
     claims = [mine for mine in together(*[lambda: take(node)] * 8) if mine]
@@ -84,7 +92,7 @@ def test_a_report_that_waits_for_the_sweeper_is_discarded(stops, spawned):
 
 
 @SPAWNS
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_a_report_at_the_end_of_the_lease_is_accepted_or_discarded_whole(
     stops, repetition, spawned
 ):
@@ -105,7 +113,7 @@ def _is_accepted(mine, spawned) -> bool:
     return True
 
 
-@pytest.mark.parametrize("repetition", range(5))
+@repeated(5)
 def test_two_sweepers_queue_each_lost_node_once(stops, outbox, repetition):
     _, children = family(*[PARALLEL] * 20)
     for child in children:
@@ -118,7 +126,7 @@ def test_two_sweepers_queue_each_lost_node_once(stops, outbox, repetition):
     assert Counter(p.node_id for p in outbox.sent) == Counter(c.pk for c in children)
 
 
-@pytest.mark.parametrize("repetition", range(5))
+@repeated(5)
 def test_two_sweepers_publish_each_node_once(stops, outbox, repetition):
     _, children = family(*[PARALLEL] * 20)
     Node.objects.filter(pk__in=[c.pk for c in children]).update(publish_at=PAST)

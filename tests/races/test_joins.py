@@ -10,7 +10,15 @@ from backbeat_celery.exceptions import NodeFinished
 from backbeat_celery.models import Node
 from backbeat_celery.verbs import add_child
 from tests import workflows
-from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import (
+    DEADLINE,
+    RACES,
+    held_open,
+    repeated,
+    start,
+    together,
+    wait_until_blocked,
+)
 from tests.races.worker import (
     BARRIER,
     PARALLEL,
@@ -47,7 +55,7 @@ def test_one_that_looked_too_early_leaves_the_join_to_the_other(stops):
     assert (status(parent), times(parent, "complete")) == ("complete", 1)
 
 
-@pytest.mark.parametrize("repetition", range(15))
+@repeated(15)
 def test_eight_siblings_finish_at_once_with_every_finish_delivered_twice(stops, repetition):
     parent, children = family(*[PARALLEL] * 8)
     claims = [taken(child) for child in children]
@@ -55,7 +63,7 @@ def test_eight_siblings_finish_at_once_with_every_finish_delivered_twice(stops, 
     assert (status(parent), times(parent, "complete")) == ("complete", 1)
 
 
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_a_fan_in_of_families_climbs_once_at_each_level(stops, repetition):
     top, middle = family(PARALLEL, PARALLEL)
     leaves = [leaf for node in middle for leaf in run(node, PARALLEL, PARALLEL)]
@@ -117,7 +125,7 @@ def test_a_leaf_that_is_given_a_child_while_it_reports_becomes_a_parent(stops):
     assert (status(leaf), status(adding.result())) == ("waiting", "queued")
 
 
-@pytest.mark.parametrize("repetition", range(15))
+@repeated(15)
 def test_a_child_added_at_the_join_is_waited_for_or_refused(stops, repetition):
     parent, (child,) = family(PARALLEL)
     mine = taken(child)
@@ -142,7 +150,7 @@ def test_a_barrier_that_two_see_clear_opens_once(stops, outbox):
     assert [sent.node_id for sent in outbox.sent].count(barrier.pk) == 1
 
 
-@pytest.mark.parametrize("repetition", range(15))
+@repeated(15)
 def test_a_barrier_behind_a_blocking_and_a_parallel_sibling_opens_once(stops, repetition, outbox):
     parent, (one, two, barrier) = family(PARALLEL, {}, BARRIER)
     claims = [taken(one), taken(two)]

@@ -21,12 +21,20 @@ from backbeat_celery.locks import RowHeld
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.specs import task_spec
 from tests import workflows
-from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import (
+    DEADLINE,
+    RACES,
+    held_open,
+    repeated,
+    start,
+    together,
+    wait_until_blocked,
+)
 from tests.races.worker import status, succeed, taken, times
 
 pytestmark = RACES
 PAST = timezone.now() - timedelta(hours=1)
-REPEATED = pytest.mark.parametrize("repetition", range(10))
+REPEATED = repeated(10)
 KEYED = {"key": "child"}
 
 

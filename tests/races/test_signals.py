@@ -15,6 +15,7 @@ from tests.races.threads import (
     RACES,
     RecordingOutbox,
     held_open,
+    repeated,
     start,
     together,
     wait_until_blocked,
@@ -50,7 +51,7 @@ def test_a_signal_that_waits_for_the_end_of_the_one_before_starts_at_once(stops,
     assert outbox.sent[-1].node_id == following.pk
 
 
-@pytest.mark.parametrize("repetition", range(15))
+@repeated(15)
 def test_the_next_signal_always_starts(stops, outbox, repetition):
     mine = taken(_signal())
     _, *signals = together(lambda: succeed(mine), _signal, _signal)
@@ -66,20 +67,20 @@ def test_of_two_that_open_a_workflow_the_second_waits_and_finds_it(stops):
     assert first.result() == second.result(DEADLINE)
 
 
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_eight_that_open_a_workflow_get_the_same_one(stops, repetition):
     found = together(*[lambda: Workflow.objects.for_subject("camera", "order")] * 8)
     assert {workflow.pk for workflow in found} == {Workflow.objects.get().pk}
     assert Node.objects.filter(parent=None).count() == 1
 
 
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_eight_signals_with_one_key_are_one(stops, repetition):
     nodes = together(*[lambda: _signal(key="once")] * 8)
     assert {node.pk for node in nodes} == {Node.objects.exclude(parent=None).get().pk}
 
 
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_signals_of_one_workflow_take_places_without_gaps(stops, repetition):
     nodes = together(*[_signal] * 8)
     assert sorted(node.seq for node in nodes) == list(range(8))
@@ -92,7 +93,7 @@ def _send(*subjects: str) -> list[Node]:
 
 
 @pytest.mark.parametrize("are_open", [True, False], ids=["open", "new"])
-@pytest.mark.parametrize("repetition", range(10))
+@repeated(10)
 def test_batches_of_signals_in_crossing_order_all_arrive(stops, repetition, are_open):
     if are_open:
         _send("a", "b", "c")

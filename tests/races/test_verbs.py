@@ -13,7 +13,15 @@ from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.exceptions import InvalidTransition, StaleAttempt, WorkflowClosed
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from tests import workflows
-from tests.races.threads import DEADLINE, RACES, held_open, start, together, wait_until_blocked
+from tests.races.threads import (
+    DEADLINE,
+    RACES,
+    held_open,
+    repeated,
+    start,
+    together,
+    wait_until_blocked,
+)
 from tests.races.worker import (
     BARRIER,
     PARALLEL,
@@ -275,7 +283,7 @@ def test_reset_against_the_last_childs_end(repetition):
 SETTLING = ["retry", "resolve", "shutdown"]
 
 
-@pytest.mark.parametrize("repetition", range(2))
+@repeated(2)
 @pytest.mark.parametrize("one", SETTLING)
 @pytest.mark.parametrize("two", SETTLING)
 def test_two_operators_settle_one_node(one, two, repetition):
@@ -292,7 +300,7 @@ def test_two_operators_settle_one_node(one, two, repetition):
     assert status(parent) == ("complete" if winner == "shutdown" else "waiting")
 
 
-@pytest.mark.parametrize("repetition", range(5))
+@repeated(5)
 @pytest.mark.parametrize("other", ["retry", "resolve", "reset", "cancel", "cancel_previous"])
 def test_cancel_against_another_operator(other, repetition):
     parent, (bad, behind) = family({}, {})
@@ -304,7 +312,7 @@ def test_cancel_against_another_operator(other, repetition):
     assert (status(parent), status(behind)) == ("waiting", "queued")
 
 
-@pytest.mark.parametrize("repetition", range(5))
+@repeated(5)
 def test_operators_at_both_ends_of_a_tree(repetition):
     top, middle = family({}, PARALLEL)
     leaves = run(middle[0], {}, {}, PARALLEL)

@@ -32,6 +32,12 @@ BLOCKED = {
 }
 
 
+def repeated(times: int) -> pytest.MarkDecorator:
+    """Run a race that is met by chance several times, of which the default run takes three."""
+    rest = [pytest.param(n, marks=pytest.mark.slow) for n in range(3, times)]
+    return pytest.mark.parametrize("repetition", [*range(min(times, 3)), *rest])
+
+
 class RecordingOutbox:
     """Notes messages instead of sending them."""
 
