@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from kombu.transport import memory
 
 from backbeat_celery import signal
 from backbeat_celery.models import Node
@@ -45,6 +46,12 @@ def nobody_met(monkeypatch: pytest.MonkeyPatch) -> None:
     from backbeat_celery.engine.postgres import signals
 
     monkeypatch.setattr(signals, "_met", signals.Met())
+
+
+@pytest.fixture(autouse=True)
+def no_messages() -> None:
+    """Forget what earlier tests have sent: the broker in memory is the whole process's."""
+    memory.Channel.queues.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,6 @@ def messages(monkeypatch):
         name = publications[0].options.get("queue", app.conf.task_default_queue)
         queue = app.amqp.queues[name](connection.channel())
         queue.declare()
-        queue.purge()  # this broker is the whole process's, and other tests send to it
         (outbox or publish.BrokerOutbox()).send(publications, using)
         found = []
         while (message := queue.get(no_ack=True)) is not None:
