@@ -13,8 +13,9 @@ from django.db import (
     IntegrityError,
     InterfaceError,
     OperationalError,
-    connections,
 )
+
+from backbeat_celery.sessions import connection_to
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -53,7 +54,7 @@ def _may_be_the_sessions_fault(exc: BaseException) -> bool:
 
 def is_broken(raw: object, using: str) -> bool:
     """Tell whether the connection `raw` was lost: what failed on it is nobody's fault."""
-    connection = connections[using]
+    connection = connection_to(using)
     return connection.connection is not raw or not connection.is_usable()
 
 
@@ -77,7 +78,7 @@ def repeat(work: Callable[[], T], *, using: str, outage: bool = False) -> T:
     lost. Inside somebody else's transaction nothing is repeated, since only the owner can
     repeat that.
     """
-    connection = connections[using]
+    connection = connection_to(using)
     if connection.in_atomic_block:
         return work()
     deadline = time.monotonic() + PATIENCE

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from kombu import messaging as kombu_messaging
 from backbeat_celery import payload
 from backbeat_celery.exceptions import BadPayload, UnsupportedOption
 from backbeat_celery.redact import redact, redact_args
+from backbeat_celery.registry import known_task
 
 if TYPE_CHECKING:
     from backbeat_celery.specs import NodeSpec
@@ -79,7 +80,7 @@ def given_headers(name: str, options: dict[str, Any]) -> dict[str, Any]:
 def take(spec: NodeSpec) -> NodeSpec:
     """Keep with a new node what its caller's surroundings would put on a message for it."""
     app: Celery = get_current_app()
-    task = app.tasks.get(spec.task)
+    task = known_task(spec.task)
     if spec.task and not (sends_plainly(app) and _calls_plainly(task)):
         if headers := _storable(spec.task, _taken(app, task, spec)):
             spec.options[OPTION] = headers
@@ -108,6 +109,7 @@ def _calls_plainly(task: Task[Any, Any] | None) -> bool:
     return calls and _is_from(kombu_messaging, Producer.publish)
 
 
+@lru_cache
 def _is_from(module: ModuleType, *functions: Any) -> bool:
     for function in functions:
         # A wrapper may have all of the function's names, and not its globals.

@@ -12,6 +12,9 @@ from kombu.utils import json as kombu_json
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BadPayload
 
+_EMPTY: dict[type, str] = {list: "[]", dict: "{}"}
+"""Most nodes have arguments, options or metadata of which nothing need be asked."""
+
 DEEPEST = 30
 """Levels of metadata; MariaDB reads 32 levels of JSON."""
 
@@ -21,6 +24,8 @@ def encode(value: Any, what: str = "value", spare: int = 0, hint: str = "") -> s
 
     Raises BadPayload, naming `what`, when JSON cannot carry it or it exceeds MAX_PAYLOAD.
     """
+    if not value and type(value) in _EMPTY:
+        return _EMPTY[type(value)]
     try:
         text: str = kombu_json.dumps(value, allow_nan=False)
         if '"__type__"' in text:
@@ -68,6 +73,8 @@ def json_text(value: Any) -> str:
 
     PostgreSQL reads 1e+16 as a whole number, and 10000000000000000.0 as what it is.
     """
+    if value == {}:
+        return "{}"
     text: str = kombu_json.dumps(value, allow_nan=False)
     return _Written(allow_nan=False).encode(value) if _EXPONENT.search(text) else text
 

@@ -104,7 +104,7 @@ def policy_of(task: Task[Any, Any]) -> Policy:
         **retries,
         fatal=tuple(getattr(task, "dont_autoretry_for", ())),
         quiet=(task.throws,) if isinstance(task.throws, type) else tuple(task.throws or ()),
-        timeout=seconds(getattr(task, "timeout", settings.default_timeout)),
+        timeout=seconds(task.timeout if hasattr(task, "timeout") else settings.default_timeout),
         atomic=bool(getattr(task, "atomic", False)),
         rescue=rescue_name(task),
     )

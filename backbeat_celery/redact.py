@@ -43,6 +43,8 @@ def _redact(value: Any, names: frozenset[str], mark: str) -> Any:
 
 def redact_args(task: str, args: Iterable[Any], mark: str = HIDDEN) -> list[Any]:
     """Give positional arguments with those hidden whose parameters are to be hidden."""
+    if not settings.redact:
+        return list(args)
     hidden = hidden_positions(task, list(args))
     return [mark if i in hidden else redact(value, mark) for i, value in enumerate(args)]
 

@@ -7,10 +7,12 @@ process or a command that asks for a task. No rule here may depend on who has as
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery import Celery, Task, current_app
+from celery import Celery, Task
+from celery._state import get_current_app
 from django.core.exceptions import AppRegistryNotReady
 
 from backbeat_celery.exceptions import UnknownTask
@@ -27,11 +29,12 @@ def known_task(name: str) -> Task[Any, Any] | None:
     None for a task that this process cannot know: its module is not part of this image, is
     broken, or belongs to another code base.
     """
-    tasks = current_app.tasks
+    app: Celery = get_current_app()
+    # Each signal asks several times, and Celery's properties take a lock.
+    tasks: Mapping[str, Task[Any, Any]] = vars(app).get("tasks") or app.tasks
     if name and name not in tasks:
         load_tasks()
-    task: Task[Any, Any] | None = tasks.get(name)
-    return task
+    return tasks.get(name)
 
 
 def load_tasks() -> None:
@@ -39,7 +42,7 @@ def load_tasks() -> None:
 
     A module that cannot be imported is told in the log, once, and its tasks stay unknown.
     """
-    app = _app()
+    app: Celery = get_current_app()
     if app in _loaded:
         return
     trouble = ""
@@ -55,7 +58,7 @@ def load_tasks() -> None:
 
 def import_trouble() -> str:
     """What went wrong when the task modules were imported; empty if nothing did."""
-    return _loaded.get(_app(), "")
+    return _loaded.get(get_current_app(), "")
 
 
 def unknown_task(name: str) -> UnknownTask:
@@ -65,12 +68,7 @@ def unknown_task(name: str) -> UnknownTask:
             f"No task {name!r} is registered, and a task module cannot be imported: {trouble}."
         )
     return UnknownTask(
-        f"No task {name!r} is registered with the Celery app {current_app.main!r}. Check the "
-        "name, and that the module which defines it is imported (autodiscover_tasks). If "
+        f"No task {name!r} is registered with the Celery app {get_current_app().main!r}. Check "
+        "the name, and that the module which defines it is imported (autodiscover_tasks). If "
         f"another code base runs it, name its queue: signature({name!r}, queue=...)."
     )
-
-
-def _app() -> Celery:
-    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app

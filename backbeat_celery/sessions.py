@@ -10,8 +10,8 @@ handler shares its session with its record, since they share a transaction.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.db import Error as DatabaseTrouble
@@ -41,33 +41,55 @@ def keep_apart(apart: bool = True) -> None:
     _are_apart = apart
 
 
-@contextmanager
-def of_engine(using: str) -> Iterator[None]:
+class of_engine:
     """Do the engine's work in the engine's session."""
-    theirs: Any = connections[using]
-    if not _are_apart or using in _thread.theirs or _is_in_memory(theirs):
-        yield
-        return
-    _thread.theirs[using] = theirs
-    connections[using] = _thread.own.get(using) or _open(using, theirs)
-    try:
-        yield
-    finally:
-        connections[using] = _thread.theirs.pop(using)
+
+    __slots__ = ("_is_entered", "_using")
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._is_entered = False
+
+    def __enter__(self) -> None:
+        using = self._using
+        if not _are_apart or using in _thread.theirs:
+            return
+        theirs: Any = connections[using]
+        if not _is_in_memory(theirs):
+            connections[using] = _thread.own.get(using) or _open(using, theirs)
+            _thread.theirs[using] = theirs
+            self._is_entered = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_entered:
+            connections[self._using] = _thread.theirs.pop(self._using)
 
 
-@contextmanager
-def of_project(using: str) -> Iterator[None]:
+class of_project:
     """Call the project's code, in the midst of the engine's work, in the project's session."""
-    theirs = _thread.theirs.pop(using, None)
-    if theirs is None:
-        yield
-        return
-    own, connections[using] = connections[using], theirs
-    try:
-        yield
-    finally:
-        _thread.theirs[using], connections[using] = connections[using], own
+
+    __slots__ = ("_own", "_using")
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._own: Any = None
+
+    def __enter__(self) -> None:
+        if (theirs := _thread.theirs.pop(self._using, None)) is not None:
+            self._own, connections[self._using] = connections[self._using], theirs
+
+    def __exit__(self, *_: object) -> None:
+        if self._own is not None:
+            _thread.theirs[self._using] = connections[self._using]
+            connections[self._using] = self._own
+
+
+def connection_to(using: str) -> Any:
+    """What `connections[using]` is, found faster during the engine's work.
+
+    Django asks asyncio each time whether it is inside an event loop.
+    """
+    return _thread.own[using] if using in _thread.theirs else connections[using]
 
 
 def _open(using: str, theirs: Any) -> Any:

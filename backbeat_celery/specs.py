@@ -272,6 +272,8 @@ def _check_times(
 
 
 def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    if not options:
+        return {}
     unsupported = options.keys() - MESSAGE_OPTIONS - IGNORED_OPTIONS
     if unsupported := {key for key in unsupported if options[key] is not None}:
         allowed = MESSAGE_OPTIONS | TIME_OPTIONS | {"headers"}

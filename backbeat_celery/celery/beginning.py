@@ -11,7 +11,7 @@ from django.db import Error as DatabaseTrouble
 
 from backbeat_celery import points, sessions
 from backbeat_celery.celery.bundle import Bundle
-from backbeat_celery.celery.current import keep_refusal, keep_run, raise_refusal, run_of
+from backbeat_celery.celery.current import keep_refusal, keep_run, raise_refusal
 from backbeat_celery.celery.message import has_header, parse
 from backbeat_celery.celery.runner import Run
 from backbeat_celery.celery.told import Told
@@ -24,15 +24,14 @@ from backbeat_celery.policy import Policy, policy_of, usual_policy
 logger = logging.getLogger(__name__)
 
 
-def begin(task: Task[Any, Any]) -> None:
+def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
     """Claim the node that the current message names, if it names one.
 
     Raises Ignore, so that Celery drops the message, when the node is not to be had.
     """
-    request = task.request
     raise_refusal(request)
-    if request.called_directly or not has_header(vars(request)) or run_of(request) is not None:
-        return
+    if request.called_directly or not has_header(vars(request)):
+        return None
     message = parse(vars(request), task.name)
     if message is None:
         logger.warning("Dropping a message for %s with a header that is not ours.", task.name)
@@ -40,7 +39,7 @@ def begin(task: Task[Any, Any]) -> None:
     points.reached("before_claim")
     try:
         with sessions.of_engine(message.using):
-            run = _claimed(task, message)
+            run = _claimed(task, message, request.hostname or "")
     except DatabaseTrouble as exc:
         logger.warning("Cannot claim node %s: %r. It is sent again.", message.node_id, exc)
         raise Ignore("the database cannot be reached") from exc
@@ -53,29 +52,29 @@ def begin(task: Task[Any, Any]) -> None:
         node = run.claim.node
         request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
         points.reached("before_handler")
+    return run
 
 
-def begin_early(task: Task[Any, Any], args: Any, kwargs: Any) -> None:
+def begin_early(task: Task[Any, Any], request: Any, args: Any, kwargs: Any) -> None:
     """Claim before others hear of the call, so that they are told its arguments.
 
     Celery swallows here what is raised, so `begin` raises it where it is heeded.
     """
     try:
-        begin(task)
+        run = begin(task, request)
     except Exception as exc:  # also a time limit's
-        keep_refusal(task.request, exc)
+        keep_refusal(request, exc)
     else:
-        if (run := run_of(task.request)) is not None:
+        if run is not None:
             run.told = Told(args, kwargs)
             run.told.tell(run.claim.node)
 
 
-def _claimed(task: Task[Any, Any], message: NodeMessage) -> Run | Bundle | None:
+def _claimed(task: Task[Any, Any], message: NodeMessage, worker: str) -> Run | Bundle | None:
     """Claim what the message asks for; None if nothing of it is to be had.
 
     An atomic handler shares its transaction with nobody: the others get messages of their own.
     """
-    worker = task.request.hostname or ""
     policy, refused = _policy_of(task)
     if message.others and not policy.atomic and refused is None:
         claims = claim_bundle(message, worker=worker, policy=policy)

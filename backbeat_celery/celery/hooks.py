@@ -8,7 +8,7 @@ hand work to a thread.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -27,6 +27,10 @@ from backbeat_celery.engine.advance import advance
 from backbeat_celery.headers import CLAIM_HEADER
 from backbeat_celery.late import late
 
+if TYPE_CHECKING:
+    from backbeat_celery.celery.bundle import Bundle
+    from backbeat_celery.celery.runner import Run
+
 # Only a worker needs what a worker is made of.
 _prepare = late("backbeat_celery.celery.worker", "prepare")
 _begin_early = late("backbeat_celery.celery.beginning", "begin_early")
@@ -43,7 +47,6 @@ def connect() -> None:
         (signals.task_success, on_outcome),
         (signals.task_failure, on_outcome),
         (signals.task_retry, on_outcome),
-        (signals.task_postrun, on_outcome),
         (signals.task_postrun, on_return),
         (signals.task_received, on_received),
         (signals.task_failure, on_death),
@@ -66,13 +69,17 @@ def on_trace_log(record: logging.LogRecord) -> bool:
 
 def on_prerun(task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
     """In the process that runs the handler: claim the node, before others hear of its call."""
-    if has_header(vars(task.request)) and is_node_capable(task):
-        _begin_early(task, args, kwargs)
+    request = task.request
+    if has_header(vars(request)) and is_node_capable(task):
+        _begin_early(task, request, args, kwargs)
 
 
 def on_outcome(sender: Any = None, **_: Any) -> None:
     """In the process that ran the handler: advance the tree, once for each recorded outcome."""
-    run = run_of(sender.request)
+    _advance(run_of(sender.request))
+
+
+def _advance(run: Run | Bundle | None) -> None:
     wake = run.take_wake() if run is not None else None
     if run is not None and wake:
         with sessions.of_engine(run.claim.using):
@@ -80,15 +87,24 @@ def on_outcome(sender: Any = None, **_: Any) -> None:
 
 
 def on_return(sender: Any = None, retval: Any = None, **_: Any) -> None:
-    """At the end of a node's task call: let go of connections, and of what its exception holds.
+    """At the end of a node's task call: let go of connections, and of what its exception holds."""
+    request = sender.request
+    if not has_header(vars(request)):
+        return
+    try:
+        _advance(run_of(request))  # for an end of which no other signal tells
+    finally:
+        sessions.end_call()
+        _let_go(retval)
+
+
+def _let_go(retval: Any) -> None:
+    """Forget the frames of an error.
 
     An exception, its traceback and Celery's frames hold one another, some 200 KB for each
     call with billiard's copy of the frames, until Python's collector comes by. Whoever reports
     errors has read them by now.
     """
-    if not has_header(vars(sender.request)):
-        return
-    sessions.end_call()
     ring = [retval]
     while ring:
         exc = ring.pop()

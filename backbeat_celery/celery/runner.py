@@ -22,7 +22,7 @@ from backbeat_celery import points
 from backbeat_celery.celery.recording import record_or_fail
 from backbeat_celery.celery.shutdown import is_kill, is_shutdown
 from backbeat_celery.celery.told import Told
-from backbeat_celery.conf import seconds
+from backbeat_celery.conf import seconds, settings
 from backbeat_celery.database import is_broken, is_conflict
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Ending, Failed, GivenBack, Lost, Succeeded, as_utc
@@ -207,6 +207,8 @@ class Run:
 
     def _result_without_secrets(self) -> Any:
         """What Celery may log: a text in place of a result that shows a hidden value."""
+        if not settings.redact:
+            return self.result
         secrets = node_secrets(self.claim.node) | secrets_in(self.result)
         text = saferepr(self.result, maxlen=None) if secrets else ""
         quiet = scrub(text, secrets, "***")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache, partial
+from types import FunctionType
 from typing import Any, NoReturn
 
 from celery import Celery, Task, shared_task
@@ -50,9 +51,9 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
 
         def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
             """Claim the node: the one place where the handler can still be called off."""
-            begin(self)
             before_start = partial(super().before_start, task_id)
-            run = run_of(self.request)
+            request = self.request
+            run = run_of(request) or begin(self, request)
             if run is None or run.is_started:
                 before_start(args, kwargs)
             else:
@@ -215,5 +216,15 @@ def make_node_capable(app: Celery) -> None:
     """
     for task in app.tasks.values():
         cls = type(task)
-        if "node_class" not in vars(cls) and not task.name.startswith("celery."):
+        if not _is_covered(cls) and not task.name.startswith("celery."):
             task.__class__ = node_capable(cls)
+
+
+def _is_covered(cls: type[Any]) -> bool:
+    """Whether a class is node capable, and nobody has written over what makes it so."""
+    ours = next((vars(base) for base in cls.__mro__ if "node_class" in vars(base)), None)
+    return ours is not None and all(
+        getattr(cls, name) is value
+        for name, value in ours.items()
+        if name == "Strategy" or isinstance(value, FunctionType)
+    )

@@ -15,7 +15,7 @@ OURS = str(Path(__file__).parents[1])
 
 def warn_if_apart(using: str) -> None:
     """Warn whoever signals inside a transaction that is of another database alone."""
-    if connections[using].in_atomic_block:
+    if len(connections.settings) == 1 or connections[using].in_atomic_block:
         return
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block and connection.alias != using:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db import connections
-
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.postgres import rows, session
 from backbeat_celery.engine.postgres.statement import Row, Statement, array
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.sessions import connection_to
 from backbeat_celery.states import Status
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def _execute(
     worker: str,
     timeout: float | None,
 ) -> list[Row]:
-    is_own = not connections[message.using].in_atomic_block
+    is_own = not connection_to(message.using).in_atomic_block
     return session.execute(
         message.using,
         statements[is_own],

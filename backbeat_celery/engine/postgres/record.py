@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
-
 from backbeat_celery import payload
 from backbeat_celery.engine.postgres import due, look, rows, session
 from backbeat_celery.engine.postgres.statement import Call, Row, Statement
 from backbeat_celery.engine.wake import AT_ONCE, Wake, publications_due
 from backbeat_celery.fields import ENVELOPE
 from backbeat_celery.models import Node
+from backbeat_celery.sessions import connection_to
 from backbeat_celery.states import Outcome, Status
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ def is_signal(node: Node) -> bool:
 def _looks_after(claim: Claim, is_useful: bool) -> list[list[Call]]:
     """What is asked after the commit, where that costs no round trip of its own."""
     node = claim.node
-    if not is_useful or not session.is_unobserved(connections[claim.using]):
+    if not is_useful or not session.is_unobserved(connection_to(claim.using)):
         return []
     assert node.parent_id is not None
     asked = [look.settled(node.parent_id)]

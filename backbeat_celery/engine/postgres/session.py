@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 from kombu.utils.compat import detect_environment
 
 from backbeat_celery import points
 from backbeat_celery.engine.postgres.statement import Call, Row, Statement
+from backbeat_celery.sessions import connection_to
 
 is_enabled = os.environ.get("BACKBEAT_PORTABLE", "") != "1"
 """Whether this process uses the statements of this package at all."""
@@ -25,7 +26,7 @@ is_enabled = os.environ.get("BACKBEAT_PORTABLE", "") != "1"
 
 def is_available(using: str) -> bool:
     """Tell whether a database takes these statements."""
-    return is_enabled and connections[using].vendor == "postgresql" and _is_psycopg3()
+    return is_enabled and connection_to(using).vendor == "postgresql" and _is_psycopg3()
 
 
 @cache
@@ -50,7 +51,7 @@ def execute_all(
     """
     from backbeat_celery.engine.postgres import libpq
 
-    connection: Any = connections[using]
+    connection: Any = connection_to(using)
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     if is_unobserved(connection):
