@@ -54,21 +54,24 @@ def hidden_positions(task: str, args: list[Any]) -> set[int]:
     names = settings.redact
     if not names:
         return set()
-    known = _positions(known_task(task)) if args else []
+    known = _positions(known_task(task), names) if args else []
     shown = {i for i, name in enumerate(known) if name not in names}
     return set(range(len(args))) - shown
 
 
-def _positions(task: Task[Any, Any] | None) -> list[str]:
-    """The names of the positional parameters; none of a task whose signature cannot be read."""
+def _positions(task: Task[Any, Any] | None, names: frozenset[str]) -> list[str]:
+    """The names of the positional parameters; none of a task that does not tell them for sure."""
     if task is None:
         return []
+    handler = getattr(task, "_orig_run", task.run)  # without what Celery wraps around it
     try:
-        parameters = inspect.signature(task.run).parameters.values()
+        parameters = inspect.signature(handler).parameters
     except (TypeError, ValueError):  # a callable without a signature, or one that lies
         return []
+    if hasattr(handler, "__wrapped__") and names & parameters.keys():
+        return []  # a decorator may add arguments of its own, and the value be another's
     positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    return [parameter.name for parameter in parameters if parameter.kind in positional]
+    return [name for name, parameter in parameters.items() if parameter.kind in positional]
 
 
 def secrets_of(task: str, args: list[Any], kwargs: dict[str, Any]) -> set[str]:
@@ -132,10 +135,11 @@ def _quiet(value: Any, secrets: set[str], mark: str) -> Any:
 
 
 def node_secrets(node: Node) -> set[str]:
-    """The texts of all values of a node's call that are hidden; reads them if need be."""
+    """The texts of all values of a node that are hidden; reads them if need be."""
     if not settings.redact:
         return set()
-    return secrets_of(node.task, list(node.args), dict(node.kwargs))
+    hidden = secrets_of(node.task, list(node.args), dict(node.kwargs))
+    return hidden | secrets_in(node.metadata)
 
 
 def error_of(node: Node) -> str:

@@ -16,7 +16,7 @@ from backbeat_celery.admin.values import Value, cut, pretty
 from backbeat_celery.engine.wake import message_options
 from backbeat_celery.models import Attempt, Link, Node, Transition
 from backbeat_celery.policy import policy_for
-from backbeat_celery.redact import redact, redact_args, scrub, secrets_of
+from backbeat_celery.redact import node_secrets, redact, redact_args, scrub
 from backbeat_celery.states import CLAIMABLE, Status
 
 NEAR = 5
@@ -41,7 +41,7 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
     node = Node.objects.using(node.alias).select_related("workflow").get(pk=node.pk)
     whole = "whole" in request.GET and may_see_all(request)
     sight: Sight = admin.sight(request)
-    secrets = secrets_of(node.task, list(node.args), dict(node.kwargs))
+    secrets = node_secrets(node)
     now = markup.engine_now()
     return {
         "title": markup.short_name(node.name),

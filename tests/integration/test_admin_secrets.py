@@ -13,12 +13,14 @@ from backbeat_celery.models import Attempt, Node
 from tests import workflows
 
 CANARY = "canary-4711-secret"
+META = "another-bird"
 
 
 @node_task(max_retries=0, name="tests.paying")
 def paying(card, amount, **options):
     current_node().spawn(workflows.done.s(card))
-    raise RuntimeError(f"the bank refused {card} and {options}")
+    known = current_node().metadata
+    raise RuntimeError(f"the bank refused {card} and {options}, and knows {known}")
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +33,13 @@ def failed(sim):
     node = signal(
         paying.s(CANARY, 5, deep={"list": [{"pin": f"{CANARY}-pin", "x": "shown"}]}),
         subject="camera",
-        metadata={"card": f"{CANARY}-meta"},
+        metadata={"card": META},
     )
     sim.run()
     node.refresh_from_db()
     Node.objects.filter(pk=node.pk).update(result={"pin": f"{CANARY}-result"})
-    assert CANARY in Attempt.objects.get().traceback
+    traceback = Attempt.objects.get().traceback
+    assert CANARY in traceback and META in traceback
     return node
 
 
@@ -58,7 +61,7 @@ def test_hidden_values_are_on_no_page(failed, admin_client):
         f"{base}/workflow/{failed.workflow_id}/live/",
     ):
         html = admin_client.get(url).content.decode()
-        assert CANARY not in html, url
+        assert CANARY not in html and META not in html, url
     html = admin_client.get(f"{base}/node/{failed.pk}/change/").content.decode()
     assert "the bank refused •••" in html
     assert "shown" in html

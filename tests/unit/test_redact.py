@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import wraps
+
 import pytest
 from celery import current_app
 
@@ -44,6 +46,42 @@ def test_a_value_whose_parameter_is_not_known_is_hidden():
 def test_positions_of_a_task_without_a_signature_are_hidden(monkeypatch):
     monkeypatch.setattr(current_app.tasks["tests.charge"], "run", type)
     assert redact_args("tests.charge", ["4111", 5]) == ["•••", "•••"]
+
+
+def decorated(handler):
+    """Give the handler an argument that no caller names, as decorators of projects do."""
+
+    @wraps(handler)
+    def call(*args, **kwargs):
+        return handler("gateway", *args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("plain", {}), ("retried", {"autoretry_for": (ValueError,)})]
+)
+def test_positions_behind_a_decorator_are_hidden(name, options):
+    @node_task(name=f"tests.decorated.{name}", **options)
+    @decorated
+    def pay(gateway, card, amount):
+        """A handler whose arguments are not where its names say."""
+
+    @node_task(name=f"tests.harmless.{name}", **options)
+    @decorated
+    def count(gateway, amount):
+        """A handler with nothing to hide."""
+
+    assert redact_args(pay.name, ["4111", 5]) == ["•••", "•••"]
+    assert redact_args(count.name, [5]) == [5]
+
+
+def test_what_celery_wraps_around_a_handler_hides_nothing():
+    @node_task(name="tests.autoretried", autoretry_for=(ValueError,))
+    def pay(card, amount):
+        """A handler whose arguments are where its names say."""
+
+    assert redact_args(pay.name, ["4111", 5]) == ["•••", 5]
 
 
 def test_messages_show_neither():
