@@ -60,6 +60,7 @@ class Run:
         self._handler: Callable[..., Any] = getattr(task, "_orig_run", task.run)
         self._asked: Retry | None = None
         self._wake: Wake | None = None
+        self._ended: tuple[Ending, BaseException | None]
         self.result: Any = None
         """What the handler has returned; Celery may be told another thing."""
         self.is_failed = False
@@ -88,7 +89,9 @@ class Run:
             logger.exception("Cannot record node %s; its lease runs out.", self.claim.node.pk)
             raise Ignore("the outcome could not be recorded") from exc
         points.reached("after_record")
-        return self._conclude(ending, cause)
+        self._ended = ending, cause
+        del ending, cause  # error reporters show the variables of a frame
+        return self._conclude()
 
     def attempt(
         self, own_call: Callable[..., Any] | None = None
@@ -174,8 +177,9 @@ class Run:
         final = is_ours or policy.gives_up_on(exc)
         return Failed.from_exception(exc, final=final, max_retries=self.claim.max_retries)
 
-    def _conclude(self, ending: Ending, cause: BaseException | None) -> Any:
+    def _conclude(self) -> Any:
         """End the task call so that Celery's own signals, logs and monitors are right."""
+        ending, cause = self._ended
         if cause is None:
             self.result = ending.result if isinstance(ending, Succeeded) else None
             return self._result_without_secrets()
@@ -194,6 +198,7 @@ class Run:
         self.is_failed = True
         self.explain_failure(self._wake, cause, error)
         if told is not cause:
+            del ending, cause  # they quote what is hidden
             raise error from None
         raise error from (cause if error is not cause else cause.__cause__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from traceback import walk_tb
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,9 @@ from celery import current_app, signals
 from celery.worker.request import Request
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.celery import hooks
+from backbeat_celery.celery import hooks, runner
 from backbeat_celery.engine.wake import Publication
+from backbeat_celery.exceptions import BadInput
 from backbeat_celery.models import Node
 from tests import workflows
 
@@ -73,6 +75,27 @@ def test_a_message_that_claims_nothing_has_no_arguments(sim, told, script):
     assert len(seen) == 1
     assert sorted(args for _, args, _ in told) == [[], [], [], []]
     assert Node.objects.get(parent__isnull=False).attempt == 1
+
+
+def test_no_variable_of_ours_shows_reporters_what_is_hidden(sim, settings, script):
+    settings.BACKBEAT = {"REDACT": ["name"]}
+    frames = []
+
+    def reporter(exception=None, traceback=None, **_):
+        frames.extend(frame for frame, _ in walk_tb(exception.__traceback__))
+
+    def refuse(task):
+        raise BadInput(f"no {task.request.args[0]}")
+
+    script(refuse, name="4711")
+    signals.task_failure.connect(reporter)
+    signal(workflows.scripted.s("4711"), subject="camera")
+    sim.run()
+    signals.task_failure.disconnect(reporter)
+    ours = [frame for frame in frames if frame.f_code.co_filename == runner.__file__]
+    shown = {frame.f_code.co_name: repr(frame.f_locals) for frame in ours}
+    assert "execute" in shown
+    assert not [name for name, variables in shown.items() if "4711" in variables]
 
 
 class Sentry:
