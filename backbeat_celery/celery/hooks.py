@@ -8,6 +8,7 @@ hand work to a thread.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from backbeat_celery import sessions
 from backbeat_celery.celery.current import run_of
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.message import has_header, parse
-from backbeat_celery.celery.shutdown import note_shutdown, note_start
+from backbeat_celery.celery.shutdown import is_going_down, note_shutdown, note_start
 from backbeat_celery.celery.task import is_node_capable
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.advance import advance
@@ -133,7 +134,7 @@ def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: 
     if isinstance(exception, TimeLimitExceeded):
         deliveries.tell(hints.overdue, message)
     elif isinstance(exception, WorkerLostError):
-        deliveries.tell(hints.died, message)
+        deliveries.tell(partial(hints.died, in_shutdown=is_going_down()), message)
 
 
 def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:

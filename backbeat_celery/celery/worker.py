@@ -27,7 +27,7 @@ from django.db import connections
 from backbeat_celery import points, sessions, tables, wire
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.listening import queues_of
-from backbeat_celery.celery.shutdown import ColdShutdownStep
+from backbeat_celery.celery.shutdown import ColdShutdownStep, is_going_down
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
 from backbeat_celery.engine import hints, leader, workers
@@ -171,7 +171,7 @@ class LeaseKeeper(Repeater):
             if hints.renew(running):
                 self._next_renewal = time.monotonic() + settings.lease / 3
             for message in deliveries.of(dead):
-                self._heed(partial(hints.died, message))
+                self._heed(partial(hints.died, message, in_shutdown=is_going_down()))
             for hint in again:
                 deliveries.hints.put(hint)
         with suppress(queue.Empty):

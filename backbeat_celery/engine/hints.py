@@ -6,7 +6,7 @@ somebody has locked the node, a hint raises RowHeld and is to be given again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -20,8 +20,8 @@ from backbeat_celery.database import repeat, repeat_on
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.publish import make_due
-from backbeat_celery.engine.sweep import lose, time_out
-from backbeat_celery.engine.wake import DISPATCH
+from backbeat_celery.engine.sweep import give_back, lose, time_out
+from backbeat_celery.engine.wake import DISPATCH, Wake
 from backbeat_celery.locks import step, without_waiting
 from backbeat_celery.models import Node
 from backbeat_celery.querysets import NodeQuerySet
@@ -29,16 +29,19 @@ from backbeat_celery.states import CLAIMABLE
 from backbeat_celery.transitions import StaleNode
 
 
-def died(message: NodeMessage) -> None:
-    """The process that ran this attempt is gone: its lease ends now."""
+def died(message: NodeMessage, *, in_shutdown: bool = False) -> None:
+    """The process that ran this attempt is gone: its lease ends now.
+
+    In a shutdown it was no fault of the attempt: who stops a worker may stop its children, too.
+    """
     if _write(_running(message), message.using, lease_expires_at=clock.now()):
-        _mend(message, lost=True)
+        _mend(message, give_back if in_shutdown else lose)
 
 
 def overdue(message: NodeMessage) -> None:
     """The attempt was killed at its hard time limit: it counts as failed now."""
     if _write(_running(message), message.using, times_out_at=clock.now()):
-        _mend(message, lost=False)
+        _mend(message, time_out)
 
 
 def unpublished(message: NodeMessage) -> None:
@@ -100,13 +103,13 @@ def _write(rows: NodeQuerySet, using: str, **values: Any) -> int:
     return repeat(once, using=using)
 
 
-def _mend(message: NodeMessage, *, lost: bool) -> None:
+def _mend(message: NodeMessage, end: Callable[[Node], Wake]) -> None:
     node = _running(message).with_time().first()
     if node is None:
         return
     try:
         with without_waiting():
-            wake = repeat_on(node, lose if lost else time_out, using=message.using)
+            wake = repeat_on(node, end, using=message.using)
             advance(wake, message.using)
     except StaleNode:
         return  # somebody else was faster

@@ -214,6 +214,12 @@ def lose(node: Node) -> Wake:
     return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
 
 
+def give_back(node: Node) -> Wake:
+    """Give back, uncounted, an attempt whose process died while its worker was shut down."""
+    ending = Lost("The worker was shut down.", AttemptOutcome.GIVEN_BACK, counted=False)
+    return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
+
+
 def time_out(node: Node) -> Wake:
     """End a running attempt that is over its time as a failed one."""
     ending = Failed(

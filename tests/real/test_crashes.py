@@ -135,6 +135,17 @@ def test_cold_shutdown_gives_the_attempt_back_uncounted(start_worker, log, pool,
     assert not log.lines(event="end")
 
 
+def test_sigterm_to_children_and_worker_together_counts_no_attempt(start_worker, log):
+    worker = start_worker(size=1).wait_ready()
+    node = signal(handlers.patient.s(), subject="camera")
+    until(lambda: log.lines(event="start"))
+    os.killpg(worker.process.pid, signals.SIGTERM)
+    worker.process.wait(timeout=pace.allowed(30))
+    node.refresh_from_db()
+    assert (node.status, node.retries, node.lost_attempts) == ("queued", 0, 0), worker.tail()
+    assert [attempt.outcome for attempt in node.attempts] == ["given_back"]
+
+
 def test_cold_shutdown_cannot_interrupt_threads(start_worker, log, tmp_path):
     worker = start_worker(size=1, pool="threads").wait_ready()
     node = signal(handlers.patient.s(), subject="camera")

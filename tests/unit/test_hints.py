@@ -52,6 +52,13 @@ def test_a_worker_that_lost_its_child_mends_the_node_at_once(sim, hung):
     assert (hung.status, hung.retries) == ("queued", 0)
 
 
+def test_a_child_that_died_in_a_shutdown_has_given_its_attempt_back_uncounted(sim, hung):
+    hints.died(message(hung), in_shutdown=True)
+    hung.refresh_from_db()
+    assert (hung.status, hung.retries, hung.lost_attempts) == ("queued", 0, 0)
+    assert [attempt.outcome for attempt in hung.attempts] == ["given_back"]
+
+
 def test_a_hard_time_limit_is_a_failure_at_once(sim, hung):
     hints.overdue(message(hung))
     hung.refresh_from_db()
