@@ -24,7 +24,7 @@ from backbeat_celery.celery.message import has_header, parse
 from backbeat_celery.celery.shutdown import is_going_down, note_shutdown, note_start
 from backbeat_celery.celery.task import is_node_capable
 from backbeat_celery.engine import hints
-from backbeat_celery.engine.advance import advance
+from backbeat_celery.engine.advance import advance, is_needed
 from backbeat_celery.headers import CLAIM_HEADER
 from backbeat_celery.late import late
 
@@ -82,7 +82,7 @@ def on_outcome(sender: Any = None, **_: Any) -> None:
 
 def _advance(run: Run | Bundle | None) -> None:
     wake = run.take_wake() if run is not None else None
-    if run is not None and wake:
+    if run is not None and wake is not None and is_needed(wake):
         with sessions.of_engine(run.claim.using):
             advance(wake, run.claim.using)
 

@@ -16,7 +16,7 @@ from backbeat_celery import points
 from backbeat_celery.broker import known_queue
 from backbeat_celery.database import repeat, repeat_on
 from backbeat_celery.engine.again import wake_again
-from backbeat_celery.engine.announce import announce
+from backbeat_celery.engine.announce import announce, is_wanted
 from backbeat_celery.engine.bundling import bundled
 from backbeat_celery.engine.children import is_barrier_clear, move_barrier, open_ready
 from backbeat_celery.engine.finish import complete_flag, finish, lock_node
@@ -58,6 +58,11 @@ def advance(wake: Wake, using: str, *, waits: bool = True) -> None:
     _hand_on(rest, using)
     # Last, since a receiver may take its time.
     announce(news, using)
+
+
+def is_needed(wake: Wake) -> bool:
+    """Tell whether `advance` would do anything, without the session that it needs."""
+    return wake.has_work or is_wanted(wake.news)
 
 
 def _publish(wake: Wake, using: str) -> None:

@@ -46,13 +46,21 @@ def announce(ended: Ended, using: str) -> None:
         logger.exception("Cannot read what has ended; its receivers are not told.")
 
 
+def is_wanted(ended: Ended) -> bool:
+    """Tell whether anybody would hear of it. Mostly nobody does, and each node's end asks."""
+    return bool(
+        ended.failed
+        or _is_wanted(node_completed, Node, ended.completed)
+        or _is_wanted(workflow_completed, Workflow, ended.workflows)
+    )
+
+
 def _tell(signal: Signal, using: str, **what: Any) -> None:
     with sessions.of_project(using):
         signal.send_robust(**what)
 
 
 def _is_wanted(signal: Signal, model: type[Model], ids: Sequence[UUID]) -> bool:
-    """Asked before anything else: each node's end comes here, and mostly nobody listens."""
     return bool(ids) and signal.has_listeners(model)
 
 

@@ -146,8 +146,13 @@ class Wake:
         return self
 
     def __bool__(self) -> bool:
+        return self.has_work or bool(self.news)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is more to do than to tell of it."""
         work = self.publications or self.stretches or self.look_at or self.ended_signals
-        return bool(work or self.due_flags or self.news)
+        return bool(work or self.due_flags)
 
     def ended(self, node: Node) -> None:
         """Note that `node` is finished: its parent, or nodes linked to it, may go on."""
