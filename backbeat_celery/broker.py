@@ -16,6 +16,9 @@ from celery import Celery, current_app
 from celery.exceptions import NotConfigured
 from celery.loaders.default import Loader as DefaultLoader
 
+from backbeat_celery.policy import sent_options
+from backbeat_celery.registry import known_task
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -142,7 +145,11 @@ depths = Depths()
 
 def queue_of(task: str, options: dict[str, Any]) -> str:
     """Name the queue that a node's message is sent to; empty if only the broker knows."""
-    route = current_app.amqp.router.route(dict(options), task, (), {})
+    known = known_task(task)
+    # As send_task() reads them: the author's for the task, then those of this call.
+    own = {} if known is None else sent_options(known)
+    kind: Any = known  # what Celery itself hands over, whatever the stubs say
+    route = current_app.amqp.router.route({**own, **options}, task, (), {}, kind)
     queue = route.get("queue")
     return str(getattr(queue, "name", queue) or "")
 

@@ -24,12 +24,16 @@ from backbeat_celery.registry import known_task
 
 if TYPE_CHECKING:
     from backbeat_celery.models import Node
+    from backbeat_celery.specs import NodeSpec
 
 Kinds = tuple[type[BaseException] | str, ...]
 """Types of errors, or the names of those that are not at hand."""
 
 KEPT = ("max_retries", "base_delay", "backoff", "backoff_max", "jitter", "rescue")
 """What is kept with a node where it is not the settings'."""
+
+SENT = ("queue", "exchange", "routing_key", "priority", "time_limit", "soft_time_limit")
+"""What a task's author says of its messages; kept as well, for who publishes without the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,28 @@ def _differing(task: Task[Any, Any]) -> dict[str, Any]:
     for name in ("fatal", "retried"):
         if (kinds := getattr(policy, name)) != getattr(usual, name):
             kept[name] = [_type_name(kind) for kind in kinds]
+    if sent := sent_options(task):
+        kept["sent"] = sent
     return kept
+
+
+def sent_options(task: Task[Any, Any]) -> dict[str, Any]:
+    """What a task's author says of its messages, as JSON."""
+    said = {name: seconds(getattr(task, name, None)) for name in SENT}
+    if said["priority"] == task.app.conf.task_default_priority:
+        del said["priority"]  # Celery writes it on each task
+    return {
+        # A queue or an exchange may be one of kombu's, with a name.
+        name: value if isinstance(value, (str, int, float)) else str(getattr(value, "name", value))
+        for name, value in said.items()
+        if value is not None
+    }
+
+
+def kept_sent_options(node: Node | NodeSpec) -> dict[str, Any]:
+    """What was kept of them with a node, where its task is not known here."""
+    kept: dict[str, Any] = node.options.get("policy", {}).get("sent", {})
+    return kept if kept and known_task(node.task) is None else {}
 
 
 def usual_policy() -> Policy:

@@ -94,11 +94,13 @@ def look(using: str) -> Losses:
 def due_by_queue(nodes: NodeQuerySet) -> Counter[str]:
     """Count nodes by the queue of their messages, flags left out."""
     routes = {name: F(f"options__{name}") for name in ROUTE_OPTIONS}
-    groups = nodes.exclude(Q(task="")).order_by().values("task", "remote", **routes)
+    sent = F("options__policy__sent")  # of tasks that are not known here
+    groups = nodes.exclude(Q(task="")).order_by().values("task", "remote", sent=sent, **routes)
     counts: Counter[str] = Counter()
     group: dict[str, Any]
     for group in groups.annotate(count=Count("pk")):  # type: ignore[assignment]
         options = {name: group[name] for name in routes if group[name] is not None}
+        options["policy"] = {"sent": group["sent"] or {}}
         node = Node(task=group["task"], remote=group["remote"], options=options)
         counts[known_queue(called_task(node), options_of(node))] += group["count"]
     return counts

@@ -15,6 +15,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.failures import Failure
 from backbeat_celery.headers import kept
 from backbeat_celery.models import Node
+from backbeat_celery.policy import kept_sent_options
 from backbeat_celery.redact import redact, redact_args
 from backbeat_celery.specs import MESSAGE_OPTIONS, NodeSpec
 
@@ -38,7 +39,12 @@ def called_task(node: Node | NodeSpec) -> str:
 
 def options_of(node: Node | NodeSpec) -> dict[str, Any]:
     """The options of a node's message; a remote node's are for the message to the other side."""
-    return {} if node.remote else message_options(node)
+    if node.remote:
+        return {}
+    options = message_options(node)
+    if node.options and (kept := kept_sent_options(node)):
+        return {**kept, **options}
+    return options
 
 
 def message_options(node: Node | NodeSpec) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from celery import current_app
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backbeat_celery import current_node, signal
+from backbeat_celery import current_node, node_task, signal
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.states import Status
 from tests import workflows
@@ -125,6 +126,22 @@ def test_a_published_message_waits_for_a_free_worker(sim):
     sim.lose_messages()
     Node.objects.filter(pk=node.pk).update(publications=2)
     said(node, "it was published 3 times and no worker has taken it", "'slow'")
+
+
+@node_task(name="tests.explain.printing")
+def printing():
+    """A handler whose author has named its queue."""
+
+
+printing.queue = "paper"  # as an option Celery 5.7 warns of it
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_queue_is_that_of_the_task(sim, is_known, monkeypatch):
+    node = signal(printing.s(), subject="camera")
+    if not is_known:
+        monkeypatch.delitem(current_app.tasks, printing.name)
+    said(node, "listens to the queue 'paper' is free")
 
 
 def test_an_unknown_task_is_told_with_its_grace(sim):

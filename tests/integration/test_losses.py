@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from celery import current_app
 
-from backbeat_celery import broker, signal
+from backbeat_celery import broker, node_task, signal
 from backbeat_celery.conf import settings
-from backbeat_celery.engine import publish
+from backbeat_celery.engine import losses, publish
 from backbeat_celery.engine.sweep import Sweep
-from backbeat_celery.engine.wake import LONGEST_INTERVAL
+from backbeat_celery.engine.wake import LONGEST_INTERVAL, options_of
 from backbeat_celery.models import Node
 from tests import workflows
 
@@ -137,6 +137,32 @@ def test_each_queue_is_looked_at_by_itself(sim, backlog):
     sim.advance(seconds=settings.lease + settings.sweep_interval)
     assert set(asked) == {DEFAULT, "lone"}
     assert Node.objects.get(publications=1).pk == lone.pk
+
+
+@node_task(name="tests.losses.printing", time_limit=30)
+def printing():
+    """A handler whose author has named its queue."""
+
+
+printing.queue = "paper"  # as an option Celery 5.7 warns of it
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_queue_that_a_task_names_is_looked_at(sim, is_known, monkeypatch):
+    signal(printing.s(), subject="camera")
+    signal(workflows.done.s(), subject="lens")
+    if not is_known:
+        monkeypatch.delitem(current_app.tasks, printing.name)
+    assert losses.due_by_queue(Node.objects.claimable()) == {"paper": 1, DEFAULT: 1}
+
+
+def test_who_does_not_know_a_task_sends_it_where_its_author_says(sim, monkeypatch):
+    node = signal(printing.s(), subject="camera")
+    lone = signal(printing.s().set(queue="lone"), subject="lens")
+    assert [options_of(node), options_of(lone)] == [{}, {"queue": "lone"}]
+    monkeypatch.delitem(current_app.tasks, printing.name)
+    assert options_of(node) == {"queue": "paper", "time_limit": 30}
+    assert options_of(lone) == {"queue": "lone", "time_limit": 30}
 
 
 def test_nobody_is_asked_while_nothing_waits_long(sim, backlog):
