@@ -27,6 +27,7 @@ from backbeat_celery.states import Mode
 
 LONGEST_DELAY = timedelta(days=365 * 100).total_seconds()
 LARGEST_BUNDLE = 1000
+LONGEST_NAME = 255
 SHORTEST_LIKENESS = 6
 """Letters from which on a name that is nearly an option's is taken for a slip of the pen."""
 
@@ -82,6 +83,12 @@ def _is_rescue(value: Any) -> bool:
     return value is None or issubclass(type(value), (str, Proxy, Task))
 
 
+def _is_entity(value: Any) -> bool:
+    # A queue or an exchange may be one of kombu's; brokers know names of at most 255 bytes.
+    name = value if value is None else getattr(value, "name", value)
+    return name is None or (isinstance(name, str) and len(name.encode()) <= LONGEST_NAME)
+
+
 def _are_retry_kwargs(value: Any) -> bool:
     if value is None:
         return True
@@ -94,6 +101,7 @@ _DELAY = "a number of seconds or a timedelta, from 0 to 100 years"
 _TIME_LIMIT = "a number of seconds or a timedelta, more than 0 and at most 100 years, or None"
 _YES_OR_NO = "True or False"
 _ERRORS = "a tuple of exception classes"
+_ENTITY = "a name of at most 255 bytes"
 
 
 def _flag(value: Any) -> bool:
@@ -125,6 +133,9 @@ RULES: Mapping[str, Rule] = {
     "priority": Rule(
         lambda value: value is None or _is_whole(value, 0, 255), "a whole number from 0 to 255"
     ),
+    "queue": Rule(_is_entity, _ENTITY),
+    "exchange": Rule(_is_entity, _ENTITY),
+    "routing_key": Rule(_is_entity, _ENTITY),
     "timeout": Rule(_is_time_limit, f"{_TIME_LIMIT} for never", is_duration=True),
     "awaits_completion": Rule(_flag, _YES_OR_NO),
     "atomic": Rule(_flag, _YES_OR_NO),

@@ -214,6 +214,9 @@ def test_each_unsupported_option_has_a_sentence_in_a_fixed_order():
         ("retry_policy", 3),
         ("time_limit", "9"),
         ("priority", "high"),
+        ("queue", 5),
+        ("queue", "q" * 256),
+        ("exchange", ["a"]),
     ],
 )
 def test_a_message_that_could_not_be_made_is_refused(name, value):
