@@ -7,6 +7,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from backbeat_celery import signal
 from backbeat_celery.management.commands import backbeat_sweep, backbeat_tree
@@ -170,6 +171,19 @@ def test_a_sweep_goes_on_until_it_is_interrupted(sim, monkeypatch):
     monkeypatch.setattr(backbeat_sweep.time, "sleep", wait)
     assert sweep("--loop") == "Nothing to mend.\n" * 3 + "Stopped.\n"
     assert waits == [5, 5, 5]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_session_of_a_sweep_outlives_its_pass(monkeypatch):
+    sessions = []
+
+    def wait(_seconds):
+        sessions.append(connection.connection)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backbeat_sweep.time, "sleep", wait)
+    assert sweep("--loop") == "Nothing to mend.\nStopped.\n"
+    assert sessions == [None]
 
 
 def test_a_sweep_refuses_passes_that_are_none(db):

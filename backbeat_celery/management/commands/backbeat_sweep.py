@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connections
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.sweep import Sweep
@@ -35,6 +36,9 @@ class Command(BaseCommand):
                 if not left and not options["loop"]:
                     return
                 if options["loop"]:
+                    # After a failover a session that still answers may be read-only for good.
+                    if not connections[sweep.using].in_atomic_block:
+                        connections[sweep.using].close()
                     time.sleep(settings.sweep_interval)
         except KeyboardInterrupt:
             self.stdout.write("Stopped.")
