@@ -5,7 +5,7 @@ BackbeatError
 │   ├── StaleAttempt       a report of an attempt that is no longer the current one
 │   └── NodeFinished       a child added to a node that is finished
 ├── WorkflowClosed         a signal to a workflow that takes no more
-├── NotInTransaction       a warning: a signal inside a transaction of another database
+├── NotInTransaction       a warning: a signal or verb inside a transaction of another database
 ├── NotInNode              `current_node()` outside a handler
 ├── LinkCycle              a link that would make two nodes wait for each other
 ├── NotMigrated            the tables of this app are not in the database
@@ -125,4 +125,4 @@ class UnsupportedOption(BadInput):
 
 
 class NotInTransaction(BackbeatError, RuntimeWarning):
-    """A signal was sent inside a transaction of a database that does not keep its node."""
+    """A signal or a verb was called inside a transaction of a database that keeps no nodes."""

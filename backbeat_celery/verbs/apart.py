@@ -1,4 +1,4 @@
-"""Transactions that a signal is no part of, since its nodes are in another database."""
+"""Transactions that a call is no part of, since its nodes are in another database."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import warnings
 from pathlib import Path
 
 from django.db import connections
+from django.views.decorators import debug
 
 from backbeat_celery.exceptions import NotInTransaction
 
-OURS = str(Path(__file__).parents[1])
+OURS = (str(Path(__file__).parents[1]), debug.__file__)
+"""Files of the package, and the one that stands before calls with a token."""
 
 
-def warn_if_apart(using: str) -> None:
-    """Warn whoever signals inside a transaction that is of another database alone."""
+def warn_if_apart(using: str, call: str = "signal") -> None:
+    """Warn who signals, or calls a verb, in a transaction that is of another database alone."""
     if len(connections.settings) == 1 or connections[using].in_atomic_block:
         return
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block and connection.alias != using:
             warnings.warn(
-                f"This signal is no part of the transaction on {connection.alias!r}, since nodes "
-                f"are kept in {using!r}: it stays sent if that is rolled back, and may run before "
-                f"that is committed. Send it by transaction.on_commit(..., "
+                f"This {call} is no part of the transaction on {connection.alias!r}, since nodes "
+                f"are kept in {using!r}: it stays if that is rolled back, and what follows from "
+                f"it may run before that is committed. Make it by transaction.on_commit(..., "
                 f"using={connection.alias!r}).",
                 NotInTransaction,
                 stacklevel=_depth_of_caller(),

@@ -37,6 +37,7 @@ from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import UNFINISHED, Outcome, Status
 from backbeat_celery.transitions import transition
 from backbeat_celery.verbs.actor import actor_name, reason_text
+from backbeat_celery.verbs.apart import warn_if_apart
 from backbeat_celery.verbs.rows import reread, unless_deleted
 
 
@@ -81,6 +82,7 @@ def cancel_previous(node: Node, *, by: Any = None, reason: str = "") -> None:
     What this node is below is spared.
     """
     actor, why, using = actor_name(by), reason_text(reason), node.alias
+    warn_if_apart(using, "cancel_previous()")
 
     def once() -> None:
         with transaction.atomic(using=using):
@@ -125,6 +127,7 @@ def _steer(
     if node.is_root:
         hint = "This is the root; steer its workflow."
         raise InvalidTransition(node.status, verb, node.pk, hint)
+    warn_if_apart(using, f"{verb}()")
 
     def once() -> None:
         with transaction.atomic(using=using):

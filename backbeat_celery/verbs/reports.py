@@ -12,6 +12,7 @@ from backbeat_celery.models import Node
 from backbeat_celery.policy import policy_for
 from backbeat_celery.tokens import Ticket, read
 from backbeat_celery.verbs.actor import actor_name, reason_text
+from backbeat_celery.verbs.apart import warn_if_apart
 from backbeat_celery.verbs.rows import reread
 
 
@@ -19,6 +20,7 @@ def complete(
     node: Node, result: Any = None, *, attempt: int | None = None, by: Any = None, reason: str = ""
 ) -> None:
     """Report success; what follows is as if a handler had returned `result`."""
+    warn_if_apart(node.alias, "complete()")
     report(node, _success(result, by, reason), Fence(attempt))
     reread(node)
 
@@ -32,17 +34,20 @@ def fail(
     reason: str = "",
 ) -> None:
     """Report failure; what follows is as if a handler had raised `error`."""
+    warn_if_apart(node.alias, "fail()")
     report(node, _failure(node, error, by, reason), Fence(attempt))
     reread(node)
 
 
 def complete_by_ticket(ticket: Ticket, result: Any) -> None:
     """Report success of the attempt that a token names."""
+    warn_if_apart(ticket.using, "report")
     report(_find(ticket, "complete"), _success(result), _fence(ticket))
 
 
 def fail_by_ticket(ticket: Ticket, error: str) -> None:
     """Report failure of the attempt that a token names."""
+    warn_if_apart(ticket.using, "report")
     node = _find(ticket, "fail")
     report(node, _failure(node, error), _fence(ticket))
 

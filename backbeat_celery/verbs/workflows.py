@@ -25,6 +25,7 @@ from backbeat_celery.removal import PurgeCounts, delete_workflow_rows
 from backbeat_celery.states import Status
 from backbeat_celery.transitions import RowDeleted
 from backbeat_celery.verbs.actor import actor_name, reason_text
+from backbeat_celery.verbs.apart import warn_if_apart
 from backbeat_celery.verbs.rows import reread, unless_deleted
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ def _cancel_all(row: Workflow, actor: str, reason: str) -> Wake:
 
 def _steer(workflow: Workflow, verb: str, work: Callable[[Workflow], Wake]) -> None:
     using = workflow.alias
+    warn_if_apart(using, f"{verb}()")
 
     def once() -> None:
         with transaction.atomic(using=using):

@@ -8,8 +8,10 @@ import pytest
 from django.db import connections, transaction
 
 from backbeat_celery import checks, signal, signal_many
+from backbeat_celery.callbacks import complete_by_token, fail_by_token
 from backbeat_celery.exceptions import NotInTransaction
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.tokens import Ticket, sign
 from tests import workflows
 
 HERE = __file__
@@ -49,6 +51,32 @@ def test_a_signal_in_a_transaction_that_it_is_no_part_of_is_warned_of(send):
     [warning] = caught
     assert warning.filename == HERE  # the place that is to be changed
     assert "on_commit(..., using='shop')" in str(warning.message)
+
+
+VERBS = {
+    "complete": lambda node: node.complete(5),
+    "fail": lambda node: node.fail("no"),
+    "token": lambda node: complete_by_token(_token_of(node), 5),
+    "failing token": lambda node: fail_by_token(_token_of(node), "no"),
+    "cancel": lambda node: node.cancel(),
+    "cancel_previous": lambda node: node.cancel_previous(),
+    "close": lambda node: node.workflow.close(),
+}
+
+
+def _token_of(node):
+    return sign(Ticket(node.alias, node.pk, node.attempt, node.claim_id))
+
+
+@pytest.mark.parametrize("call", VERBS.values(), ids=VERBS)
+def test_a_verb_in_a_transaction_that_it_is_no_part_of_is_warned_of(sim, call):
+    node = signal(workflows.awaiting.s(), subject="camera")
+    sim.run()
+    node.refresh_from_db()
+    with transaction.atomic(using="shop"), pytest.warns(NotInTransaction) as caught:
+        call(node)
+    [warning] = caught
+    assert warning.filename == HERE
 
 
 def test_it_is_sent_even_so():
