@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from backbeat_celery.engine.consequences import (
     Following,
     following_cancel,
+    following_links,
     following_reset,
     following_resolve,
     following_shutdown,
@@ -89,8 +90,15 @@ class Ahead:
 def let_go_by(verb: str, target: Node | Workflow) -> Ahead:
     """Tell which nodes start, and which are complete, by a verb on this node."""
     ahead, find = Ahead(), _LETS_GO.get(verb)
-    if find is not None and isinstance(target, Node) and not target.is_finished:
-        ahead.add(find(target))
+    ended: list[Node] = []
+    if isinstance(target, Workflow):
+        ended = canceled_by(verb, target).nodes
+    elif find is not None and not target.is_finished:
+        following = find(target)
+        ahead.add(following)
+        ended = following.ended
+    for behind in following_links(ended):
+        ahead.add(behind)
     return ahead
 
 

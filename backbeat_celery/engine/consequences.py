@@ -6,10 +6,11 @@ The verbs act by these reads, and previews and explanations tell by them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from backbeat_celery.engine.children import first_turn, next_turn
 from backbeat_celery.engine.links import has_open_link
-from backbeat_celery.models import Node, Workflow
+from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import COUNTING, Status
 
@@ -40,7 +41,9 @@ class Following:
 
     started: list[Node] = field(default_factory=list)
     completed: list[Node] = field(default_factory=list)
-    """Its ancestors, from the lowest up."""
+    """Its ancestors, from the lowest up; behind a link, the nodes that wait there."""
+    ended: list[Node] = field(default_factory=list)
+    """All that end thereby: nodes of other workflows may be linked to them."""
 
 
 def following_cancel(node: Node) -> Following:
@@ -76,6 +79,7 @@ def _settled(node: Node, without: NodeQuerySet | None) -> Following:
 
 def _climbed(node: Node, told: Following, without: NodeQuerySet | None) -> Following:
     """Go up to the first ancestor that starts something or still waits."""
+    told.ended = [node, *(without.without_payload()[:HIGHEST] if without is not None else ())]
     for _ in range(HIGHEST):
         parent = _above(node)
         if parent is None or parent.status != Status.WAITING or not _counts(node):
@@ -85,8 +89,40 @@ def _climbed(node: Node, told: Following, without: NodeQuerySet | None) -> Follo
         if told.started or _still_waits(parent, node, without):
             break
         told.completed.append(parent)
+        told.ended.append(parent)
         node, without = parent, None
     return told
+
+
+def following_links(ended: list[Node]) -> list[Following]:
+    """Tell what follows in other workflows, where nodes wait by links for signals that end."""
+    told: list[Following] = []
+    known = {node.pk for node in ended}
+    signals = [node for node in ended if node.parent_id == node.workflow_id]
+    while signals and len(told) < HIGHEST:
+        rows = Node.objects.using(signals[0].alias).without_payload()
+        targets = [node.pk for node in signals]
+        links = Link.objects.using(signals[0].alias).filter(target__in=targets)
+        sources = rows.filter(pk__in=links.values("source"), status=Status.WAITING).order_by("pk")
+        signals = []
+        for source in sources.exclude(pk__in=known)[:HIGHEST]:
+            if _waits_beside(source, known):
+                continue
+            told.append(_climbed(source, Following(completed=[source]), without=None))
+            fresh = [node for node in told[-1].ended if node.pk not in known]
+            known |= {node.pk for node in fresh}
+            signals += [node for node in fresh if node.parent_id == node.workflow_id]
+    return told
+
+
+def _waits_beside(source: Node, ended: set[UUID]) -> bool:
+    """Whether a node waits for a child, or by a link for a signal that is not among these."""
+    links = Link.objects.using(source.alias).filter(source=source.pk, settled=False)
+    targets = Node.objects.using(source.alias).filter(pk__in=links.values("target"))
+    return (
+        targets.unfinished().exclude(pk__in=ended).exists()
+        or Node.objects.using(source.alias).awaited_by(source.pk).exists()
+    )
 
 
 def _above(node: Node) -> Node | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from django.db import transaction
 
 from backbeat_celery import current_node, previews, signal
+from backbeat_celery.engine.links import link
 from backbeat_celery.models import Node
 from tests import workflows
 
@@ -47,11 +49,27 @@ def part(sim, script):
     return Node.objects.get(name="tests.workflows.fatal")
 
 
+@pytest.fixture
+def linked(sim, script):
+    """A failed signal, and one of another workflow that waits by a link for it alone."""
+    held = [signal(workflows.scripted.s(), subject=name) for name in ("lens", "film", "bag")]
+    for node in held:
+        node.workflow.signal(workflows.done.s("behind a link"))
+    fatal = signal(workflows.fatal.s(), subject="camera", link=held[0])
+    signal(workflows.done.s("not yet"), subject="strap", delay=3600, link=held[1])
+    for one, other in ((fatal, held[1]), (held[0], held[2])):
+        with transaction.atomic():
+            link(other.pk, one, "default")
+    script(lambda task: None)
+    sim.run()
+    return Node.objects.get(pk=fatal.pk)
+
+
 def states():
     return dict(Node.objects.values_list("pk", "status"))
 
 
-@pytest.mark.parametrize("shape", ["failed", "part"])
+@pytest.mark.parametrize("shape", ["failed", "part", "linked"])
 @pytest.mark.parametrize("verb", ["resolve", "shutdown", "cancel", "reset"])
 def test_preview_names_what_the_verb_starts_and_completes(request, sim, verb, shape):
     node = request.getfixturevalue(shape)
@@ -80,6 +98,13 @@ def test_preview_of_a_failed_part_before_a_barrier(part):
     ahead = previews.let_go_by("shutdown", part)
     assert [node.args for node in ahead.started.nodes] == [["later signal"]]
     assert [node.name for node in ahead.completed.nodes] == ["tests.workflows.scripted"]
+
+
+def test_preview_of_a_signal_that_other_workflows_wait_for(linked):
+    for verb, target in (("cancel", linked), ("cancel_workflow", linked.workflow)):
+        ahead = previews.let_go_by(verb, target)
+        assert [node.workflow.subject for node in ahead.completed.nodes] == ["lens", "bag"]
+        assert [node.args for node in ahead.started.nodes] == [["behind a link"]] * 2
 
 
 def test_explanations_say_what_each_verb_starts_and_cancels(part):
