@@ -42,6 +42,32 @@ class ColdShutdownStep(bootsteps.Step):
         consumer.cancel_active_requests = partial(_cancel, consumer.cancel_active_requests)
 
 
+class ConnectionLossStep(bootsteps.Step):
+    """Lets the handlers of nodes go on when the broker is lost.
+
+    Celery's worker_cancel_long_running_tasks_on_connection_loss ends what is acknowledged late,
+    since it will be delivered again. A node's second delivery claims nothing.
+    """
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        lost = consumer.on_connection_error_after_connected
+        consumer.on_connection_error_after_connected = partial(_spare_nodes, lost)
+
+
+def _spare_nodes(connection_lost: Callable[[Any], None], exc: Any) -> None:
+    from celery.worker.state import active_requests  # not in a process that is no worker
+
+    nodes = [r for r in active_requests if has_header(r.request_dict) and not r.acknowledged]
+    for request in nodes:
+        request.acknowledged = True  # what Celery asks before it cancels
+    try:
+        connection_lost(exc)
+    finally:
+        for request in nodes:
+            request.acknowledged = False
+
+
 def _cancel(cancel_active_requests: Callable[[], None]) -> None:
     note_shutdown()
     try:

@@ -27,7 +27,7 @@ from django.db import connections
 from backbeat_celery import points, sessions, tables, wire
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.celery.listening import queues_of
-from backbeat_celery.celery.shutdown import ColdShutdownStep, is_going_down
+from backbeat_celery.celery.shutdown import ColdShutdownStep, ConnectionLossStep, is_going_down
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
 from backbeat_celery.engine import hints, leader, workers
@@ -61,7 +61,7 @@ def prepare(worker: Any, *, alone: bool) -> None:
     import_module("backbeat_celery.tasks")
     make_node_capable(worker.app)
     worker.app.steps["worker"].add(BackbeatStep)
-    worker.app.steps["consumer"].add(ColdShutdownStep)
+    worker.app.steps["consumer"].update((ColdShutdownStep, ConnectionLossStep))
 
 
 class BackbeatStep(bootsteps.StartStopStep):

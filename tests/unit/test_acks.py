@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery.bootsteps import CLOSE, RUN
 from celery.concurrency.prefork import TaskPool
 from celery.concurrency.solo import TaskPool as SoloPool
+from celery.worker.consumer import Consumer
 from kombu.asynchronous import Hub
 from vine import promise
 
 from backbeat_celery.celery import strategy
+from backbeat_celery.celery.shutdown import ConnectionLossStep
+from backbeat_celery.headers import HEADER
 from tests.workflows import done
 
 
@@ -158,3 +163,20 @@ def test_after_a_lost_connection_the_next_ones_are_acknowledged(worker):
     one.bring_a_poller()
     in_an_event(one.hub, lambda: one.take("after", backbeat={}), one.pipes[1][1])
     assert set(one.run()) == {"before", "after"}
+
+
+def test_the_loss_of_the_broker_cancels_tasks_and_no_nodes(monkeypatch):
+    """Celery cancels what is acknowledged late where a project has it do so."""
+    node = Mock(request_dict={"id": "1", HEADER: {"id": "1"}}, acknowledged=False)
+    task = Mock(request_dict={"id": "2"}, acknowledged=False)
+    monkeypatch.setattr("celery.worker.state.active_requests", {node, task})
+    monkeypatch.setattr("celery.worker.consumer.consumer.active_requests", {node, task})
+    consumer = Mock()
+    consumer.app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
+    consumer.app.conf.worker_enable_prefetch_count_reduction = False
+    lost = partial(Consumer.on_connection_error_after_connected, consumer)
+    consumer.on_connection_error_after_connected = lost
+    ConnectionLossStep(consumer)
+    consumer.on_connection_error_after_connected(OSError("gone"))
+    assert task.cancel.called and not node.cancel.called
+    assert not node.acknowledged
