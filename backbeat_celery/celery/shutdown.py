@@ -58,7 +58,9 @@ class ConnectionLossStep(bootsteps.Step):
 def _spare_nodes(connection_lost: Callable[[Any], None], exc: Any) -> None:
     from celery.worker.state import active_requests  # not in a process that is no worker
 
-    nodes = [r for r in active_requests if has_header(r.request_dict) and not r.acknowledged]
+    nodes = [
+        r for r in tuple(active_requests) if has_header(r.request_dict) and not r.acknowledged
+    ]
     for request in nodes:
         request.acknowledged = True  # what Celery asks before it cancels
     try:
