@@ -4,7 +4,7 @@ The event loop of such a worker first tells the broker what is done, then waits 
 happen, and gives an idle child its next message when that wakes it. With late acknowledgement
 the child waits for the broker, which on Redis is a round trip for each message. So what is to be
 acknowledged waits until the loop was woken once more: behind what the children get, and never
-longer, for a socket whose other end is closed wakes it at once.
+longer, for a socket wakes it at once.
 
 Should the worker die in between, the messages come again, and the claim refuses them.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,8 +21,6 @@ from celery.bootsteps import RUN  # type: ignore[attr-defined]
 from celery.concurrency.prefork import TaskPool
 
 Call = Callable[[], Any]
-
-_waiting: WeakKeyDictionary[Any, list[Call]] = WeakKeyDictionary()
 
 
 def can_wait(consumer: Any) -> bool:
@@ -39,21 +37,40 @@ def after_the_next_messages(consumer: Any, call: Call) -> None:
         call()
         return
     hub = consumer.hub
-    _waiting.setdefault(hub, []).append(call)
-    # Asked of the hub itself: after the loss of a broker it has forgotten all it listened to.
-    if _socket_at_its_end().fileno() not in hub.readers:
-        hub.add_reader(_socket_at_its_end(), _call_all, hub)
+    bell = _bells.get(hub)
+    if bell is None:
+        bell = _bells[hub] = Bell()
+    bell.ring_for(hub, call)
 
 
-def _call_all(hub: Any) -> None:
-    hub.remove(_socket_at_its_end())
-    for call in _waiting.pop(hub, ()):
-        call()
+class Bell:
+    """Wakes an event loop once more, and then makes the calls that wait for that.
+
+    Both ends of a socket, which stays among what the loop listens to: to add and to remove one
+    for each message would cost the loop more than the message does.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Call] = []
+        self._loops_end, self._our_end = socket.socketpair()
+        self._loops_end.setblocking(False)
+        self._fileno = self._loops_end.fileno()
+
+    def ring_for(self, hub: Any, call: Call) -> None:
+        """Make a call when the loop was woken."""
+        # After the loss of a broker a hub has forgotten all it listened to.
+        if self._fileno not in hub.readers:
+            hub.add_reader(self._fileno, self._answer)
+        if not self._waiting:
+            self._our_end.send(b"1")
+        self._waiting.append(call)
+
+    def _answer(self) -> None:
+        with suppress(BlockingIOError):
+            self._loops_end.recv(64)
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
 
 
-@cache
-def _socket_at_its_end() -> socket.socket:
-    """A socket that can always be read, and has nothing."""
-    ours, other = socket.socketpair()
-    other.close()
-    return ours
+_bells: WeakKeyDictionary[Any, Bell] = WeakKeyDictionary()
