@@ -175,7 +175,8 @@ class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
         for name in DURATIONS & own.keys():
             setattr(cls, name, seconds(own[name]))
         if "node_class" not in own and "_decorated" not in own:
-            refuse([*problems_of(cls.__name__, own), *misspelt(cls.__name__, plain_names(own))])
+            told = [*problems_of(cls.__name__, own), *misspelt(cls.__name__, plain_names(own))]
+            refuse([*told, *handler_problems(cls.__name__, cls.run)])
         # Celery writes the app into the class that it makes of a function.
         app = vars(cls).get("app")
         if isinstance(app, Celery) and not issubclass(NodeTask, app.Task.__mro__[1]):

@@ -214,6 +214,12 @@ def test_a_handler_that_never_runs_is_refused_at_once(run):
         node_task(run)
 
 
+@pytest.mark.parametrize("run", [coroutine, async_generator, generator])
+def test_a_class_statement_refuses_a_run_that_never_runs(run):
+    with pytest.raises(BadInput, match="Refused: .* never runs"):
+        type("Refused", (NodeTask,), {"run": run})
+
+
 @pytest.mark.parametrize("base", [None, NodeTask])
 @pytest.mark.parametrize("run", [coroutine, async_generator, generator])
 @pytest.mark.parametrize("options", [{}, {"autoretry_for": (OSError,)}])
