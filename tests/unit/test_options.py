@@ -216,7 +216,7 @@ def test_a_handler_that_never_runs_is_refused_at_once(run):
 
 @pytest.mark.parametrize("run", [coroutine, async_generator, generator])
 def test_a_class_statement_refuses_a_run_that_never_runs(run):
-    with pytest.raises(BadInput, match="Refused: .* never runs"):
+    with pytest.raises(BadInput, match=r"Refused: .* never runs"):
         type("Refused", (NodeTask,), {"run": run})
 
 
