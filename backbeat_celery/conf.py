@@ -73,7 +73,9 @@ OPTIONS: Mapping[str, Option] = {
         "admin; None: every task of the project.",
         nullable=True,
     ),
-    "REDACT": Option((), (list, tuple, set, frozenset), "Keyword arguments that are not shown."),
+    "REDACT": Option(
+        (), (list, tuple, set, frozenset), "Names of arguments whose values are not shown."
+    ),
     "MAIL_ADMINS": Option(False, (bool,), "Whether ADMINS get a mail when a node fails."),
     "DATABASES": Option(
         (), (list, tuple), "Aliases to sweep; empty: the one that the router names for nodes."

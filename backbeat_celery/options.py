@@ -20,6 +20,7 @@ from weakref import WeakSet
 from celery import Task
 from celery.local import Proxy
 from celery.utils.time import rate
+from kombu.compression import get_encoder
 
 from backbeat_celery.conf import seconds
 from backbeat_celery.exceptions import BadInput, shown
@@ -89,6 +90,10 @@ def _is_entity(value: Any) -> bool:
     return name is None or (isinstance(name, str) and len(name.encode()) <= LONGEST_NAME)
 
 
+def _is_compression(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(get_encoder(value)))
+
+
 def _are_retry_kwargs(value: Any) -> bool:
     if value is None:
         return True
@@ -136,6 +141,7 @@ RULES: Mapping[str, Rule] = {
     "queue": Rule(_is_entity, _ENTITY),
     "exchange": Rule(_is_entity, _ENTITY),
     "routing_key": Rule(_is_entity, _ENTITY),
+    "compression": Rule(_is_compression, "one that kombu knows, such as 'zlib'"),
     "timeout": Rule(_is_time_limit, f"{_TIME_LIMIT} for never", is_duration=True),
     "awaits_completion": Rule(_flag, _YES_OR_NO),
     "atomic": Rule(_flag, _YES_OR_NO),

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from celery import current_app
-from kombu.compression import get_encoder
 from kombu.serialization import registry  # type: ignore[attr-defined]
 
 from backbeat_celery.exceptions import shown
@@ -67,16 +66,8 @@ def _is_serializer(value: Any) -> bool:
     return value in accepted or registry.name_to_type[value] in accepted
 
 
-def _is_compression(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and bool(get_encoder(value))
-    except KeyError:
-        return False
-
-
 _SHAPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "serializer": (_is_serializer, "one that Celery's accept_content names"),
-    "compression": (_is_compression, "one that kombu knows, such as 'zlib'"),
     "shadow": (lambda value: isinstance(value, str), "a name"),
     "retry": (lambda value: isinstance(value, bool), "True or False"),
     "retry_policy": (lambda value: isinstance(value, Mapping), "a dictionary"),

@@ -27,6 +27,7 @@ WRONG = [
     ({"timeout": "60"}, "a number of seconds or a timedelta"),
     ({"queue": 5}, "a name of at most 255 bytes"),
     ({"routing_key": "é" * 128}, "a name of at most 255 bytes"),
+    ({"compression": "zap"}, "one that kombu knows"),
     ({"timeout": 0}, "more than 0"),
     ({"timeout": float("nan")}, "a number of seconds"),
     ({"timeout": timedelta(days=-1)}, "more than 0"),
