@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from backbeat_celery.engine.producers import Broker, current_broker
 from backbeat_celery.engine.wake import LONGEST_INTERVAL, Publication
 from backbeat_celery.headers import HEADER, Keeping
 from backbeat_celery.ids import uuid7
-from backbeat_celery.locks import step
+from backbeat_celery.locks import RowHeld, step
 from backbeat_celery.models import Node
 from backbeat_celery.wire import SERIALIZER
 
@@ -177,7 +177,19 @@ class BrokerOutbox:
 
 
 def make_due(node_ids: Sequence[UUID], using: str) -> None:
-    """Let the sweeper publish these nodes at its next pass, however deep their queue is."""
+    """Let the sweeper publish these nodes at its next pass, however deep their queue is.
+
+    Where nobody may wait, one that is locked is left out: its own interval brings it back.
+    """
+    try:
+        _make_due(node_ids, using)
+    except RowHeld:
+        for node_id in node_ids if len(node_ids) > 1 else ():
+            with suppress(RowHeld):
+                _make_due([node_id], using)
+
+
+def _make_due(node_ids: Sequence[UUID], using: str) -> None:
     rows = Node.objects.using(using).filter(pk__in=node_ids).claimable()
     with step(using):
         rows.update(publish_at=clock.after(-LONGEST_INTERVAL))

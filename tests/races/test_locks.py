@@ -17,8 +17,9 @@ from backbeat_celery.celery import worker
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.claim import NodeMessage
+from backbeat_celery.engine.publish import make_due
 from backbeat_celery.engine.sweep import Sweep
-from backbeat_celery.locks import RowHeld
+from backbeat_celery.locks import RowHeld, without_waiting
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
 from tests.races.threads import DEADLINE, RACES, held_open, start, wait_until_blocked
@@ -165,6 +166,17 @@ def test_a_hint_about_a_locked_queued_node_is_to_be_given_again(stops, hint):
     before = Node.objects.filter(pk=node.pk).values().get()
     hint(message(node))
     assert Node.objects.filter(pk=node.pk).values().get() != before
+
+
+def test_what_no_broker_takes_is_due_again_but_for_a_locked_node(stops):
+    nodes = [signal(workflows.done.s(), subject=subject) for subject in ("held", "free", "too")]
+    change_all = Node.objects.filter(pk__in=[node.pk for node in nodes])
+    later = timezone.now() + timedelta(hours=1)
+    change_all.update(publish_at=later)
+    with held_open(lambda: lock(Node, nodes[0].pk)), without_waiting():
+        make_due([node.pk for node in nodes], "default")
+    due = change_all.filter(publish_at__lt=timezone.now()).order_by("pk")
+    assert list(due) == nodes[1:]
 
 
 def test_the_keeper_of_leases_gives_a_hint_again(pair, monkeypatch):
