@@ -110,7 +110,7 @@ class BrokerOutbox:
                 len(unsent),
                 exc,
             )
-            make_due([pk for publication in unsent for pk in publication.node_ids], using)
+            make_free_due([pk for publication in unsent for pk in publication.node_ids], using)
         points.reached("after_publish")
 
     def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
@@ -177,22 +177,23 @@ class BrokerOutbox:
 
 
 def make_due(node_ids: Sequence[UUID], using: str) -> None:
-    """Let the sweeper publish these nodes at its next pass, however deep their queue is.
-
-    Where nobody may wait, one that is locked is left out: its own interval brings it back.
-    """
-    try:
-        _make_due(node_ids, using)
-    except RowHeld:
-        for node_id in node_ids if len(node_ids) > 1 else ():
-            with suppress(RowHeld):
-                _make_due([node_id], using)
-
-
-def _make_due(node_ids: Sequence[UUID], using: str) -> None:
+    """Let the sweeper publish these nodes at its next pass, however deep their queue is."""
     rows = Node.objects.using(using).filter(pk__in=node_ids).claimable()
     with step(using):
         rows.update(publish_at=clock.after(-LONGEST_INTERVAL))
+
+
+def make_free_due(node_ids: Sequence[UUID], using: str) -> None:
+    """The same, but where nobody may wait, nodes that are locked are left out.
+
+    The interval that each has by itself brings those back.
+    """
+    try:
+        make_due(node_ids, using)
+    except RowHeld:
+        for node_id in node_ids if len(node_ids) > 1 else ():
+            with suppress(RowHeld):
+                make_due([node_id], using)
 
 
 def _send_all(

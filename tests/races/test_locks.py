@@ -17,7 +17,7 @@ from backbeat_celery.celery import worker
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.claim import NodeMessage
-from backbeat_celery.engine.publish import make_due
+from backbeat_celery.engine.publish import make_free_due
 from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.locks import RowHeld, without_waiting
 from backbeat_celery.models import Node, Workflow
@@ -174,7 +174,7 @@ def test_what_no_broker_takes_is_due_again_but_for_a_locked_node(stops):
     later = timezone.now() + timedelta(hours=1)
     change_all.update(publish_at=later)
     with held_open(lambda: lock(Node, nodes[0].pk)), without_waiting():
-        make_due([node.pk for node in nodes], "default")
+        make_free_due([node.pk for node in nodes], "default")
     due = change_all.filter(publish_at__lt=timezone.now()).order_by("pk")
     assert list(due) == nodes[1:]
 
