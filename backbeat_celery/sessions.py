@@ -32,6 +32,10 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+_spare: dict[str, list[Any]] = {}
+"""The engine's connections that no greenlet uses: each task has a greenlet of its own."""
+MOST_SPARE = 10
+"""Of those that are kept for a database: servers count their clients, also the idle ones."""
 _are_apart = False
 
 
@@ -93,13 +97,20 @@ def connection_to(using: str) -> Any:
 
 
 def _open(using: str, theirs: Any) -> Any:
+    try:
+        _thread.own[using] = _spare[using].pop()
+    except LookupError:
+        _thread.own[using] = _new(using, theirs)
+    return _thread.own[using]
+
+
+def _new(using: str, theirs: Any) -> Any:
     settings = theirs.settings_dict
     if settings["OPTIONS"].get("pool"):
         # Django's pool hands a session on with all that was done to it.
         options = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
         settings = {**settings, "OPTIONS": options, "CONN_MAX_AGE": None}
-    _thread.own[using] = type(theirs)(settings, using)
-    return _thread.own[using]
+    return type(theirs)(settings, using)
 
 
 def _is_in_memory(connection: Any) -> bool:
@@ -158,13 +169,30 @@ def _is_under_way(connection: Any) -> bool:
 def end_call() -> None:
     """At the end of a node's task call: keep the engine's sessions as Django's settings say."""
     for connection in _thread.own.values():
-        if detect_environment() == "default":
-            connection.close_if_unusable_or_obsolete()
+        connection.close_if_unusable_or_obsolete()
+    if detect_environment() != "default":
+        _hand_on()
+
+
+def _hand_on() -> None:
+    """Leave a greenlet's sessions to the next one: its own life ends with its task."""
+    while _thread.own:
+        using, connection = _thread.own.popitem()
+        spare = _spare.setdefault(using, [])
+        is_at_rest = connection.connection is not None and not (
+            connection.in_atomic_block or _is_under_way(connection)  # a time limit struck
+        )
+        if is_at_rest and len(spare) < MOST_SPARE:
+            connection.inc_thread_sharing()
+            spare.append(connection)
         else:
-            connection.close()  # a greenlet's own, and it lives for one task
+            connection.close()
 
 
 def close_own() -> None:
-    """Close this thread's sessions of the engine."""
+    """Close this thread's sessions of the engine, and those that nobody uses."""
     while _thread.own:
         _thread.own.popitem()[1].close()
+    while _spare:
+        for connection in _spare.popitem()[1]:
+            connection.close()

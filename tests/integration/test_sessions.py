@@ -254,6 +254,34 @@ def test_a_sick_session_of_the_engines_own_is_replaced_at_the_first_refusal(
 
 
 @pytest.mark.exact
+def test_a_greenlet_leaves_its_session_to_the_next_one(sim, send, monkeypatch):
+    monkeypatch.setattr(sessions, "detect_environment", lambda: "gevent")
+    send(workflows.done.s())
+    (left,) = sessions._spare["default"]
+    raw = left.connection
+    assert raw is not None and not sessions._thread.own
+    send(workflows.done.s())
+    assert sessions._spare["default"] == [left] and left.connection is raw
+    monkeypatch.setattr(sessions, "MOST_SPARE", 1)
+    sessions._thread.own["default"] = more = sessions._new("default", connections["default"])
+    more.connect()
+    sessions.end_call()
+    assert sessions._spare["default"] == [left] and more.connection is None
+
+
+@pytest.mark.exact
+def test_a_greenlets_session_with_something_under_way_is_closed(monkeypatch):
+    monkeypatch.setattr(sessions, "detect_environment", lambda: "gevent")
+    sessions._thread.own["default"] = busy = sessions._new("default", connections["default"])
+    busy.connect()
+    with busy.cursor() as cursor:
+        cursor.execute("BEGIN")
+    sessions.end_call()
+    assert busy.connection is None
+    assert not sessions._spare["default"]
+
+
+@pytest.mark.exact
 @on_postgres
 def test_a_record_waits_for_a_database_that_is_read_only(sim, send, script, monkeypatch):
     """As after a failover to a server that is not promoted yet."""
