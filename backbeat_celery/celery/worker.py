@@ -30,6 +30,7 @@ from backbeat_celery.celery.listening import queues_of
 from backbeat_celery.celery.shutdown import ColdShutdownStep, ConnectionLossStep, is_going_down
 from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
+from backbeat_celery.database import is_outage
 from backbeat_celery.engine import hints, leader, workers
 from backbeat_celery.engine.sweep import Sweep
 from backbeat_celery.locks import RowHeld
@@ -157,7 +158,7 @@ class LeaseKeeper(Repeater):
         self._has_children = has_children
         self._next_renewal = 0.0
         self._held: list[Callable[[], None]] = []
-        """Hints about nodes that somebody has locked, for the next round of renewals."""
+        """Hints for the next round of renewals: a row was locked, or the database away."""
 
     def work(self) -> None:
         if time.monotonic() >= self._next_renewal:
@@ -182,8 +183,16 @@ class LeaseKeeper(Repeater):
         try:
             hint()
         except RowHeld:
-            self._held.append(hint)
-            self._next_renewal = min(self._next_renewal, time.monotonic() + SOON)
+            self._keep(hint)
+        except DatabaseTrouble as exc:
+            if not is_outage(exc):
+                raise
+            logger.warning("Cannot tell the database what became of a child: %r.", exc)
+            self._keep(hint)
+
+    def _keep(self, hint: Callable[[], None]) -> None:
+        self._held.append(hint)
+        self._next_renewal = min(self._next_renewal, time.monotonic() + SOON)
 
     def wait(self) -> None:
         while not self.is_stopped and not self._has_work():

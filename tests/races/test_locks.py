@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from backbeat_celery import database, ids, signal
@@ -188,6 +188,25 @@ def test_the_keeper_of_leases_gives_a_hint_again(pair, monkeypatch):
         assert (status(held), deliveries.hints.empty()) == ("running", True)
     keeper.work()
     assert (status(held), deliveries.hints.empty()) == ("retrying", True)
+
+
+@pytest.mark.parametrize("trouble", [OperationalError("away"), InterfaceError("closed")])
+def test_the_keeper_of_leases_gives_a_hint_again_after_an_outage(pair, monkeypatch, trouble):
+    monkeypatch.setattr(worker, "SOON", 0.0)
+    overdue = pair[0]
+    answers = iter([trouble])
+    keeper = worker.LeaseKeeper(has_children=False)
+
+    def tell():
+        for refusal in answers:
+            raise refusal
+        hints.overdue(message(overdue))
+
+    deliveries.hints.put(tell)
+    keeper.work()
+    assert (status(overdue), deliveries.hints.empty()) == ("running", True)
+    keeper.work()
+    assert (status(overdue), deliveries.hints.empty()) == ("retrying", True)
 
 
 class Case(NamedTuple):
