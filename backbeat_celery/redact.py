@@ -26,6 +26,12 @@ HIDDEN = "•••"
 SHORT = 4
 """Characters below which a value is scrubbed from texts where it stands alone only."""
 
+CUT = "…"
+"""Stands in texts where the rest was left out."""
+
+SHORTEST_REST = 2
+"""Characters of a secret beside a cut from which on they are scrubbed, too."""
+
 
 def redact(value: Any, mark: str = HIDDEN) -> Any:
     """Give the same value with everything hidden whose key is to be hidden."""
@@ -117,7 +123,25 @@ def scrub(text: str | None, secrets: set[str], mark: str = HIDDEN) -> str:
                 text = text.replace(form, mark)
             else:
                 text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", lambda _: mark, text)
+            if CUT in text:
+                text = _scrub_cut(text, form, mark)
     return text
+
+
+def _scrub_cut(text: str, secret: str, mark: str) -> str:
+    """Take away what a cut has left of a secret: its beginning before it, its end after it."""
+    parts = text.split(CUT)
+    for i, part in enumerate(parts):
+        longest = min(len(part), len(secret) - 1)
+        sizes = range(longest, SHORTEST_REST - 1, -1)
+        if i < len(parts) - 1:
+            left = next((size for size in sizes if part.endswith(secret[:size])), 0)
+            part = part[:-left] + mark if left else part
+        if i > 0:
+            left = next((size for size in sizes if part.startswith(secret[-size:])), 0)
+            part = mark + part[left:] if left else part
+        parts[i] = part
+    return CUT.join(parts)
 
 
 def quiet(value: Any, secrets: set[str], mark: str = "***") -> Any:

@@ -128,3 +128,17 @@ def test_short_secrets_hide_no_parts_of_words():
 def test_an_argument_without_a_value_hides_nothing(nothing):
     text = "ValueError('True')"
     assert scrub(text, secrets_of("tests.charge", [], {"card": nothing})) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("declined: 4111-SECR…", "declined: •••…"),
+        ("…SECRET was declined, and 4111-…", "…••• was declined, and •••…"),
+        ("'41…' is no number: 4111-SECRET", "'•••…' is no number: •••"),
+        ("4… and …T are one character", "4… and …T are one character"),
+        ("nothing of it…", "nothing of it…"),
+    ],
+)
+def test_what_a_cut_leaves_of_a_secret_is_hidden(text, shown):
+    assert scrub(text, {"4111-SECRET"}) == shown
