@@ -40,15 +40,15 @@ def encode(value: Any, what: str = "value", spare: int = 0, hint: str = "") -> s
         ) from exc
     limit = settings.max_payload + spare
     # Escapes make a text longer than what is meant by it, never shorter.
-    if len(text) > limit and (size := _size(value)) > limit:
+    if len(text) > limit and (taken := size(value)) > limit:
         raise BadPayload(
-            f"{what} takes {size} bytes as JSON, more than BACKBEAT['MAX_PAYLOAD'] = "
+            f"{what} takes {taken} bytes as JSON, more than BACKBEAT['MAX_PAYLOAD'] = "
             f"{settings.max_payload}. " + (hint or "Store it elsewhere and pass a reference.")
         )
     return text
 
 
-def _size(value: Any) -> int:
+def size(value: Any) -> int:
     """Bytes of a value as JSON in UTF-8."""
     text: str = kombu_json.dumps(value, allow_nan=False, ensure_ascii=False)
     return len(text.encode(errors="surrogatepass"))

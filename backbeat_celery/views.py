@@ -19,6 +19,7 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
+from backbeat_celery import payload
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BadInput, BadToken, InvalidTransition
 from backbeat_celery.tokens import Ticket, read
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 ENVELOPE = 64
 """Bytes around the result: `{"result": ...}`."""
+
+ESCAPED = 3
+"""How much longer JSON is in which letters are escaped, as most clients write it: `\\u00e9`."""
 
 
 class _Refusal(Exception):
@@ -121,10 +125,13 @@ def _log(ticket: Ticket) -> None:
 def _body(request: HttpRequest) -> dict[str, Any]:
     limit = settings.max_payload + ENVELOPE
     too_large = _Refusal(413, f"A report has at most {limit} bytes.")
+    most = ESCAPED * limit
     try:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > limit or len(request.body) > limit:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > most or len(request.body) > most:
             raise too_large
         body = json.loads(request.body)
+        if len(request.body) > limit and payload.size(body) > limit:
+            raise too_large
     except RequestDataTooBig:
         raise too_large from None
     except (ValueError, RecursionError, UnreadablePostError) as exc:

@@ -185,6 +185,7 @@ def test_a_url_takes_an_error(given, post):
         ('{"result": NaN}', 400),
         ({"result": {"__type__": "nonsense", "__value__": 1}}, 400),
         ({"result": "x" * 300_000}, 413),
+        ({"result": "\u65e5" * 90_000}, 413),
         (b"x" * 4_000_000, 413),
     ],
 )
@@ -194,6 +195,15 @@ def test_a_url_refuses_what_it_cannot_use(given, post, body, status):
     assert answer.status_code == status
     assert answer.json()["detail"]
     assert (fresh(node).status, node.attempt) == ("running", 1)
+
+
+def test_a_url_takes_escaped_letters_for_what_they_are(given, post):
+    """Most clients escape them, and make three bytes of each that is meant."""
+    node, (token,) = given
+    result = "\u65e5" * 80_000
+    assert len(json.dumps(result)) > 262_144 > len(result.encode())
+    assert post(token, json.dumps({"result": result})).status_code == 200
+    assert fresh(node).result == result
 
 
 def test_a_url_refuses_what_django_itself_finds_too_large(given, post, settings):
