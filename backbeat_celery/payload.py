@@ -68,6 +68,11 @@ def is_storable(text: str) -> bool:
     return "\x00" not in text
 
 
+def are_storable(value: Any) -> bool:
+    """Tell whether every supported database can hold all text of a JSON value in a JSON column."""
+    return all(map(is_storable, _texts(value)))
+
+
 def json_text(value: Any) -> str:
     """Encode for a JSON column, so that dates, UUIDs, decimals and floats stay what they are.
 
@@ -110,7 +115,7 @@ def check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise BadPayload(f"metadata is a dictionary, not {type(metadata).__name__}.")
     encode(metadata, "metadata")
-    if not all(map(is_storable, _texts(metadata))):
+    if not are_storable(metadata):
         raise BadPayload("metadata contains a NUL or half a character; no database stores it.")
     return metadata
 

@@ -282,7 +282,13 @@ def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     if wrong := [*problems_of(name, kept), *message_problems(name, kept)]:
         raise UnsupportedOption(" ".join(wrong))
     try:
-        payload.encode(kept, f"The options of {name}")
+        text = payload.encode(kept, f"The options of {name}")
+        is_plain = '"__type__"' not in text and ("\\u" not in text or payload.are_storable(kept))
     except BadPayload as exc:
         raise UnsupportedOption(f"{exc} Name the queue by a string.") from exc
+    if not is_plain:
+        raise UnsupportedOption(
+            f"The options of {name} go on a message as they are: give text without NUL or half a "
+            f"character, such as str(uuid), and numbers, not {shown(kept)}."
+        )
     return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from celery import chain, chord, group, signature
@@ -190,6 +191,26 @@ def test_a_bad_option_of_a_flag_is_refused(options, kind):
 
 def test_options_of_a_message_are_kept():
     options = {"queue": "slow", "priority": 3, "time_limit": 9, "routing_key": "r"}
+    assert task_spec(done.s().set(**options)).options == options
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MessageGroupId", UUID(int=7)),
+        ("retry_policy", {"interval_start": Decimal("0.2")}),
+        ("shadow", "a\x00b"),
+        ("shadow", "\ud83d"),
+    ],
+)
+def test_an_option_that_no_column_keeps_is_refused(name, value):
+    """It would fail the transaction of whoever signals, or an attempt after its work is done."""
+    with pytest.raises(UnsupportedOption, match=f"options of .*{name}"):
+        task_spec(done.s().set(**{name: value}))
+
+
+def test_an_option_may_have_any_letters():
+    options = {"shadow": "caf\u00e9 \U0001f600", "MessageGroupId": str(UUID(int=7))}
     assert task_spec(done.s().set(**options)).options == options
 
 
