@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,15 +37,22 @@ def _first(values: Mapping[Any, Any], names: tuple[str, ...]) -> float | None:
         value = values.get(name)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             continue
-        if 0 <= value < float("inf"):
+        if 0 <= value <= sys.float_info.max:  # a larger whole number may have no text
             return value
     return None
 
 
 def _text(state: str | None, meta: Any, values: Mapping[Any, Any]) -> str:
     """A text that the handler gives, and its state if that is one of the project's own."""
-    given = next((str(values[name]) for name in TEXT if values.get(name)), "")
+    given = next(filter(None, (_said(values.get(name)) for name in TEXT)), "")
     if not given and isinstance(meta, str):
         given = meta
     own = "" if state in ALL_STATES or state in (None, "PROGRESS") else str(state)
     return ": ".join(filter(None, (own, given)))
+
+
+def _said(value: Any) -> str:
+    try:
+        return str(value) if value else ""
+    except Exception:  # an array is neither true nor false
+        return ""

@@ -263,6 +263,13 @@ def test_it_is_a_use_of_the_current_node_at_which_a_worker_may_die(sim, script):
     assert (node.status, node.progress) == ("running", None)
 
 
+class Array:
+    """As those of numpy and pandas: neither true nor false."""
+
+    def __bool__(self):
+        raise ValueError("The truth value of an array is ambiguous.")
+
+
 @pytest.mark.parametrize("task", [workflows.scripted, workflows.scripted_plain])
 @pytest.mark.parametrize(
     ("state", "meta", "told"),
@@ -275,6 +282,8 @@ def test_it_is_a_use_of_the_current_node_at_which_a_worker_may_die(sim, script):
         ("UPLOADING", {"message": "Leica"}, (0, None, "UPLOADING: Leica")),
         ("PROGRESS", {"current": "7 of 9", "total": -1}, (0, None, "")),
         ("PROGRESS", {"current": float("nan"), "total": True}, (0, None, "")),
+        ("PROGRESS", {"current": 10**5000, "total": 9}, (0, 9, "")),
+        ("PROGRESS", {"current": 7, "step": Array()}, (7, None, "")),
         ("PROGRESS", "half of it", (0, None, "half of it")),
         ("PROGRESS", None, (0, None, "")),
     ],
