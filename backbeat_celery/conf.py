@@ -106,8 +106,7 @@ class Settings:
         return self.user_values.get(key, OPTIONS[key].default)
 
     def _seconds(self, key: str) -> float:
-        value = self._get(key)
-        return value / SECOND if isinstance(value, timedelta) else float(value)
+        return float(seconds(self._get(key)))
 
     def _days(self, key: str) -> float:
         value = self._get(key)
