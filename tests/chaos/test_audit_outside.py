@@ -93,3 +93,17 @@ def test_what_a_killed_handler_would_have_spawned_is_not_lost(
             ].reason = "reported before the attempt was lost"
 
     assert ("lost" in found_in(good, put)) is is_lost
+
+
+@pytest.mark.parametrize(("was_recorded", "is_broken"), [(True, True), (False, False)])
+def test_a_killed_handler_whose_report_counts_need_not_have_failed(
+    good: Evidence, was_recorded: bool, is_broken: bool
+):
+    def put(scene: Scene) -> None:
+        node = scene.node("reported")
+        node.args = [{**(node.args[0] if node.args else {}), "fails": 9}]
+        if not was_recorded:
+            reason = "reported before the attempt was lost"
+            scene.rows.history[node.id][-1].reason = reason
+
+    assert ("broken" in found_in(good, put)) is is_broken
