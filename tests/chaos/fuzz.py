@@ -160,7 +160,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--db", choices=["postgres", "mariadb", "sqlite"], default="postgres")
-    parser.add_argument("--broker", choices=["redis", "rabbitmq", "embedded"], default="redis")
+    # RabbitMQ itself refuses what is sent here: numbers of 80 bits, headers longer than a frame.
+    parser.add_argument("--broker", choices=["redis", "embedded"], default="redis")
     arguments = parser.parse_args()
     from tests.chaos.arena import Arena
 
