@@ -57,13 +57,18 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def for_task_id(self, task_id: str) -> NodeQuerySet:
         """Nodes that an attempt came for with this Celery id: one, or those of a bundle.
 
-        Looked up first: as one condition the two would be answered by reading every row.
+        Looked up first, one by one: as one condition these would be answered by reading every
+        row.
         """
-        running = self.model.objects.using(self.db).filter(task_id=task_id)
+        begun = self.model.objects.using(self.db).filter(task_id=task_id).values_list("pk")
         attempts = self.model._meta.get_field("ended_attempts").related_model
         ended = attempts._default_manager.using(self.db).filter(task_id=task_id)
-        ids = {*running.values_list("pk", flat=True), *ended.values_list("node", flat=True)}
-        return self.filter(pk__in=ids)
+        questions = [
+            begun.filter(lease_expires_at__isnull=False),
+            begun.filter(lease_expires_at=None),
+            ended.values_list("node"),
+        ]
+        return self.filter(pk__in={pk for rows in questions for (pk,) in rows})
 
     def locked(self) -> NodeQuerySet:
         """The same rows, locked until the transaction ends.

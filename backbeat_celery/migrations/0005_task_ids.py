@@ -27,6 +27,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='node',
-            index=backbeat_celery.fields.PostgresPartialIndex(condition=models.Q(('task_id__isnull', False)), fields=['task_id'], name='backbeat_task_id'),
+            index=backbeat_celery.fields.PostgresPartialIndex(condition=models.Q(('lease_expires_at', None), ('task_id__isnull', False)), fields=['task_id'], name='backbeat_task_id'),
         ),
     ]

@@ -169,8 +169,11 @@ class Node(NodeVerbs, models.Model):
                 condition=Q(times_out_at__isnull=False),
                 name="backbeat_timeout",
             ),
+            # Those with a lease are few, and are found among the leases: see `for_task_id()`.
             PostgresPartialIndex(
-                fields=["task_id"], condition=Q(task_id__isnull=False), name="backbeat_task_id"
+                fields=["task_id"],
+                condition=Q(task_id__isnull=False, lease_expires_at=None),
+                name="backbeat_task_id",
             ),
             PostgresPartialIndex(
                 fields=["next_barrier"],
