@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.termcolors import colorize
 
@@ -22,19 +23,20 @@ from backbeat_celery.transitions import status_before_claim
 __all__ = ["PAGE", "SIGNS", "Branch", "attempts", "draw", "history", "label", "render", "tree"]
 
 
-def history(node: Node) -> list[Transition]:
-    """Every change of a node's status in order, its creation first.
+def history(node: Node, latest: int | None = None) -> list[Transition]:
+    """Every change of a node's status in order, its creation first; or the `latest` ones.
 
     Creation and the step into `running` are read off the node's own columns.
     """
-    written = list(node.transitions.order_by("pk"))
+    rows = _last(node.transitions.order_by("pk"), latest)
     running = node.status == Status.RUNNING
-    if written:
-        first = written[0].from_status
-    else:
-        first = status_before_claim(node) if running else node.status
-    created = Transition(node=node, to_status=first, at=node.created_at, attempt=0)
-    rows = [created, *written]
+    if latest is None or len(rows) < latest:
+        if rows:
+            first = rows[0].from_status
+        else:
+            first = status_before_claim(node) if running else node.status
+        created = Transition(node=node, to_status=first, at=node.created_at, attempt=0)
+        rows = [created, *rows]
     if running:
         rows.append(
             Transition(
@@ -46,15 +48,20 @@ def history(node: Node) -> list[Transition]:
                 actor=node.worker,
             )
         )
-    return rows
+    return rows if latest is None else rows[-latest:]
 
 
-def attempts(node: Node) -> list[Attempt]:
-    """Every attempt of a node in order, the running one included."""
-    rows = list(node.ended_attempts.order_by("number"))
+def attempts(node: Node, latest: int | None = None) -> list[Attempt]:
+    """Every attempt of a node in order, the running one included; or the `latest` ones."""
+    rows = _last(node.ended_attempts.order_by("number"), latest)
     if node.status == Status.RUNNING:
         rows.append(Attempt.running(node))
-    return rows
+    return rows if latest is None else rows[-latest:]
+
+
+def _last(rows: QuerySet[Any], count: int | None) -> list[Any]:
+    """The last of these rows in their order: a node may have any number of attempts."""
+    return list(rows) if count is None else list(rows.reverse()[:count])[::-1]
 
 
 SIGNS = {

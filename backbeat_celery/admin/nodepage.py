@@ -18,6 +18,7 @@ from backbeat_celery.models import Attempt, Link, Node, Transition
 from backbeat_celery.policy import policy_for
 from backbeat_celery.redact import node_secrets, redact, redact_args, scrub
 from backbeat_celery.states import CLAIMABLE, Status
+from backbeat_celery.tree import attempts, history
 
 NEAR = 5
 """Siblings and children listed before and after a node's place."""
@@ -102,12 +103,12 @@ def _attempts(node: Node, secrets: set[str], whole: bool, now: datetime) -> list
             cut(scrub(attempt.traceback, secrets), whole=whole),
             markup.lasting(attempt.started_at, attempt.finished_at, now),
         )
-        for attempt in reversed(node.attempts[-MOST:])
+        for attempt in reversed(attempts(node, MOST))
     ]
 
 
 def _history(node: Node, secrets: set[str]) -> list[tuple[Transition, str]]:
-    return [(step, scrub(step.reason, secrets)) for step in reversed(node.history[-MOST:])]
+    return [(step, scrub(step.reason, secrets)) for step in reversed(history(node, MOST))]
 
 
 def _near(node: Node, sight: Sight) -> list[Node]:

@@ -7,8 +7,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.models import Attempt, Node
+from backbeat_celery.models import Attempt, Node, Transition
 from tests import volume, workflows
+from tests.counting import fetched
 
 WORKFLOWS = 10_000
 
@@ -106,6 +107,40 @@ def test_the_overview_counts_the_newest_attempts_only(shop, admin_client, monkey
     groups = [q["sql"] for q in queries if "backbeat_celery_attempt" in q["sql"]]
     assert len(groups) == 5
     assert all(f" > {newest.pk - 5}" in sql for sql in groups if "GROUP BY" in sql), groups
+
+
+@pytest.mark.parametrize("status", ["complete", "running"])
+def test_a_node_with_many_attempts_opens_as_one_with_few(shop, admin_client, monkeypatch, status):
+    shop(1)
+    node = Node.objects.filter(name="tests.workflows.fatal").get()
+    address = f"/admin/backbeat_celery/node/{node.pk}/change/"
+    monkeypatch.setattr("backbeat_celery.admin.nodepage.MOST", 5)
+
+    def retried(count):
+        node.ended_attempts.all().delete()
+        node.transitions.all().delete()
+        times = {"node": node, "worker": "w1", "finished_at": node.created_at}
+        Attempt.objects.bulk_create(
+            Attempt(number=n, outcome="failed", **times) for n in range(1, count + 1)
+        )
+        steps = {"node": node, "from_status": "retrying", "to_status": "retrying"}
+        Transition.objects.bulk_create(
+            Transition(attempt=n, at=node.created_at, **steps) for n in range(1, count + 1)
+        )
+        Node.objects.filter(pk=node.pk).update(status=status, attempt=count + 1)
+        with fetched() as rows:
+            found = admin_client.get(address).context
+        numbers = [line.attempt.number for line in found["attempts"]]
+        newest = [count + 1] if status == "running" else []
+        assert numbers == [*newest, *range(count, 0, -1)][:5]
+        assert [step.attempt for step, _ in found["history"]] == [*newest, *range(count, -1, -1)][
+            :5
+        ]
+        return rows.rows
+
+    retried(3)
+    few, many = retried(10), retried(60)
+    assert many == few
 
 
 needs_postgres = pytest.mark.skipif(
