@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 
 from backbeat_celery import signal
-from backbeat_celery.engine.postgres import session
+from backbeat_celery.engine.postgres import libpq, session
 from backbeat_celery.engine.postgres.statement import Statement
 from backbeat_celery.models import Node
 from backbeat_celery.states import Status
-from tests import workflows
+from tests import pace, services, workflows
 from tests.statements import BY_NAME, NEEDED
 
 pytestmark = NEEDED
@@ -34,9 +37,10 @@ def test_a_step_that_the_table_refuses_cannot_be_made():
         Statement("wrong", "SELECT 1", steps=[(Status.COMPLETE, Status.QUEUED)])
 
 
-@pytest.fixture
-def direct(transactional_db):
-    """A connection on which nothing is observed."""
+@pytest.fixture(params=["default", "gevent"])
+def direct(transactional_db, monkeypatch, request):
+    """A connection on which nothing is observed, waited for in libpq or in `poll()`."""
+    monkeypatch.setattr(libpq, "detect_environment", lambda: request.param)
     assert not connection.in_atomic_block
     return connection
 
@@ -51,6 +55,45 @@ def test_a_statement_is_prepared_once_a_connection(direct):
     for _ in range(3):
         assert session.execute("default", ECHO, "ä'%", "7") == [["ä'%", "7", "t"]]
     assert [name for name in prepared() if name.startswith("backbeat_test_echo_")]
+
+
+GREENLETS = """
+from gevent import monkey
+
+monkey.patch_all()
+import django
+
+django.setup()
+import gevent
+from django.db import connection
+from backbeat_celery.engine.postgres import session
+from backbeat_celery.engine.postgres.statement import Statement
+
+connection.ensure_connection()
+assert session.is_unobserved(connection)
+session.execute("default", Statement("test_hold", "SELECT pg_advisory_lock(703)::text"))
+wait = Statement("test_wait", "SELECT pg_advisory_lock(703)::text, 'goes on'")
+waiting = gevent.spawn(lambda: session.execute("default", wait))
+blocked = "SELECT count(*) FROM pg_locks WHERE objid = 703 AND NOT granted"
+blocked = Statement("test_blocked", blocked)
+while session.execute("default", blocked) != [["1"]]:
+    gevent.sleep(0.05)
+session.execute("default", Statement("test_free", "SELECT pg_advisory_unlock(703)"))
+print(waiting.get())
+"""
+
+
+def test_a_greenlet_that_waits_for_the_database_holds_up_no_other(transactional_db):
+    """If it did, nobody would be left to free what it waits for."""
+    name = connection.settings_dict["NAME"]
+    done = subprocess.run(
+        [sys.executable, "-c", GREENLETS],
+        env={**os.environ, services.DATABASE_NAME: name},
+        capture_output=True,
+        text=True,
+        timeout=pace.allowed(120),
+    )
+    assert "goes on" in done.stdout, done.stderr
 
 
 def test_another_text_has_another_name(direct):

@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
+from kombu.utils.compat import detect_environment
 from psycopg import errors
 from psycopg.pq import DiagnosticField, ExecStatus
 
@@ -57,7 +58,7 @@ def _execute(
     is_pooled = _is_pooled(connection)
     if not is_pooled:
         _prepare(connection, calls)
-    if len(calls) == 1 and meanwhile is None:
+    if len(calls) == 1 and meanwhile is None and not _has_greenlets():
         return [_rows(_execute_one(connection, calls[0], is_pooled))]
     return _execute_all(connection, transactions, is_pooled, meanwhile)
 
@@ -83,8 +84,26 @@ def _prepare(connection: Any, calls: Sequence[Call]) -> None:
     for call in calls:
         name = call.statement.prepared_name()
         if name not in known:
-            _checked(connection.connection.pgconn.prepare(name, call.statement.sql()))
+            _prepare_one(connection, name, call.statement.sql())
             known.add(name)
+
+
+def _prepare_one(connection: Any, name: bytes, sql: bytes) -> None:
+    pgconn = connection.connection.pgconn
+    if _has_greenlets():
+
+        def send() -> None:
+            pgconn.send_prepare(name, sql)
+            pgconn.pipeline_sync()
+
+        _checked(_pipelined(connection, 1, send)[0])
+    else:
+        _checked(pgconn.prepare(name, sql))
+
+
+def _has_greenlets() -> bool:
+    """Whether others in this process stand still unless we wait in `poll()`, as gevent has it."""
+    return detect_environment() == "gevent"
 
 
 def _forget(connection: Any) -> None:
@@ -109,8 +128,8 @@ def _execute_all(
 ) -> list[list[Row]]:
     """Use a pipeline, in which what is between two syncs is one transaction."""
     pgconn = connection.connection.pgconn
-    pgconn.enter_pipeline_mode()
-    try:
+
+    def send() -> None:
         for calls in transactions:
             for call in calls:
                 if is_pooled:
@@ -121,14 +140,25 @@ def _execute_all(
         if meanwhile is not None:
             pgconn.flush()
             meanwhile()
-        results = list(_results(pgconn, len(transactions)))
+
+    results = _pipelined(connection, len(transactions), send)
+    return [_rows(_checked(result)) for result in results]
+
+
+def _pipelined(connection: Any, syncs: int, send: Callable[[], None]) -> list[Any]:
+    """Send in a pipeline, and read all results until so many syncs."""
+    pgconn = connection.connection.pgconn
+    pgconn.enter_pipeline_mode()
+    try:
+        send()
+        results = list(_results(pgconn, syncs))
         pgconn.exit_pipeline_mode()
     except BaseException:
         # A soft time limit may strike here. What was not read would be taken for the answer
         # to the next question.
         connection.close()
         raise
-    return [_rows(_checked(result)) for result in results]
+    return results
 
 
 def _results(pgconn: Any, syncs: int) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 What nobody observes goes to libpq itself, prepared once a connection, and what belongs
 together in one round trip. Inside a transaction of Django's, under its query log or its
-wrappers, with greenlets, and for tests that stop between two statements, the same ones go
+wrappers, with eventlet, and for tests that stop between two statements, the same ones go
 through a cursor, so that everybody sees them and nobody is held up.
 """
 
@@ -85,5 +85,5 @@ def is_unobserved(connection: Any) -> bool:
         or not connection.autocommit
         or connection.queries_logged
         or connection.execute_wrappers
-        or detect_environment() != "default"
+        or detect_environment() == "eventlet"  # which has no poll()
     )
