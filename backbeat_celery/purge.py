@@ -19,6 +19,7 @@ from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat
 from backbeat_celery.ids import FIRST
+from backbeat_celery.lineage import lineage
 from backbeat_celery.models import Link, Node, Workflow, node_alias
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.removal import (
@@ -34,7 +35,7 @@ from backbeat_celery.removal import (
 __all__ = ["PurgeCounts", "delete_workflow_rows", "purge"]
 
 logger = logging.getLogger(__name__)
-DAY = 86400
+DAY, HOUR = 86400, 3600
 
 Progress = Callable[[PurgeCounts], None]
 
@@ -82,6 +83,7 @@ class _Purge:
     ) -> None:
         self.using = using
         self.counts = PurgeCounts()
+        self._days = days
         self._batch = max(1, batch)
         self._skips = connections[using].features.has_select_for_update_skip_locked
         self._is_dry = dry_run
@@ -140,16 +142,11 @@ class _Purge:
         Fire-and-forget children and rescues may outlive what is above them.
         """
         late = self._nodes.filter(self._late, workflow_id__in=workflow_ids)
-        late = late.filter(parent__finished_at__isnull=False)
-        above = set(late.values_list("parent_id", flat=True))
-        roots = set(workflow_ids)
-        busy: set[UUID] = set()
-        while above:
-            rows = self._nodes.filter(pk__in=above).values_list("pk", "parent_id")
-            parents = dict(rows)
-            busy |= {pk for pk, parent_id in parents.items() if parent_id in roots}
-            above = {p for p in parents.values() if p is not None and p not in roots}
-        return busy
+        # The topmost of them stands below something old, or soon to be: others are not read.
+        soon = clock.after(HOUR - self._days * DAY)
+        above = late.filter(parent__finished_at__lt=soon).values_list("parent_id", flat=True)
+        known = lineage({pk for pk in above.distinct() if pk}, self.using)
+        return {pk for pk, node in known.items() if node.parent_id == node.workflow_id}
 
     # Both -------------------------------------------------------------------------------
 

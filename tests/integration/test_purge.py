@@ -15,6 +15,7 @@ from backbeat_celery.doctor import examine
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
 from backbeat_celery.purge import delete_workflow_rows, purge
 from tests import workflows
+from tests.counting import Statements, fetched
 from tests.stateful.invariants import broken_now
 
 PARALLEL = {"mode": "non_blocking"}
@@ -143,6 +144,36 @@ def test_a_signal_stays_while_something_below_it_is_younger(sim, unfinished):
     assert node.workflow.nodes.count() == 4
     sim.advance(days=400)
     assert purge().signals == 1
+
+
+def test_a_purge_reads_nothing_of_young_signals(sim):
+    shape = {"spawn": [PARALLEL] * 5}
+
+    def cost(signals):
+        for _ in range(signals):
+            signal(workflows.tree.s(shape), subject="camera", name="shop")
+        sim.run()
+        with fetched() as rows:
+            assert not purge()
+        return rows.rows
+
+    assert cost(2) == cost(10)
+
+
+def test_a_purge_climbs_from_what_is_younger_in_few_statements(sim):
+    def cost(depth):
+        shape = {"spawn": [{"mode": "fire_and_forget", "delay": 86400 * 200}]}
+        for _ in range(depth):
+            shape = {"spawn": [{"shape": shape}]}
+        signal(workflows.tree.s(shape), subject=f"camera {depth}", name="shop")
+        sim.advance(days=100)
+        with Statements() as statements:
+            assert not purge()
+        sim.advance(days=300)
+        assert purge()
+        return len(statements.texts)
+
+    assert cost(3) == cost(30)
 
 
 def test_a_finished_workflow_stays_while_something_in_it_is_younger(sim):
