@@ -92,9 +92,12 @@ class ViewAdmin(_ModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
-            return self.get_queryset(request).filter(pk=UUID(object_id)).first()
+            obj = self.get_queryset(request).filter(pk=UUID(object_id)).first()
         except ValueError:
             return None
+        if obj is not None and not self.has_view_permission(request, obj):
+            raise PermissionDenied
+        return obj
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """What the page of one object shows."""

@@ -31,7 +31,8 @@ def search_workflows(rows: QuerySet[Any], term: str, sight: Sight) -> QuerySet[A
         return rows
     if (pk := as_uuid(term)) is not None:
         # Looked up first: as one condition the two would be answered by reading every row.
-        return rows.filter(pk__in=[pk, *_named(pk).values_list("workflow", flat=True)])
+        nodes = sight.nodes(_named(pk))
+        return rows.filter(pk__in=[pk, *nodes.values_list("workflow", flat=True)])
     key, sign, value = term.partition("=")
     if sign and key:
         return _with_metadata(rows, key.strip(), value.strip(), sight)

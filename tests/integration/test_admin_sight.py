@@ -49,6 +49,20 @@ class MyNodes(NodeAdmin):
         return super().get_queryset(request).exclude(name="tests.canary")
 
 
+class MineOneByOne(WorkflowAdmin):
+    """Asks for each workflow, as some packages for permissions do."""
+
+    def has_view_permission(self, request: Any, obj: Any = None) -> bool:
+        return obj is None or obj.subject.startswith("mine")
+
+
+class MyNodesOneByOne(NodeAdmin):
+    """Asks for each node."""
+
+    def has_view_permission(self, request: Any, obj: Any = None) -> bool:
+        return obj is None or obj.name != "tests.canary"
+
+
 @pytest.fixture
 def narrow(monkeypatch):
     """Take classes of the project's in place of ours, as registering them does."""
@@ -155,6 +169,31 @@ def test_nodes_that_are_not_shown_are_not_in_the_tree(sim, narrow, admin_client)
     tree = f"{BASE}/workflow/{node.workflow_id}/change/"
     assert admin_client.get(tree).context["standing"].total == 2
     assert "an error of mine" in admin_client.get(tree).content.decode()
+
+
+def test_a_workflow_is_not_found_by_a_node_in_it_that_is_not_shown(sim, narrow, admin_client):
+    node = signal(mine.s(hidden=True), subject="mine 1")
+    sim.run()
+    found = {name: pk for name, pk in Node.objects.values_list("name", "pk") if name}
+    narrow(MyNodes)
+    for name, is_found in (("tests.canary", False), ("tests.broken", True)):
+        response = admin_client.get(f"{BASE}/workflow/", {"q": str(found[name])})
+        assert (node.workflow in response.context["cl"].result_list) == is_found, name
+
+
+def test_a_permission_for_single_objects_is_asked_on_their_pages(two, narrow, admin_client):
+    here, there = two
+    narrow(MineOneByOne, MyNodesOneByOne)
+    for node, status in ((here, 200), (there, 403)):
+        workflow = f"{BASE}/workflow/{node.workflow_id}"
+        paths = [f"{workflow}/{page}/" for page in ("change", "history", "live", "act/cancel")]
+        paths += [f"{BASE}/node/{node.pk}/{page}/" for page in ("change", "history", "act/cancel")]
+        for path in paths:
+            assert admin_client.get(path).status_code == status, path
+    answer = {"post": "yes", "reason": "x"}
+    assert admin_client.post(f"{BASE}/node/{there.pk}/act/retry/", answer).status_code == 403
+    there.refresh_from_db()
+    assert there.status == "failed"
 
 
 def test_errors_are_not_told_to_those_who_may_not_view_nodes(two, client):
