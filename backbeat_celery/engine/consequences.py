@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.db.models import Exists, OuterRef
+
 from backbeat_celery.engine.children import first_turn, next_turn
 from backbeat_celery.engine.links import has_open_link
+from backbeat_celery.lineage import lineage
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import COUNTING, Status
@@ -80,7 +83,13 @@ def _settled(node: Node, without: NodeQuerySet | None) -> Following:
 def _climbed(node: Node, told: Following, without: NodeQuerySet | None) -> Following:
     """Go up to the first ancestor that starts something or still waits."""
     told.ended = [node, *(without.without_payload()[:HIGHEST] if without is not None else ())]
+    parents = _parents_of_last(node)
     for _ in range(HIGHEST):
+        if without is None and (parent := parents.get(node.pk)) is not None:
+            told.completed.append(parent)
+            told.ended.append(parent)
+            node = parent
+            continue
         parent = _above(node)
         if parent is None or parent.status != Status.WAITING or not _counts(node):
             break
@@ -92,6 +101,27 @@ def _climbed(node: Node, told: Following, without: NodeQuerySet | None) -> Follo
         told.ended.append(parent)
         node, without = parent, None
     return told
+
+
+def _parents_of_last(node: Node) -> dict[UUID, Node]:
+    """The parents that complete with a child and start nothing, by that child; roots left out.
+
+    Of a node and those above it, all in a few statements: for the others each level takes some.
+    """
+    rows = Node.objects.using(node.alias)
+    above = lineage([node.pk], node.alias, levels=HIGHEST + 1)
+    awaited = Node.objects.awaited_by(OuterRef("parent_id")).exclude(pk=OuterRef("pk"))
+    behind = Node.objects.children_of(OuterRef("parent_id")).filter(
+        seq__gt=OuterRef("seq"), status=Status.READY
+    )
+    links = Link.objects.filter(source=OuterRef("parent_id"), settled=False)
+    waited_for = rows.counting().filter(pk__in=list(above), parent__status=Status.WAITING)
+    last = waited_for.filter(
+        ~Exists(awaited), ~Exists(behind), ~Exists(links), parent__parent__isnull=False
+    )
+    found = dict(last.values_list("pk", "parent_id"))
+    parents = rows.without_payload().in_bulk(found.values())
+    return {pk: parents[above] for pk, above in found.items() if above in parents}
 
 
 def following_links(ended: list[Node]) -> list[Following]:

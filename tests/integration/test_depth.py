@@ -46,6 +46,24 @@ def finished_tree(sim):
     return plant
 
 
+@pytest.fixture
+def failed_below(finished_tree):
+    """A tree like that whose lowest node has failed; all others wait for it."""
+
+    def plant(depth):
+        *waiting, failed = chain = finished_tree(depth)
+        for node in chain:
+            node.finished_at, node.awaited_by = None, node.parent_id
+            node.status, node.attempt = "waiting", 1
+        failed.status, failed.error = "failed", "ValueError()"
+        fields = ["finished_at", "awaited_by", "status", "attempt", "error"]
+        Node.objects.bulk_update(chain, fields, batch_size=100)
+        Workflow.objects.filter(pk=waiting[0].pk).update(finished_at=None, unfinished=True)
+        return failed
+
+    return plant
+
+
 def test_json_of_a_deep_tree_is_whole():
     top = branch = Branch(Node(name="level 0", status="complete", mode="blocking"))
     for n in range(1, DEEP):
@@ -113,6 +131,27 @@ def test_a_page_of_a_deep_node_takes_the_same_statements(finished_tree, admin_cl
         assert ">level 30<" not in html
     if depth == 600:
         assert "more than 479 levels" in html
+
+
+@pytest.mark.parametrize("depth", [3, 60])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "node/{0.pk}/change/",
+        "node/{0.pk}/act/resolve/",
+        "node/{0.pk}/act/cancel/",
+        "workflow/{0.workflow_id}/change/",
+        "workflow/{0.workflow_id}/live/",
+    ],
+)
+def test_pages_about_a_deep_failure_take_few_statements(failed_below, admin_client, page, depth):
+    address = "/admin/backbeat_celery/" + page.format(failed_below(depth))
+    admin_client.get(address)
+    with Statements() as statements:
+        html = admin_client.get(address).content.decode()
+    assert len(statements.texts) <= 40, str(statements)
+    if "/act/" in page:
+        assert f"{min(depth, 50)} nodes are complete thereby" in html
 
 
 def test_a_deep_tree_is_purged_with_one_statement_a_level(sim, finished_tree):
