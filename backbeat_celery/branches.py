@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db.models import Count
 
 from backbeat_celery.conf import settings
+from backbeat_celery.lineage import lineage
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.nested import nested_json
 from backbeat_celery.querysets import NodeQuerySet
@@ -95,7 +96,7 @@ def tree(
     """Read the tree below a workflow or a node, level by level, at most `limit` nodes of it.
 
     With `statuses` or `task` it has the nodes that match, and those above them. The number
-    of statements depends on the depth alone.
+    of statements depends on the depth alone, and with these it is small.
     """
     top = start.root if isinstance(start, Workflow) else start
     top.refresh_from_db()
@@ -151,12 +152,12 @@ def _filtered(top: Node, limit: int, statuses: Collection[str], task: str) -> Br
 
 
 def _climb(known: dict[UUID, Node], top: Node) -> None:
-    """Read the nodes above those that are known, level by level, up to `top`."""
-    above = {row.parent_id for row in known.values() if row.parent_id}
-    while missing := above - known.keys() - {top.pk}:
-        rows = list(_shown(top.alias).filter(pk__in=missing))
+    """Read the nodes above those that are known."""
+    above = lineage({row.parent_id for row in known.values() if row.parent_id}, top.alias)
+    missing = list(above.keys() - known.keys() - {top.pk})
+    for start in range(0, len(missing), PAGE):
+        rows = _shown(top.alias).filter(pk__in=missing[start : start + PAGE])
         known.update({row.pk: row for row in rows})
-        above = {row.parent_id for row in rows if row.parent_id}
 
 
 def _assemble(top: Node, known: dict[UUID, Node]) -> Branch:

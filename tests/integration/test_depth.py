@@ -154,6 +154,18 @@ def test_pages_about_a_deep_failure_take_few_statements(failed_below, admin_clie
         assert f"{min(depth, 50)} nodes are complete thereby" in html
 
 
+def test_a_node_is_picked_out_of_a_deep_tree_in_few_statements(failed_below):
+    def cost(depth):
+        failed = failed_below(depth)
+        with Statements() as statements:
+            branch = tree(failed.workflow, statuses=["failed"])
+        found = [branch.node.pk for branch in branch.walk()]
+        assert len(found) == depth + 1 and found[-1] == failed.pk
+        return len(statements.texts)
+
+    assert cost(3) == cost(60)
+
+
 def test_a_deep_tree_is_purged_with_one_statement_a_level(sim, finished_tree):
     def cost(depth):
         chain = finished_tree(depth)
