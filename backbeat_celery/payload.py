@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kombu.utils import json as kombu_json
@@ -17,6 +17,10 @@ _EMPTY: dict[type, str] = {list: "[]", dict: "{}"}
 
 DEEPEST = 30
 """Levels of metadata; MariaDB reads 32 levels of JSON."""
+
+DEEPEST_VALUE = 200
+"""Levels of an argument or a result: whatever shows it, hides a part of it or sends it on goes
+down one call for each, of a thousand that Python allows."""
 
 
 def encode(value: Any, what: str = "value", spare: int = 0, hint: str = "") -> str:
@@ -38,6 +42,8 @@ def encode(value: Any, what: str = "value", spare: int = 0, hint: str = "") -> s
                 or "Pass plain data, such as a primary key, and load the object in the handler."
             )
         ) from exc
+    if text.count("[") + text.count("{") > DEEPEST_VALUE and _is_too_deep(value):
+        raise BadPayload(f"{what} is nested more than {DEEPEST_VALUE} levels deep. {hint}".strip())
     limit = settings.max_payload + spare
     # Escapes make a text longer than what is meant by it, never shorter.
     if len(text) > limit and (taken := size(value)) > limit:
@@ -46,6 +52,19 @@ def encode(value: Any, what: str = "value", spare: int = 0, hint: str = "") -> s
             f"{settings.max_payload}. " + (hint or "Store it elsewhere and pass a reference.")
         )
     return text
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST_VALUE):
+        level = [item for holder in level for item in _items(holder)]
+    return any(isinstance(item, (dict, list, tuple)) for item in level)
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def size(value: Any) -> int:

@@ -11,6 +11,7 @@ import pytest
 from backbeat_celery import current_node, payload, signal, signal_many
 from backbeat_celery.exceptions import BadPayload
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.redact import HIDDEN, redact
 from tests import workflows
 
 VALUES = [
@@ -91,6 +92,49 @@ def test_depth_without_end_is_refused():
         deep = [deep]
     with pytest.raises(BadPayload):
         payload.encode(deep)
+
+
+def nested(levels):
+    value = 703
+    for _ in range(levels):
+        value = [value] if levels % 2 else {"a": value}
+    return value
+
+
+def test_a_value_is_nested_200_levels_deep_at_most():
+    assert payload.decode(payload.encode(nested(200))) == nested(200)
+    for levels in (201, 450, 900):
+        with pytest.raises(BadPayload, match="the parcel is nested more than 200 levels deep"):
+            payload.encode(nested(levels), "the parcel")
+    assert payload.encode("[" * 5000)
+
+
+@pytest.mark.parametrize("levels", [150, 199])
+def test_a_deep_value_is_shown_with_its_secrets_hidden(sim, script, settings, levels):
+    settings.BACKBEAT = {"REDACT": ["card"]}
+    value = {"card": 4111, "deep": nested(levels)}
+    script(lambda task: value)
+    node = signal(workflows.scripted.s(), subject="camera")
+    sim.run()
+    node.refresh_from_db()
+    assert redact(node.result) == {**value, "card": HIDDEN}
+
+
+def test_an_argument_that_is_nested_too_deep_is_refused(sim, settings):
+    settings.BACKBEAT = {"REDACT": ["card"]}
+    with pytest.raises(BadPayload, match="nested more than 200 levels"):
+        signal(workflows.done.s(nested(600)), subject="camera")
+    assert not Node.objects.exists()
+
+
+def test_a_result_that_is_nested_too_deep_is_not_kept(sim, script, settings):
+    settings.BACKBEAT = {"REDACT": ["card"]}
+    script(lambda task: nested(600))
+    node = signal(workflows.scripted.s(), subject="camera")
+    sim.run()
+    node.refresh_from_db()
+    assert (node.status, node.result) == ("complete", None)
+    assert "nested more than 200 levels" in node.attempts[0].error
 
 
 @pytest.mark.parametrize(("length", "fits"), [(98, True), (99, False)])
