@@ -65,6 +65,9 @@ def _send_any(
         for index in order:
             nodes[index], left = _signal_open_run(signals[index], alias)
             wake += left
+        # After the roots of all: a node that waits may be below one of them.
+        for index in order:
+            _link(signals[index].link, nodes[index], alias)
         advance_after_commit(wake, alias)
     return nodes
 
@@ -76,7 +79,7 @@ def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, Wake]:
         workflow = workflows.for_subject(signal.subject, signal.name)
         points.reached("run_found")
         try:
-            return _signal(workflow, signal.spec, signal.link)
+            return _signal(workflow, signal.spec)
         except RunIsOver:
             continue
     raise BackbeatError(f"The runs of {signal.name!r} for {signal.subject!r} keep ending.")
@@ -133,23 +136,26 @@ def signal_workflow(
     def once() -> Node:
         with transaction.atomic(using=alias):
             points.reached("run_found")
-            node, wake = _signal(workflow, spec, link)
+            node, wake = _signal(workflow, spec)
+            _link(link, node, alias)
             advance_after_commit(wake, alias)
             return node
 
     return repeat(once, using=alias)
 
 
-def _signal(workflow: Workflow, spec: NodeSpec, link: Node | UUID | None) -> tuple[Node, Wake]:
-    using = workflow.alias
+def _signal(workflow: Workflow, spec: NodeSpec) -> tuple[Node, Wake]:
     root, now = _lock_run(workflow)
     key = spec.key or _key_in_handler(spec, workflow)
     node, wake = _child_with_key(root, key), Wake()
     if node is None:
         node, wake = _append(root, spec, key, now)
-    if link is not None:
-        link_nodes(link.pk if isinstance(link, Node) else link, node, using)
     return node, wake
+
+
+def _link(source: Node | UUID | None, node: Node, using: str) -> None:
+    if source is not None:
+        link_nodes(source.pk if isinstance(source, Node) else source, node, using)
 
 
 class RunIsOver(WorkflowClosed):

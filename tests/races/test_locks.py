@@ -12,13 +12,14 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from backbeat_celery import database, ids, signal
+from backbeat_celery import database, ids, signal, signal_many
 from backbeat_celery.celery import worker
 from backbeat_celery.celery.deliveries import deliveries
 from backbeat_celery.engine import hints
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.publish import make_free_due
 from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.locks import RowHeld, without_waiting
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
@@ -72,6 +73,25 @@ def test_a_cancel_of_several_families_and_a_report_do_not_wait_for_each_other(st
     assert [status(row) for row in (side, first, second)] == ["canceled", "canceled", "queued"]
     assert status(node) == "waiting"
     succeed(taken(second))
+
+
+def test_signals_with_links_lock_all_roots_before_a_node_that_waits(stops, conflicts):
+    node = signal(workflows.done.s(), subject="lens")
+    claim = taken(node)
+    done, lens = workflows.done.s(), {"subject": "lens", "name": node.workflow.name}
+    # The run of the node that is to wait stands behind the other one in their order.
+    signals = [(done, {"subject": "camera", "name": "a", "link": node.pk}), (done, lens)]
+    stop = stops.stop("record", "parent_locked")
+    record = start(lambda: succeed(claim), "record")
+    stop.wait()
+    many = start(lambda: signal_many(signals), "many")
+    wait_until_blocked()
+    stop.release()
+    record.result(DEADLINE)
+    with pytest.raises(InvalidTransition, match="waits for nothing any more"):
+        many.result(DEADLINE)
+    assert not conflicts
+    assert (status(node), Node.objects.exclude(parent=None).count()) == ("complete", 1)
 
 
 # Who waits for no row ---------------------------------------------------------------------
