@@ -18,6 +18,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.database import repeat
 from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.cancel import (
+    BATCH,
     Top,
     cancel_below,
     cancel_rows,
@@ -188,9 +189,11 @@ def _resolve(hold: Hold) -> Wake:
 
 def _shutdown(hold: Hold) -> Wake:
     node, wake = hold.node, Wake()
-    rows = list(given_up_with(node).without_payload().locked())
-    if rows:
-        reason = f"{node.name} before it was shut down"
+    given_up = given_up_with(node).without_payload().locked()
+    reason = f"{node.name} before it was shut down"
+    last = node.seq
+    while rows := list(given_up.filter(seq__gt=last)[:BATCH]):
+        last = rows[-1].seq
         cancel_rows(rows, actor=hold.actor, reason=reason)
         cancel_below([row.pk for row in rows], hold.using, actor=hold.actor, reason=reason)
         for row in rows:

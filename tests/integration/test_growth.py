@@ -175,6 +175,24 @@ def test_a_paused_workflow_queues_the_first_flag_of_a_run(sim, scripted, statuse
     assert statuses(node) == ["canceled", "queued", "ready", "ready"]
 
 
+def test_a_shutdown_gives_up_a_long_line_in_parts(sim, scripted, statuses, monkeypatch):
+    for module in ("engine.cancel", "verbs.nodes"):
+        monkeypatch.setattr(f"backbeat_celery.{module}.BATCH", 12)
+
+    def work(task):
+        current_node().spawn(workflows.fatal.s())
+        current_node().spawn_many([workflows.done.s(n) for n in range(50)])
+
+    node = scripted(work)
+    with fetched() as rows:
+        node.children.get(seq=0).shutdown()
+    assert rows.most <= 12
+    assert statuses(node) == ["complete", *["canceled"] * 50]
+    sim.run()
+    node.refresh_from_db()
+    assert node.status == "complete"
+
+
 def test_a_wide_stage_is_read_and_published_in_parts(sim, scripted, monkeypatch):
     for module in ("children", "stretches"):
         monkeypatch.setattr(f"backbeat_celery.engine.{module}.AT_ONCE", 12)
