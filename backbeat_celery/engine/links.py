@@ -33,6 +33,8 @@ def link(source_id: UUID, target: Node, using: str) -> None:
         return  # a repeated signal with the same key
     if source.is_finished:
         raise InvalidTransition(source.status, "link", source.pk, "It waits for nothing any more.")
+    if source.is_flag:
+        raise BadInput(f"{source.name} is a flag, done at its time; link a node that has a task.")
     _refuse_cycle(source, target, using)
     Link.objects.using(using).create(source=source, target=target)
     # The look and the record of the source are guarded by this counter.

@@ -197,7 +197,7 @@ def add_child(
     """Add a child from outside to a node that is not finished, and have it waited for.
 
     It takes its place in the line at once and runs when the parent's handler is accepted.
-    Raises NodeFinished if there is nothing left to wait for it.
+    Raises NodeFinished if there is nothing left to wait for it, BadInput for a flag.
     """
     spec = task_spec(
         signature,
@@ -227,13 +227,15 @@ def add_child(
 
 
 def _lock_parent(parent: Node) -> tuple[Node, datetime]:
-    """Lock a node that may still get children, or raise NodeFinished."""
+    """Lock a node that may still get children; raise NodeFinished, or BadInput for a flag."""
     try:
         row, now = lock_node(parent.pk, parent.alias)
     except RowDeleted:
         raise NodeFinished("deleted", "add_child", parent.pk, WHY) from None
     if row.is_finished:
         raise NodeFinished(row.status, "add_child", row.pk, "Add it to a node above.")
+    if row.is_flag:
+        raise BadInput(f"{row.name} is a flag, done at its time; add the child to a node above.")
     return row, now
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backbeat_celery import Mode, signal
+from backbeat_celery.exceptions import BadInput
 from backbeat_celery.models import Workflow
 from backbeat_celery.verbs import add_child
 from tests import workflows
@@ -137,6 +138,20 @@ def test_child_added_from_outside_is_waited_for(sim, run_tree):
     sim.advance(seconds=61)
     node.refresh_from_db()
     assert [c.args[0] for c in sim.calls][1:] == ["late", {}]
+    assert node.status == "complete"
+
+
+@pytest.mark.parametrize("delay", [None, 60])
+def test_a_flag_waits_neither_for_children_nor_for_links(sim, run_tree, delay):
+    node = run_tree(SOON, {"flag": "mark", "delay": delay})
+    flag = node.children.get(name="mark")
+    with pytest.raises(BadInput, match="mark is a flag"):
+        flag.add_child(workflows.done.s())
+    with pytest.raises(BadInput, match="mark is a flag"):
+        signal(workflows.done.s(), subject="lens", link=flag)
+    assert not Workflow.objects.filter(subject="lens").exists()
+    sim.advance(seconds=61)
+    node.refresh_from_db()
     assert node.status == "complete"
 
 
