@@ -19,15 +19,22 @@ def explain(node: Node, may_see: MaySee = anything) -> str:
 
     Other nodes are named only if `may_see` says so.
     """
-    return _explain(reads.read(node.pk, node.alias), may_see)
+    return _explain(node, node.name, may_see)
 
 
 def explain_workflow(workflow: Workflow) -> str:
     """Say what a workflow waits for."""
-    return _explain(reads.read(workflow.pk, workflow.alias), anything)
+    return _explain(workflow, str(workflow), anything)
 
 
-def _explain(node: Node, may_see: MaySee) -> str:
+def _explain(row: Node | Workflow, name: str, may_see: MaySee) -> str:
+    try:
+        return _told(reads.read(row.pk, row.alias), may_see)
+    except Node.DoesNotExist:
+        return f"{name} is gone: it was deleted or purged."
+
+
+def _told(node: Node, may_see: MaySee) -> str:
     subject = str(node.workflow) if node.is_root else node.name
     if circle := _circle(node, may_see):
         return f"{subject} {circle}."

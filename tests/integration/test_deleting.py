@@ -99,6 +99,15 @@ def test_a_verb_on_a_run_that_is_gone_says_so(sim, verb):
         workflow.signal(workflows.done.s())
 
 
+def test_an_explanation_of_what_is_gone_says_so(sim):
+    node = signal(workflows.done.s(), subject="camera", name="w")
+    workflow = Workflow.objects.get(pk=node.workflow_id)
+    Workflow.objects.get(pk=workflow.pk).delete()
+    why = "is gone: it was deleted or purged."
+    assert node.explain() == f"tests.workflows.done {why}"
+    assert workflow.explain() == f"{workflow} {why}"
+
+
 def test_what_is_deleted_twice_is_deleted(sim):
     workflow = signal(workflows.done.s(), subject="camera").workflow
     again = Workflow.objects.get(pk=workflow.pk)
