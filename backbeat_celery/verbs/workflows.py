@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from heapq import merge
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from django.db.models import Q
 from backbeat_celery import clock, points
 from backbeat_celery.database import repeat
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.cancel import BATCH, cancel_trees
+from backbeat_celery.engine.cancel import BATCH, Top, cancel_trees
 from backbeat_celery.engine.children import queue_paused
 from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.finish import lock_node
@@ -22,7 +24,7 @@ from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.ids import FIRST
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.removal import PurgeCounts, delete_workflow_rows
-from backbeat_celery.states import Status
+from backbeat_celery.states import COUNTING, Mode, Status
 from backbeat_celery.transitions import RowDeleted
 from backbeat_celery.verbs.actor import actor_name, reason_text
 from backbeat_celery.verbs.apart import warn_if_apart
@@ -122,7 +124,7 @@ def _cancel_all(row: Workflow, actor: str, reason: str) -> Wake:
     # While the root is locked no signal is added, and a canceled node records no children:
     # what is read again are children that were recorded between the reading and the lock.
     lock_node(row.pk, row.alias)
-    while tops := list(_tops(row)):
+    for tops in chain(_signals(row), iter(lambda: _tops(row), [])):
         # All goes, so that nothing gets its turn for what goes before it.
         wake += cancel_trees(tops, row.alias, actor=actor, reason=reason, opens=False)
     return wake
@@ -148,11 +150,25 @@ def _rows(workflow: Workflow) -> Any:
     return Workflow.objects.using(workflow.alias).filter(pk=workflow.pk)
 
 
-def _tops(workflow: Workflow) -> Iterable[tuple[UUID, UUID]]:
-    """Some unfinished nodes of a workflow that are below no other: signals, and what is left."""
+def _signals(workflow: Workflow) -> Iterator[list[Top]]:
+    """The open signals that count, in their order and in parts."""
+    signals = merge(*(_of_mode(workflow, mode) for mode in COUNTING))
+    while some := list(islice(signals, BATCH)):
+        yield [(pk, workflow.pk) for _, pk in some]
+
+
+def _of_mode(workflow: Workflow, mode: Mode) -> Iterator[tuple[int, UUID]]:
+    """Place and id of each open signal of a mode, read from where the part before it ended."""
+    rest = Node.objects.using(workflow.alias).awaited_by(workflow.pk).filter(mode=mode)
+    places, last = rest.order_by("seq").values_list("seq", "pk"), -1
+    while rows := list(places.filter(seq__gt=last)[:BATCH]):
+        last = rows[-1][0]
+        yield from rows
+
+
+def _tops(workflow: Workflow) -> list[Top]:
+    """Some unfinished nodes of a workflow that are below no other, of those that are left."""
     rows = Node.objects.using(workflow.alias).filter(workflow_id=workflow.pk).unfinished()
     is_top = Q(parent_id=workflow.pk) | Q(parent__finished_at__isnull=False)
-    found: Iterable[Any] = (
-        rows.filter(is_top).order_by("id").values_list("pk", "parent_id")[:BATCH]
-    )
-    return found
+    found: Any = rows.filter(is_top).order_by("id").values_list("pk", "parent_id")[:BATCH]
+    return list(found)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from itertools import count as counting
 
 import pytest
+from django.db import connection
 
 from backbeat_celery import current_node, signal
 from backbeat_celery.engine import advance
 from backbeat_celery.ids import uuid7
 from backbeat_celery.models import Link, Node
 from backbeat_celery.verbs import add_child
+from backbeat_celery.verbs import workflows as verbs
 from tests import workflows
 from tests.counting import Statements, fetched, lines_of
 
@@ -191,6 +193,25 @@ def test_a_shutdown_gives_up_a_long_line_in_parts(sim, scripted, statuses, monke
     sim.run()
     node.refresh_from_db()
     assert node.status == "complete"
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite counts the steps of its machine")
+@pytest.mark.parametrize("verb", ["cancel", "delete"])
+def test_ending_a_workflow_takes_steps_in_proportion_to_its_signals(sim, monkeypatch, verb):
+    def cost(count):
+        for number in range(count):
+            node = signal(workflows.done.s(), subject=f"{verb} {count}", key=f"{number}")
+        steps = counting()
+        connection.connection.set_progress_handler(lambda: next(steps) and 0, 10)
+        try:
+            getattr(node.workflow, verb)()
+        finally:
+            connection.connection.set_progress_handler(None, 0)
+        assert not Node.objects.filter(task=workflows.done.name).unfinished().exists()
+        return next(steps)
+
+    monkeypatch.setattr(verbs, "BATCH", 5)
+    assert in_proportion(cost(FEW), cost(MANY))
 
 
 def test_a_wide_stage_is_read_and_published_in_parts(sim, scripted, monkeypatch):
