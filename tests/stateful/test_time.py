@@ -143,6 +143,7 @@ class Course:
         return due
 
 
+@pytest.mark.timeout(7200)
 @pytest.mark.django_db
 @settings(
     deadline=None,

@@ -134,9 +134,13 @@ def test_migrations_are_complete_whatever_the_projects_default_key(db, settings,
     call_command("makemigrations", "backbeat_celery", check=True, dry_run=True)
 
 
+OF_THE_SERVER = "backbeat_celery.W021"
+"""Told of a server that sets no limit to idle transactions, as test servers may."""
+
+
 def test_the_models_pass_djangos_checks(db):
     found = checks.run_checks(databases=["default"])
-    assert [message for message in found if not message.is_silenced()] == []
+    assert [m for m in found if not m.is_silenced() and m.id != OF_THE_SERVER] == []
 
 
 def test_rows_say_what_they_are(node, sim):
