@@ -242,3 +242,17 @@ def test_a_claim_that_a_crash_forgot_is_made_again(good: Evidence, is_between: b
 @pytest.mark.parametrize(("put", "kind"), plant.all)
 def test_a_planted_violation_is_found(good: Evidence, put: Callable[[Scene], None], kind: str):
     assert kind in found_in(good, put)
+
+
+@pytest.mark.parametrize(("task", "is_broken"), [("chaos.atomic", False), ("chaos.work", True)])
+def test_a_handler_that_writes_may_hear_of_a_database_that_takes_no_writes(
+    good: Evidence, task: str, is_broken: bool
+):
+    scene = Scene(good)
+    node = scene.node("root")
+    node.task = task
+    attempt = scene.rows.attempts[node.id][0]
+    attempt.outcome = "failed"
+    attempt.error = "InternalError('cannot execute INSERT in a read-only transaction')"
+    complaints = [violation.text for violation in audit(scene.evidence)]
+    assert any("failed otherwise" in text for text in complaints) is is_broken
