@@ -68,13 +68,17 @@ def nothing_is_lost(evidence: Evidence) -> Found:
 def accepted_attempts_ran(evidence: Evidence) -> Found:
     """Each attempt that was accepted has begun and ended by its handler's own words.
 
-    One that was reported from outside need not have come to its end.
+    One that was reported from outside need not have come to its end, nor have begun if it was
+    given up after the report.
     """
+    short = _cut_short(evidence)
     for node in evidence.runs():
         is_reported = node.task == TASK
+        is_cut = is_reported and node.metadata.get("label") in short
         for attempt in evidence.accepted(node):
             at = (plain(node.id), attempt.number)
-            if not evidence.starts[at] or not (evidence.ends[at] or is_reported):
+            has_begun = bool(evidence.starts[at]) or is_cut
+            if not has_begun or not (evidence.ends[at] or is_reported):
                 yield Violation("broken", at[0], f"{_name(node)} {at[1]} was accepted, not run")
 
 

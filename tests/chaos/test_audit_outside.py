@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.chaos.audit import audit
 from tests.chaos.evidence import Evidence
 from tests.chaos.scene import Plants, Scene, found_in
 
@@ -107,3 +108,16 @@ def test_a_killed_handler_whose_report_counts_need_not_have_failed(
             scene.rows.history[node.id][-1].reason = reason
 
     assert ("broken" in found_in(good, put)) is is_broken
+
+
+@pytest.mark.parametrize(("was_recorded", "is_broken"), [(True, True), (False, False)])
+def test_a_handler_that_was_given_up_after_its_report_need_not_have_begun(
+    good: Evidence, was_recorded: bool, is_broken: bool
+):
+    scene = Scene(good)
+    del scene.evidence.starts[scene.at("reported")]
+    if not was_recorded:
+        reason = "reported before the attempt was timed out"
+        scene.rows.history[scene.node("reported").id][-1].reason = reason
+    complaints = [violation.text for violation in audit(scene.evidence)]
+    assert any("was accepted, not run" in text for text in complaints) is is_broken
