@@ -25,6 +25,13 @@ from typing import Any
 from uuid import UUID
 
 LONGEST_QUOTE = 200
+MOVING = "docs/moving-from-celery.md"
+"""The page that says, under a heading for each refusal, what to do instead."""
+
+
+def see(anchor: str) -> str:
+    """Point to a heading of the page `MOVING`, as the last sentence of a message."""
+    return f"See {MOVING}#{anchor}."
 
 
 def shown(value: object) -> str:
@@ -121,7 +128,15 @@ class UnknownTask(BadInput):
 
 
 class UnsupportedOption(BadInput):
-    """A node cannot honour this option of the signature."""
+    """A node cannot honour this option of the signature.
+
+    `anchor` names the heading of `MOVING` that the message ends with. A message that has one for
+    each of its sentences needs none of its own.
+    """
+
+    def __init__(self, message: str | None = None, *, anchor: str = "") -> None:
+        self.anchor = anchor
+        super().__init__(f"{message} {see(anchor)}" if anchor else message)
 
 
 class NotInTransaction(BackbeatError, RuntimeWarning):

@@ -29,12 +29,14 @@ def refuse_foreign(task: Task[Any, Any]) -> None:
         raise UnsupportedOption(
             f"{task.name} cannot be a node: its class takes messages off the queue in its own way "
             "(Strategy), as celery-batches does, and a node's message has no arguments. Call it "
-            "by delay() in the handler of another task."
+            "by delay() in the handler of another task.",
+            anchor="task-classes",
         )
     if any(base.__module__.partition(".")[0] == LOCKING for base in cls.__mro__):
         raise UnsupportedOption(
             f"{task.name} cannot be a node: celery-singleton drops a call while another like it "
             "is under way, and a node is never dropped. Write it as an ordinary task and give "
-            "its signals a key, or call it by delay() in the handler of another task."
+            "its signals a key, or call it by delay() in the handler of another task.",
+            anchor="task-classes",
         )
     _honoured.add(cls)

@@ -67,10 +67,13 @@ def given_headers(name: str, options: dict[str, Any]) -> dict[str, Any]:
         return {}
     headers = options.pop(OPTION, None) or {}
     if not isinstance(headers, Mapping) or not all(isinstance(key, str) for key in headers):
-        raise UnsupportedOption(f"{name}: headers is a dictionary with names as keys.")
+        raise UnsupportedOption(
+            f"{name}: headers is a dictionary with names as keys.", anchor="headers"
+        )
     if clash := sorted(headers.keys() & CELERYS):
         raise UnsupportedOption(
-            f"{name}: headers cannot be called {', '.join(clash)}, since Celery has its own."
+            f"{name}: headers cannot be called {', '.join(clash)}, since Celery has its own.",
+            anchor="headers",
         )
     stamped = list(options.pop(STAMPED, None) or ())
     stamps = {stamp: options.pop(stamp) for stamp in stamped if stamp in options}
@@ -240,5 +243,6 @@ def _storable(name: str, headers: dict[str, Any]) -> dict[str, Any]:
         return payload.check_metadata(plain)
     except BadPayload as exc:
         raise UnsupportedOption(
-            f"{name}: the headers that would go on its message cannot be kept. {exc}"
+            f"{name}: the headers that would go on its message cannot be kept. {exc}",
+            anchor="headers",
         ) from exc

@@ -4,30 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import current_app
 from kombu.serialization import registry  # type: ignore[attr-defined]
 
-from backbeat_celery.exceptions import shown
+from backbeat_celery.exceptions import UnsupportedOption, see, shown
 
-_CANVAS = "belongs to Celery's canvas: spawn the tasks as children instead"
-_IDS = "is written by Celery for each message"
-_SENDER = "is the sender's own: whoever finds a node due publishes it, on a connection of its own"
+UNKNOWN = "unknown-options"
+"""The anchor for names that are no option at all."""
 
-REASONS: Mapping[str, str] = {
-    "link": "has no effect on a node: spawn the follower as a child, or signal it behind this one",
-    "link_error": "has no effect on a node: name a rescue= on its task",
-    "expires": "has no effect on a node: cancel() it, or look at the time in the handler",
-    "task_id": "cannot be chosen, since each message has its own: give a key, which makes the "
-    "signal idempotent, and find a node by Node.objects.for_task_id()",
-    "expiration": "would drop a message that is then sent again: cancel() the node instead",
-    "argsrepr": "is made from the arguments and REDACT",
-    "kwargsrepr": "is made from the arguments and REDACT",
+
+class Reason(NamedTuple):
+    """Why an option is refused, and where the documentation says what to do instead."""
+
+    words: str
+    anchor: str
+
+
+_CANVAS = Reason(
+    "belongs to Celery's canvas: spawn the tasks as children instead", "options-of-the-canvas"
+)
+_IDS = Reason("is written by Celery for each message", "ids")
+_CONTENT = Reason("is written by Celery for each message", "message-options")
+_SHOWN = Reason("is made from the arguments and REDACT", "message-options")
+_SENDER = Reason(
+    "is the sender's own: the process that finds a node due publishes it, on a connection of its "
+    "own",
+    "connections",
+)
+
+REASONS: Mapping[str, Reason] = {
+    "link": Reason(
+        "has no effect on a node: spawn the follower as a child, or signal it behind this one",
+        "success-callbacks",
+    ),
+    "link_error": Reason("has no effect on a node: name a rescue= on its task", "error-callbacks"),
+    "expires": Reason(
+        "has no effect on a node: cancel() it, or look at the time in the handler", "expiry"
+    ),
+    "task_id": Reason(
+        "cannot be chosen, since each message has its own: give a key, which makes the "
+        "signal idempotent, and find a node by Node.objects.for_task_id()",
+        "ids",
+    ),
+    "expiration": Reason(
+        "would drop a message that is then sent again: cancel() the node instead", "expiry"
+    ),
+    **dict.fromkeys(("argsrepr", "kwargsrepr"), _SHOWN),
     **dict.fromkeys(("chain", "chord", "group_id", "group_index", "group"), _CANVAS),
     **dict.fromkeys(("root_id", "parent_id", "origin", "retries", "replaced_task_nesting"), _IDS),
     **dict.fromkeys(("reply_to", "correlation_id", "result_cls", "task_type"), _IDS),
-    **dict.fromkeys(("content_type", "content_encoding", "timestamp"), _IDS),
+    **dict.fromkeys(("content_type", "content_encoding", "timestamp"), _CONTENT),
     **dict.fromkeys(("connection", "producer", "publisher", "router", "declare"), _SENDER),
     **dict.fromkeys(("mandatory", "immediate", "confirm_timeout"), _SENDER),
 }
@@ -35,15 +63,30 @@ REASONS: Mapping[str, str] = {
 
 def refusals(owner: str, names: Iterable[str], allowed: Collection[str]) -> list[str]:
     """Say of each option why a node cannot honour it, in the order of the alphabet."""
-    return [f"{owner}: {_refusal(name, allowed)}." for name in sorted(names)]
+    return [f"{owner}: {_refusal(name, allowed)}" for name in sorted(names)]
 
 
 def _refusal(name: str, allowed: Collection[str]) -> str:
-    if name in REASONS:
-        return f"{name} {REASONS[name]}"
+    if reason := REASONS.get(name):
+        return f"{name} {reason.words}. {see(reason.anchor)}"
     near = get_close_matches(name, sorted({*REASONS, *allowed}), n=1, cutoff=0.8)
-    hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(allowed))}"
-    return f"{name} is no option that a node's message could carry; {hint}".removesuffix("?")
+    hint = f"did you mean {near[0]}" if near else f"allowed are {', '.join(sorted(allowed))}"
+    return f"{name} is no option that a node's message could carry; {hint}. {see(UNKNOWN)}"
+
+
+CANVAS: Mapping[str, str] = {
+    f"celery.{kind}": kind for kind in ("chain", "chord", "chunks", "group", "map", "starmap")
+}
+"""Celery's own task behind each form of its canvas; the form's name is its anchor, too."""
+
+
+def refuse_canvas(task: str, kind: str | None) -> None:
+    """Raise UnsupportedOption for a signature that stands for more than one task."""
+    if form := kind or CANVAS.get(task):
+        raise UnsupportedOption(
+            f"A {form} cannot be a node yet; spawn its tasks as children.",
+            anchor=form if form in CANVAS.values() else "canvas",
+        )
 
 
 def message_problems(owner: str, options: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,7 @@ from backbeat_celery.headers import OPTION, given_headers
 from backbeat_celery.ids import uuid7
 from backbeat_celery.options import LONGEST_DELAY, check_task, problems_of
 from backbeat_celery.policy import kept_options, rescue_name
-from backbeat_celery.refusals import message_problems, refusals
+from backbeat_celery.refusals import message_problems, refusals, refuse_canvas
 from backbeat_celery.registry import known_task, unknown_task
 from backbeat_celery.states import COUNTING, Mode
 
@@ -46,7 +46,6 @@ MESSAGE_OPTIONS = frozenset(
 )
 """Options of a signature that shape the message of each attempt."""
 
-CANVAS = {"celery.map": "map", "celery.starmap": "starmap", "celery.chunks": "chunks"}
 IGNORED_OPTIONS = frozenset({"ignore_result", "add_to_parent"})
 TIME_OPTIONS = frozenset({"countdown", "eta"})
 MAX_NAME = 255
@@ -202,9 +201,7 @@ def _unpack(
             f"Pass a task or its signature, such as task.s(...), not {type(signature).__name__}."
         )
     name = str(signature.task)
-    kind = signature.subtask_type or CANVAS.get(name)
-    if kind:
-        raise UnsupportedOption(f"A {kind} cannot be a node yet; spawn its tasks as children.")
+    refuse_canvas(name, signature.subtask_type)
     options = signature.options or {}
     task = find_task(name)
     if task is None and not options.get("queue"):
@@ -228,7 +225,9 @@ def find_task(name: str) -> Task[Any, Any] | None:
     ):
         raise UnknownTask(f"A task's name has 1 to {MAX_NAME} characters and no NUL.")
     if name.startswith("celery."):
-        raise UnsupportedOption(f"{name} is a part of Celery's canvas and cannot be a node.")
+        raise UnsupportedOption(
+            f"{name} is a part of Celery's canvas and cannot be a node.", anchor="canvas"
+        )
     return known_task(name)
 
 
@@ -280,15 +279,18 @@ def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
         raise UnsupportedOption(" ".join(refusals(name, unsupported, allowed)))
     kept = {k: seconds(v) for k, v in options.items() if k in MESSAGE_OPTIONS and v is not None}
     if wrong := [*problems_of(name, kept), *message_problems(name, kept)]:
-        raise UnsupportedOption(" ".join(wrong))
+        raise UnsupportedOption(" ".join(wrong), anchor="message-options")
     try:
         text = payload.encode(kept, f"The options of {name}")
         is_plain = '"__type__"' not in text and ("\\u" not in text or payload.are_storable(kept))
     except BadPayload as exc:
-        raise UnsupportedOption(f"{exc} Name the queue by a string.") from exc
+        raise UnsupportedOption(
+            f"{exc} Name the queue by a string.", anchor="message-options"
+        ) from exc
     if not is_plain:
         raise UnsupportedOption(
             f"The options of {name} go on a message as they are: give text without NUL or half a "
-            f"character, such as str(uuid), and numbers, not {shown(kept)}."
+            f"character, such as str(uuid), and numbers, not {shown(kept)}.",
+            anchor="message-options",
         )
     return kept

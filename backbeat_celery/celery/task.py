@@ -103,7 +103,8 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             if args is not None or kwargs is not None or options:
                 raise UnsupportedOption(
                     "A node is retried with the arguments it has. Pass only exc, eta, "
-                    "countdown, throw and max_retries to self.retry()."
+                    "countdown, throw and max_retries to self.retry().",
+                    anchor="retries",
                 )
             retry = run.ask_for_retry(exc, eta, countdown, max_retries)
             if throw:
@@ -126,7 +127,9 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             """Refuse in a node; outside of one, Celery's own replace."""
             if run_of(self.request) is None:
                 super().replace(sig)
-            raise UnsupportedOption("A node cannot be replaced; spawn the task as a child.")
+            raise UnsupportedOption(
+                "A node cannot be replaced; spawn the task as a child.", anchor="replace"
+            )
 
     ours: Any = NodeCapable
     NodeCapable.__name__ = cls.__name__

@@ -81,7 +81,8 @@ class RunningNode:
         if not node.awaits_report:
             raise UnsupportedOption(
                 f"{self.name} is done when its handler returns. Write awaits_completion=True on "
-                "the task to have it wait for a report."
+                "the task to have it wait for a report.",
+                anchor="completion-from-outside",
             )
         return tokens.sign(tokens.Ticket(node.alias, node.pk, node.attempt, self._claim.claim_id))
 
