@@ -5,10 +5,10 @@ This module imports no models, so that task modules may import it at any time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 from uuid import UUID
 
 from backbeat_celery.exceptions import BadInput
@@ -22,8 +22,28 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from backbeat_celery.models import Node
+    from backbeat_celery.typing import TaskOrSignature
 
 _send = late("backbeat_celery.verbs", "send")
+
+
+class RunSignalOptions(TypedDict, total=False):
+    """The options of `Workflow.signal`."""
+
+    key: str | None
+    mode: Mode | str
+    fires_at: datetime | None
+    delay: float | timedelta | None
+    link: Node | UUID | None
+    metadata: dict[str, Any] | None
+
+
+class SignalOptions(RunSignalOptions, total=False):
+    """The options of `signal`, as `signal_many` takes them."""
+
+    subject: Required[Model | str]
+    name: str | None
+    using: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +58,7 @@ class CheckedSignal:
 
 
 def signal(
-    signature: Any,
+    signature: TaskOrSignature,
     *,
     subject: Model | str,
     name: str | None = None,
@@ -67,7 +87,7 @@ def signal(
     return nodes[0]
 
 
-def signal_many(signals: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Node]:
+def signal_many(signals: Iterable[tuple[TaskOrSignature, SignalOptions]]) -> list[Node]:
     """Send several signals in one transaction: all of them or none.
 
     Each item is a signature and the options of `signal`. Nodes come back in the same order.
@@ -76,7 +96,7 @@ def signal_many(signals: Iterable[tuple[Any, Mapping[str, Any]]]) -> list[Node]:
     for position, item in enumerate(signals, start=1):
         try:
             signature, given = item
-            options = dict(given)
+            options: dict[str, Any] = dict(given)
         except (TypeError, ValueError) as exc:
             raise BadInput(
                 f"Signal number {position} is not a pair of a signature and its options."

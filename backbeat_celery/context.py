@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 from uuid import UUID
 
 from backbeat_celery.exceptions import NotInNode
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from backbeat_celery.states import Mode
+    from backbeat_celery.typing import SpawnOptions, TaskOrSignature
 
 
 class SpawnedChild:
@@ -61,7 +62,7 @@ class CurrentNode(Protocol):
 
     def spawn(
         self,
-        signature: Any,
+        signature: TaskOrSignature,
         *,
         mode: Mode | str | None = None,
         barrier: bool = False,
@@ -72,10 +73,12 @@ class CurrentNode(Protocol):
     ) -> SpawnedChild:
         """Register a child, recorded and started when this attempt succeeds."""
 
-    def spawn_many(self, signatures: Iterable[Any], **options: Any) -> list[SpawnedChild]:
+    def spawn_many(
+        self, signatures: Iterable[TaskOrSignature], **options: Unpack[SpawnOptions]
+    ) -> list[SpawnedChild]:
         """Register a child for each signature, all with the same options."""
 
-    def flag(self, name: str, **options: Any) -> SpawnedChild:
+    def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
         """Register a child that calls no handler: it is done when its turn and time come."""
 
 

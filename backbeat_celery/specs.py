@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import Signature, Task
@@ -32,6 +32,9 @@ from backbeat_celery.policy import kept_options, rescue_name
 from backbeat_celery.refusals import message_problems, refusals, refuse_canvas
 from backbeat_celery.registry import known_task, unknown_task
 from backbeat_celery.states import COUNTING, Mode
+
+if TYPE_CHECKING:
+    from backbeat_celery.typing import TaskOrSignature
 
 ROUTE_OPTIONS = ("queue", "exchange", "routing_key")
 """Options of a signature that say where the message of each attempt goes."""
@@ -90,7 +93,7 @@ class NodeSpec:
 
 
 def task_spec(
-    signature: Signature[Any] | Task[Any, Any],
+    signature: TaskOrSignature,
     *,
     mode: Mode | str | None = None,
     barrier: bool = False,

@@ -8,10 +8,10 @@ or by `delay()`, the task is an ordinary Celery task.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, partial
 from types import FunctionType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
 from celery import Celery, Task, shared_task
 from celery.contrib.django.task import DjangoTask
@@ -33,6 +33,10 @@ from backbeat_celery.options import (
     problems_of,
     refuse,
 )
+from backbeat_celery.typing import P, R_co
+
+if TYPE_CHECKING:
+    from backbeat_celery.typing import BoundHandler, Handler, SelfT, TaskOptions
 
 begin = late("backbeat_celery.celery.beginning", "begin")
 
@@ -155,8 +159,18 @@ def _has_own_call(cls: type[Any], ours: type[Any]) -> bool:
     return False
 
 
-class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
-    """Base class of tasks that are written as nodes."""
+if TYPE_CHECKING:
+    from backbeat_celery.typing import TypedTask
+else:
+    TypedTask = node_capable(DjangoTask)
+
+
+class NodeTask(TypedTask[P, R_co]):
+    """Base class of tasks that are written as nodes.
+
+    In annotations `NodeTask[[int], str]` is a task that takes a number and gives a text, and
+    `NodeTask` alone one with any signature.
+    """
 
     abstract = True
     is_node_task = True
@@ -166,6 +180,14 @@ class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
     reject_on_worker_lost = False
     ignore_result = True
 
+    if TYPE_CHECKING:
+        # Wider than in `celery-types`. mypy compares a task's attributes with those of its
+        # direct base only, so these are declared here and not in TypedTask.
+        default_retry_delay: float | timedelta  # type: ignore[assignment]
+        time_limit: float | timedelta | None  # type: ignore[assignment]
+        soft_time_limit: float | timedelta | None  # type: ignore[assignment]
+        rate_limit: str | float | None  # type: ignore[assignment]
+
     def __init_subclass__(cls, **options: Any) -> None:
         """Give a task what its app gives to every task, and refuse what no node could follow.
 
@@ -174,12 +196,13 @@ class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
         app half made.
         """
         super().__init_subclass__(**options)
-        own = vars(cls)
+        kind: type[Any] = cls  # a task is typed with a `__name__` of its own
+        own, owner = vars(cls), kind.__name__
         for name in DURATIONS & own.keys():
             setattr(cls, name, seconds(own[name]))
         if "node_class" not in own and "_decorated" not in own:
-            told = [*problems_of(cls.__name__, own), *misspelt(cls.__name__, plain_names(own))]
-            refuse([*told, *handler_problems(cls.__name__, cls.run)])
+            told = [*problems_of(owner, own), *misspelt(owner, plain_names(own))]
+            refuse([*told, *handler_problems(owner, cls.run)])
         # Celery writes the app into the class that it makes of a function.
         app = vars(cls).get("app")
         if isinstance(app, Celery) and not issubclass(NodeTask, app.Task.__mro__[1]):
@@ -187,11 +210,30 @@ class NodeTask(node_capable(DjangoTask)):  # type: ignore[misc]
             cls.__bases__ = (*ours, app.Task)
 
 
+@overload
+def node_task(handler: Handler[P, R_co], /) -> NodeTask[P, R_co]: ...
+@overload
+def node_task(
+    *, bind: Literal[False] = ..., base: type[Task[..., Any]] = ..., **options: Unpack[TaskOptions]
+) -> Callable[[Handler[P, R_co]], NodeTask[P, R_co]]: ...
+@overload
+def node_task(
+    *, bind: Literal[True], **options: Unpack[TaskOptions]
+) -> Callable[[BoundHandler[NodeTask, P, R_co]], NodeTask[P, R_co]]: ...
+@overload
+def node_task(
+    *, bind: Literal[True], base: type[SelfT], **options: Unpack[TaskOptions]
+) -> Callable[[BoundHandler[SelfT, P, R_co]], NodeTask[P, R_co]]: ...
+
+
 def node_task(*args: Any, **options: Any) -> Any:
     """Turn a function into a task that is meant as a node: `@shared_task(base=NodeTask)`.
 
-    Takes Celery's task options and ours: `timeout`, `atomic`, `mode`. Raises BadInput for an
-    option, or a handler, that no node could follow.
+    Takes Celery's task options and ours: `timeout`, `atomic`, `mode`, `bundle`, `rescue` and
+    `awaits_completion`. Gives the task, or, called with options, a decorator. A type checker
+    knows the task by the handler's signature, without `self` if `bind=True`.
+
+    Raises BadInput for an option, or a handler, that no node could follow.
     """
     options.setdefault("base", NodeTask)
     owner = str(options.get("name") or getattr(args[0] if args else None, "__name__", "node_task"))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from backbeat_celery import points, tokens
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backbeat_celery.engine.claim import Claim
+    from backbeat_celery.typing import SpawnOptions, TaskOrSignature
 
 
 class RunningNode:
@@ -99,7 +100,7 @@ class RunningNode:
 
     def spawn(
         self,
-        signature: Any,
+        signature: TaskOrSignature,
         *,
         mode: Mode | str | None = None,
         barrier: bool = False,
@@ -121,12 +122,14 @@ class RunningNode:
             )
         )
 
-    def spawn_many(self, signatures: Iterable[Any], **options: Any) -> list[SpawnedChild]:
+    def spawn_many(
+        self, signatures: Iterable[TaskOrSignature], **options: Unpack[SpawnOptions]
+    ) -> list[SpawnedChild]:
         """Register a child for each signature, all with the same options."""
         specs = [task_spec(signature, **options) for signature in signatures]
         return [self._register(spec) for spec in specs]
 
-    def flag(self, name: str, **options: Any) -> SpawnedChild:
+    def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
         """Register a child that calls no handler: it is done when its turn and time come."""
         return self._register(flag_spec(name, **options))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from backbeat_celery.late import late
 
 if TYPE_CHECKING:
     from backbeat_celery.branches import Branch
+    from backbeat_celery.typing import TreeOptions
 
 _tree = late("backbeat_celery.tree", "tree")
 _render = late("backbeat_celery.tree", "render")
@@ -16,12 +17,12 @@ _render = late("backbeat_celery.tree", "render")
 class Drawn:
     """The methods of `Workflow` and `Node` that show the whole and what is below it."""
 
-    def tree(self, **options: Any) -> Branch:
+    def tree(self, **options: Unpack[TreeOptions]) -> Branch:
         """Read this and what is below it; takes `limit`, `statuses` and `task`."""
         branch: Branch = _tree(self, **options)
         return branch
 
-    def render(self, *, color: bool | None = None, **options: Any) -> str:
+    def render(self, *, color: bool | None = None, **options: Unpack[TreeOptions]) -> str:
         """Draw this and what is below it as text, coloured on a terminal."""
         text: str = _render(self, color=color, **options)
         return text

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from backbeat_celery.late import late
 from backbeat_celery.models.drawn import Drawn
 
 if TYPE_CHECKING:
     from backbeat_celery.models.node import Node
+    from backbeat_celery.typing import Actor, SpawnOptions, TaskOrSignature
 
 _add_child = late("backbeat_celery.verbs", "add_child")
 _retry = late("backbeat_celery.verbs", "retry")
@@ -30,7 +31,7 @@ class NodeVerbs(Drawn):
         sentence: str = _explain(self)
         return sentence
 
-    def add_child(self, signature: Any, **options: Any) -> Node:
+    def add_child(self, signature: TaskOrSignature, **options: Unpack[SpawnOptions]) -> Node:
         """Add a child from outside and have it waited for; takes the options of `spawn`.
 
         Raises NodeFinished if this node is finished.
@@ -41,30 +42,30 @@ class NodeVerbs(Drawn):
     # The verbs: `by` is a user or a text for the history. Each raises InvalidTransition, and
     # changes nothing, when the status does not allow it.
 
-    def retry(self, *, by: Any = None, reason: str = "") -> None:
+    def retry(self, *, by: Actor = None, reason: str = "") -> None:
         """Give this failed or retrying node one new attempt now.
 
         Children of earlier attempts are canceled; retries that are used up stay used up.
         """
         _retry(self, by=by, reason=reason)
 
-    def resolve(self, *, by: Any = None, reason: str = "") -> None:
+    def resolve(self, *, by: Actor = None, reason: str = "") -> None:
         """Treat this failed node as complete, and go on with what waits for it."""
         _resolve(self, by=by, reason=reason)
 
-    def shutdown(self, *, by: Any = None, reason: str = "") -> None:
+    def shutdown(self, *, by: Actor = None, reason: str = "") -> None:
         """Complete this failed node and, if it is blocking, cancel the siblings behind it."""
         _shutdown(self, by=by, reason=reason)
 
-    def cancel(self, *, by: Any = None, reason: str = "") -> None:
+    def cancel(self, *, by: Actor = None, reason: str = "") -> None:
         """Cancel this unfinished node and all below it; its siblings go on."""
         _cancel(self, by=by, reason=reason)
 
-    def reset(self, *, by: Any = None, reason: str = "") -> None:
+    def reset(self, *, by: Actor = None, reason: str = "") -> None:
         """Cancel all that is below this unfinished node; the node itself goes on."""
         _reset(self, by=by, reason=reason)
 
-    def cancel_previous(self, *, by: Any = None, reason: str = "") -> None:
+    def cancel_previous(self, *, by: Actor = None, reason: str = "") -> None:
         """Cancel every unfinished node of the workflow registered before this one."""
         _cancel_previous(self, by=by, reason=reason)
 
@@ -73,7 +74,7 @@ class NodeVerbs(Drawn):
         result: Any = None,
         *,
         attempt: int | None = None,
-        by: Any = None,
+        by: Actor = None,
         reason: str = "",
     ) -> None:
         """Report from outside that a node which awaits completion has succeeded.
@@ -88,7 +89,7 @@ class NodeVerbs(Drawn):
         error: BaseException | str,
         *,
         attempt: int | None = None,
-        by: Any = None,
+        by: Actor = None,
         reason: str = "",
     ) -> None:
         """Report from outside that an attempt has failed; it is retried as the task says.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from django.core.checks import CheckMessage
 from django.db import models
@@ -24,6 +24,10 @@ from backbeat_celery.models.drawn import Drawn
 from backbeat_celery.models.node import Node, node_alias
 from backbeat_celery.querysets import WorkflowManager
 from backbeat_celery.states import Mode, Status
+
+if TYPE_CHECKING:
+    from backbeat_celery.api import RunSignalOptions
+    from backbeat_celery.typing import Actor, TaskOrSignature
 
 _signal_workflow = late("backbeat_celery.verbs", "signal_workflow")
 _pause = late("backbeat_celery.verbs", "pause")
@@ -146,7 +150,7 @@ class Workflow(Drawn, models.Model):
         sentence: str = _explain(self)
         return sentence
 
-    def signal(self, signature: Any, **options: Any) -> Node:
+    def signal(self, signature: TaskOrSignature, **options: Unpack[RunSignalOptions]) -> Node:
         """Add a signal to this very run; takes what `backbeat_celery.signal` takes.
 
         Raises WorkflowClosed once the run is closed, also when a newer run is open.
@@ -156,19 +160,19 @@ class Workflow(Drawn, models.Model):
 
     # The verbs: `by` is a user or a text that is kept with what was done.
 
-    def pause(self, *, by: Any = None, reason: str = "") -> None:
+    def pause(self, *, by: Actor = None, reason: str = "") -> None:
         """Let nothing new start in this run; what a running handler reports is accepted."""
         _pause(self, by=by, reason=reason)
 
-    def resume(self, *, by: Any = None, reason: str = "") -> None:
+    def resume(self, *, by: Actor = None, reason: str = "") -> None:
         """Let this run go on; what fell due meanwhile runs at once."""
         _resume(self, by=by, reason=reason)
 
-    def close(self, *, by: Any = None, reason: str = "") -> None:
+    def close(self, *, by: Actor = None, reason: str = "") -> None:
         """Take no more signals; the run is finished when all that counts in it is."""
         _close(self, by=by, reason=reason)
 
-    def cancel(self, *, by: Any = None, reason: str = "") -> None:
+    def cancel(self, *, by: Actor = None, reason: str = "") -> None:
         """Cancel every unfinished node but the root; the workflow stays open."""
         _cancel(self, by=by, reason=reason)
 
@@ -177,7 +181,7 @@ class Workflow(Drawn, models.Model):
         using: str | None = None,
         keep_parents: bool = False,
         *,
-        by: Any = None,
+        by: Actor = None,
         reason: str = "",
     ) -> tuple[int, dict[str, int]]:
         """Cancel what is unfinished, then delete this run with its nodes and their history.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
@@ -33,6 +33,9 @@ from backbeat_celery.states import Mode, Status
 from backbeat_celery.transitions import RowDeleted
 from backbeat_celery.verbs.apart import warn_if_apart
 from backbeat_celery.verbs.rows import WHY
+
+if TYPE_CHECKING:
+    from backbeat_celery.typing import TaskOrSignature
 
 
 def send(signals: Sequence[CheckedSignal]) -> list[Node]:
@@ -116,7 +119,7 @@ def _send_batch(
 
 def signal_workflow(
     workflow: Workflow,
-    signature: Any,
+    signature: TaskOrSignature,
     *,
     key: str | None = None,
     mode: Mode | str = Mode.BLOCKING,
@@ -185,7 +188,7 @@ def _key_in_handler(spec: NodeSpec, workflow: Workflow) -> str | None:
 
 def add_child(
     parent: Node,
-    signature: Any,
+    signature: TaskOrSignature,
     *,
     mode: Mode | str | None = None,
     barrier: bool = False,
