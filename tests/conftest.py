@@ -15,8 +15,9 @@ from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
 from tests import faulty, partitions, workflows
 
-# They have settings of their own: tox run -e neighbours.
-collect_ignore = ["neighbours"] if os.environ["DJANGO_SETTINGS_MODULE"] == "tests.settings" else []
+# They have settings of their own: see tox.ini.
+_MAIN = os.environ["DJANGO_SETTINGS_MODULE"] == "tests.settings"
+collect_ignore = ["docs", "neighbours"] if _MAIN else []
 
 
 def pytest_configure(config: pytest.Config) -> None:
