@@ -64,6 +64,13 @@ class Page:
         return [Block(self.path, example.line, **example.region.lexemes) for example in document]
 
     def _regions(self, document: Document) -> Iterator[Region]:
+        """Give the blocks; what a block shows of Markdown is text."""
+        found = list(self._fences_and_comments(document))
+        for region in found:
+            if not any(o.start < region.start and region.end < o.end for o in found):
+                yield region
+
+    def _fences_and_comments(self, document: Document) -> Iterator[Region]:
         for region in RawFencedCodeBlockLexer(re.compile(r"[ ]*(?P<language>.*)$\n", re.M))(
             document
         ):

@@ -84,6 +84,11 @@ def test_a_test_leaves_nothing_to_the_next_block(tmp_path: Path) -> None:
     run_page(page(tmp_path, fenced("python", test) + fenced("python", after)))
 
 
+def test_markdown_in_a_block_is_text(tmp_path: Path) -> None:
+    shown = "<!-- invisible-code-block: python\nspam()\n-->\n" + fenced("python", "spam()")
+    assert len(page(tmp_path, f"````text\n{shown}````\n").blocks) == 1
+
+
 def test_marks_are_read(tmp_path: Path) -> None:
     text = (
         "<!-- not run: it would end the machine -->\n" + fenced("sh", "halt") + fenced("sh", "x")
