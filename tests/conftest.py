@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+import django
 import pytest
 from django.db import connection
 from kombu.transport import memory
@@ -47,6 +48,13 @@ def nobody_met(monkeypatch: pytest.MonkeyPatch) -> None:
     from backbeat_celery.engine.postgres import signals
 
     monkeypatch.setattr(signals, "_met", signals.Met())
+
+
+@pytest.fixture
+def admins() -> list[Any]:
+    """A value for the setting ADMINS, in which Django 5.2 asks for names and 6.0 for none."""
+    address = "ada@example.com"
+    return [("Ada", address)] if django.VERSION < (6, 0) else [address]
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from tests import workflows
 
 
 @pytest.fixture(autouse=True)
-def mailing(settings):
-    settings.ADMINS = [("Ada", "ada@example.com")]
+def mailing(settings, admins):
+    settings.ADMINS = admins
     settings.BACKBEAT = {"MAIL_ADMINS": True, "REDACT": ["card"]}
 
 

@@ -243,9 +243,9 @@ FAULTS = {
 
 
 @pytest.fixture
-def mails(settings, mailoutbox):
+def mails(settings, mailoutbox, admins):
     """What ADMINS get of the errors that Django and this package log, with all variables."""
-    settings.ADMINS = [("Ann", "ann@example.com")]
+    settings.ADMINS = admins
     settings.ALLOWED_HOSTS = ["*"]
     handler = AdminEmailHandler(include_html=True)
     loggers = [logging.getLogger(name) for name in ("django.request", "backbeat_celery")]

@@ -148,8 +148,8 @@ def test_databases_are_left_alone_unless_asked_for():
     assert checks.check_databases() == []
 
 
-def test_mails_with_recipients_are_right(settings):
-    settings.BACKBEAT, settings.ADMINS = {"MAIL_ADMINS": True}, [("Ada", "ada@example.com")]
+def test_mails_with_recipients_are_right(settings, admins):
+    settings.BACKBEAT, settings.ADMINS = {"MAIL_ADMINS": True}, admins
     assert checks.check_settings() == []
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 from celery import current_app, signals
-from kombu import Connection
+from kombu import Connection, Producer
 
 from backbeat_celery.broker import app_in_use
 from backbeat_celery.engine import publish
@@ -101,6 +101,11 @@ def test_what_cannot_be_prepared_is_sent_all_the_same(messages, monkeypatch):
         patch.setattr(publish, "may_copy", lambda *args: 1 / 0)
         outbox.prepare(second, "default")
     assert len(messages([second], outbox=outbox)) == 1
+
+
+def test_a_kombu_without_batches_gets_each_message_by_itself(messages, monkeypatch):
+    monkeypatch.delattr(Producer, "batch", raising=False)  # new in kombu 5.7
+    assert len(messages(publications(250))) == 250
 
 
 def test_each_copy_has_an_id_of_its_own(messages):
