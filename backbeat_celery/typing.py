@@ -6,7 +6,7 @@ without it what is declared here is still checked, and all else that comes from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, TypedDict
 
@@ -45,6 +45,19 @@ class TaskWithoutArguments(Protocol):
     @property
     def name(self) -> str: ...
     def delay(self) -> Any: ...
+
+
+class SignatureLike(Protocol):
+    """A signature of Celery, told by a method that nothing else has."""
+
+    def set_immutable(self, immutable: bool) -> Any: ...
+
+
+TaskOrSignature = SignatureLike | TaskWithoutArguments
+"""What can be sent or spawned: `task.s(...)`, or a task that needs no arguments."""
+
+Actor = HasUsername | str | None
+"""Who steers: a user, or a text."""
 
 
 class SpawnOptions(TypedDict, total=False):
@@ -120,8 +133,6 @@ class TaskOptions(TypedDict, total=False):
 
 
 if TYPE_CHECKING:
-    Actor = HasUsername | str | None
-    TaskOrSignature = Signature[Any] | TaskWithoutArguments
     Handler = Callable[P, R_co]
     BoundHandler = Callable[Concatenate[SelfT, P], R_co]
 
@@ -148,11 +159,40 @@ if TYPE_CHECKING:
 
         name: str
 
+        # Partial arguments, which `celery-types` allows to `s`, are for a canvas, and no canvas
+        # is a node: write `task.signature(...)` for those.
         def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
         def run(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
         def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]: ...
         def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R_co]: ...
         def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R_co]: ...
+        def signature(
+            self,
+            args: Sequence[Any] | None = None,
+            kwargs: Mapping[str, Any] | None = None,
+            *,
+            immutable: bool = ...,
+            countdown: float | None = ...,
+            eta: datetime | None = ...,
+            queue: str | Queue | None = ...,
+            priority: int | None = ...,
+            headers: Mapping[str, Any] | None = ...,
+            **options: Any,
+        ) -> Signature[R_co]: ...
+        def apply_async(  # type: ignore[override]
+            self,
+            args: Sequence[Any] | None = None,
+            kwargs: Mapping[str, Any] | None = None,
+            task_id: str | None = None,
+            *,
+            countdown: float | None = ...,
+            eta: datetime | None = ...,
+            expires: float | datetime | None = ...,
+            queue: str | Queue | None = ...,
+            priority: int | None = ...,
+            headers: Mapping[str, Any] | None = ...,
+            **options: Any,
+        ) -> AsyncResult[R_co]: ...
         # It gives nothing: the message is sent later.
         def delay_on_commit(  # type: ignore[override]
             self, *args: P.args, **kwargs: P.kwargs

@@ -55,7 +55,8 @@ def open_links(node: Node) -> Blockers | None:
 
 def rescue_of(node: Node) -> Node | None:
     """The latest rescue of a failed node."""
-    return _rows(node.children.filter(rescue=True)).order_by("-seq").first()
+    children = Node.objects.using(node.alias).children_of(node.pk)
+    return _rows(children.filter(rescue=True)).order_by("-seq").first()
 
 
 def last_change(node: Node) -> Transition | None:

@@ -27,6 +27,8 @@ from backbeat_celery.querysets import NodeQuerySet
 from backbeat_celery.states import COUNTING, FINISHED, Mode, Outcome, Status
 
 if TYPE_CHECKING:
+    from django.db.models.fields.related_descriptors import RelatedManager
+
     from backbeat_celery.models.history import Attempt, Transition
 
 _history = late("backbeat_celery.tree", "history")
@@ -111,6 +113,10 @@ class Node(NodeVerbs, models.Model):
     next_barrier = models.IntegerField(null=True)
 
     if TYPE_CHECKING:
+        # What Django makes of relations, for type checkers without the plugin of django-stubs.
+        workflow_id: UUID
+        parent_id: UUID | None
+        children: RelatedManager[Node]
         # Annotations that some query sets add.
         db_now: datetime
         open_child: UUID | None

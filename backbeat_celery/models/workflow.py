@@ -26,6 +26,8 @@ from backbeat_celery.querysets import WorkflowManager
 from backbeat_celery.states import Mode, Status
 
 if TYPE_CHECKING:
+    from django.db.models.fields.related_descriptors import RelatedManager
+
     from backbeat_celery.api import RunSignalOptions
     from backbeat_celery.typing import Actor, TaskOrSignature
 
@@ -57,6 +59,9 @@ class Workflow(Drawn, models.Model):
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     metadata = MetadataField(default=dict, blank=True)
+
+    if TYPE_CHECKING:
+        nodes: RelatedManager[Node]  # for type checkers without the plugin of django-stubs
 
     objects = WorkflowManager()
 
