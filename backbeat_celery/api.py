@@ -90,7 +90,10 @@ def signal(
 def signal_many(signals: Iterable[tuple[TaskOrSignature, SignalOptions]]) -> list[Node]:
     """Send several signals in one transaction: all of them or none.
 
-    Each item is a signature and the options of `signal`. Nodes come back in the same order.
+    Each item is a signature and a dictionary of the options of `signal`. Nodes come back in the
+    same order.
+
+    Raises what `signal` raises; BadInput names the position of the signal.
     """
     checked = []
     for position, item in enumerate(signals, start=1):

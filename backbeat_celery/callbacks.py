@@ -23,11 +23,19 @@ _fail = late("backbeat_celery.verbs", "fail_by_ticket")
 # Error reports show the variables of each function; those below get what the token says.
 @sensitive_variables("token")
 def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:
-    """Report success of the attempt whose handler made the token."""
+    """Report success of the attempt whose handler made the token.
+
+    `result` is JSON. `max_age` is in seconds; without it a token has no age.
+
+    Raises BadToken, StaleAttempt, and BadPayload for a result that cannot be stored.
+    """
     _complete(read(token, max_age), result)
 
 
 @sensitive_variables("token")
 def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None:
-    """Report failure of the attempt whose handler made the token; it is retried as usual."""
+    """Report failure of the attempt whose handler made the token; it is retried as usual.
+
+    Raises BadToken and StaleAttempt.
+    """
     _fail(read(token, max_age), error)

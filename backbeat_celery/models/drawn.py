@@ -18,11 +18,17 @@ class Drawn:
     """The methods of `Workflow` and `Node` that show the whole and what is below it."""
 
     def tree(self, **options: Unpack[TreeOptions]) -> Branch:
-        """Read this and what is below it; takes `limit`, `statuses` and `task`."""
+        """Read this and what is below it, at most `limit` nodes, 1000 unless told otherwise.
+
+        With `statuses` or `task` it has the nodes that match, and those above them.
+        """
         branch: Branch = _tree(self, **options)
         return branch
 
     def render(self, *, color: bool | None = None, **options: Unpack[TreeOptions]) -> str:
-        """Draw this and what is below it as text, coloured on a terminal."""
+        """Draw this and what is below it as text; takes the options of `tree`.
+
+        Without `color` it is coloured if standard output is a terminal.
+        """
         text: str = _render(self, color=color, **options)
         return text

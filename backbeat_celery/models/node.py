@@ -203,6 +203,7 @@ class Node(NodeVerbs, models.Model):
 
     @property
     def is_root(self) -> bool:
+        """Whether this is the workflow's own node, the parent of its signals."""
         return self.parent_id is None
 
     @property

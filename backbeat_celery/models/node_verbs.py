@@ -46,27 +46,44 @@ class NodeVerbs(Drawn):
         """Give this failed or retrying node one new attempt now.
 
         Children of earlier attempts are canceled; retries that are used up stay used up.
+
+        Raises InvalidTransition.
         """
         _retry(self, by=by, reason=reason)
 
     def resolve(self, *, by: Actor = None, reason: str = "") -> None:
-        """Treat this failed node as complete, and go on with what waits for it."""
+        """Treat this failed node as complete, and go on with what waits for it.
+
+        Raises InvalidTransition.
+        """
         _resolve(self, by=by, reason=reason)
 
     def shutdown(self, *, by: Actor = None, reason: str = "") -> None:
-        """Complete this failed node and, if it is blocking, cancel the siblings behind it."""
+        """Complete this failed node and, if it is blocking, cancel the siblings behind it.
+
+        Raises InvalidTransition.
+        """
         _shutdown(self, by=by, reason=reason)
 
     def cancel(self, *, by: Actor = None, reason: str = "") -> None:
-        """Cancel this unfinished node and all below it; its siblings go on."""
+        """Cancel this unfinished node and all below it; its siblings go on.
+
+        Raises InvalidTransition.
+        """
         _cancel(self, by=by, reason=reason)
 
     def reset(self, *, by: Actor = None, reason: str = "") -> None:
-        """Cancel all that is below this unfinished node; the node itself goes on."""
+        """Cancel all that is below this unfinished node; the node itself goes on.
+
+        Raises InvalidTransition.
+        """
         _reset(self, by=by, reason=reason)
 
     def cancel_previous(self, *, by: Actor = None, reason: str = "") -> None:
-        """Cancel every unfinished node of the workflow registered before this one."""
+        """Cancel every unfinished node of the workflow registered before this one.
+
+        Raises InvalidTransition.
+        """
         _cancel_previous(self, by=by, reason=reason)
 
     def complete(

@@ -156,7 +156,9 @@ class Workflow(Drawn, models.Model):
         return sentence
 
     def signal(self, signature: TaskOrSignature, **options: Unpack[RunSignalOptions]) -> Node:
-        """Add a signal to this very run; takes what `backbeat_celery.signal` takes.
+        """Add a signal to this very run.
+
+        Takes `key`, `mode`, `fires_at`, `delay`, `link` and `metadata` as `signal` does.
 
         Raises WorkflowClosed once the run is closed, also when a newer run is open.
         """
@@ -192,7 +194,8 @@ class Workflow(Drawn, models.Model):
         """Cancel what is unfinished, then delete this run with its nodes and their history.
 
         Handlers that run are not stopped; what they report is discarded. Nodes of other
-        workflows that waited for this one go on.
+        workflows that waited for this one go on. Gives what Django's `delete()` gives: how many
+        rows, and how many of each model.
         """
         del keep_parents  # nothing is inherited here
         deleted: tuple[int, dict[str, int]] = _delete(self, using=using, by=by, reason=reason)

@@ -41,7 +41,7 @@ WORKER = "simulation"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a handler."""
+    """One call of a handler: `at` is the time on the engine's clock."""
 
     task: str
     args: list[Any]
@@ -81,6 +81,7 @@ class Simulation:
         self._tracers: dict[str, Any] = {}
         self._stack = ExitStack()
         self.calls: list[Call] = []
+        """Every call of a handler so far, in order."""
 
     def __enter__(self) -> Simulation:
         self._stack.enter_context(clock.simulated(lambda: self._now))
