@@ -50,7 +50,8 @@ class Block:
 
     @property
     def is_code(self) -> bool:
-        return self.language not in INERT
+        """Whether this is for a program to read, and no directive of Sphinx's."""
+        return self.language not in INERT and not self.language.startswith("{")
 
 
 @dataclass(frozen=True)

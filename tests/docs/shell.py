@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import metadata
 from importlib.util import find_spec
+from itertools import pairwise
 
 from celery.app.utils import find_app
 from celery.bin.base import CLIContext
@@ -164,6 +165,11 @@ def _pytest(words: list[str]) -> None:
         assert not is_path or (ROOT / path).exists(), f"there is no {path}"
 
 
+def _psql(words: list[str]) -> None:
+    for option, path in pairwise(words):
+        assert option != "-f" or (ROOT / path).exists(), f"there is no {path}"
+
+
 def _nothing(words: list[str]) -> None:
     """Leave alone what concerns the reader's machine."""
     del words
@@ -178,7 +184,10 @@ PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "celery": _celery,
     "tox": _tox,
     "pytest": _pytest,
+    "psql": _psql,
+    "pre-commit": _nothing,
     "apt-get": _nothing,
+    ".": _nothing,
     "cd": _nothing,
     "export": _nothing,
     "git": _nothing,
