@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache, partial
-from types import FunctionType
+from types import FunctionType, GenericAlias
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
 
 from celery import Celery, Task, shared_task
@@ -52,6 +52,8 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
         node_class = cls
         abstract = True
         Strategy = GUARDED if cls.Strategy == Task.Strategy else cls.Strategy
+        # `NodeTask[[int], str]` in a class statement; Celery's own Task has it from 5.7 on.
+        __class_getitem__: Any = classmethod(GenericAlias)
 
         def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
             """Claim the node: the one place where the handler can still be called off."""

@@ -8,16 +8,19 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-_FOUND = re.compile(r"^(?:.*/)?(?P<file>\w+\.py):(?P<line>\d+): error: .*\[(?P<code>[\w-]+)\]$")
+_FOUND = re.compile(r"^(?P<file>\w+\.py):(?P<line>\d+): error: .*\[(?P<code>[\w-]+)\]$")
 _MARK = re.compile(r"# error: (?P<mypy>[\w-]+), (?P<pyright>\w+)(?P<stubs>; celery-types)?$")
 
 Errors = dict[int, set[str]]
@@ -44,46 +47,40 @@ def marks(name: str) -> dict[int, Mark]:
     }
 
 
-def mypy(config: str, names: tuple[str, ...]) -> dict[str, Errors]:
-    """Give what mypy finds in each file with one of the configurations beside this module."""
-    paths = [str((HERE / name).relative_to(ROOT)) for name in names]
-    done = _run(
-        "mypy",
-        *("--config-file", str(HERE / config), "--no-error-summary", "--hide-error-context"),
-        *("--cache-dir", str(ROOT / ".mypy_cache" / config), *paths),
-        cwd=ROOT,
-    )
-    assert done.returncode in (0, 1), done.stdout + done.stderr
+@cache
+def mypy(names: tuple[str, ...], config: str) -> dict[str, Errors]:
+    """Give what mypy finds with one of the configurations beside this module."""
+    # Two processes cannot share a cache.
+    cache_dir = ROOT / ".mypy_cache" / config / os.environ.get("PYTEST_XDIST_WORKER", "")
+    arguments = ["--config-file", str(HERE / config), "--cache-dir", str(cache_dir), *names]
+    with _project(names) as where:
+        text = _run("mypy", "--no-error-summary", *arguments, cwd=where)
     errors: dict[str, Errors] = {name: {} for name in names}
-    for line in done.stdout.splitlines():
+    for line in text.splitlines():
         if ": error: " in line:
             match = _FOUND.match(line)
-            assert match and match["file"] in errors, done.stdout
+            assert match and match["file"] in errors, text
             errors[match["file"]].setdefault(int(match["line"]), set()).add(match["code"])
     return errors
 
 
-def pyright(where: Path, names: tuple[str, ...], *, has_stubs: bool) -> dict[str, Errors]:
-    """Give what pyright finds in copies of the files, made in an empty directory."""
-    for name in names:
-        shutil.copy(HERE / name, where)
+@cache
+def pyright(names: tuple[str, ...], has_stubs: bool) -> dict[str, Errors]:
+    """Give what pyright finds, in an environment with `celery-types` or in one without."""
     config: dict[str, Any] = {
         "include": list(names),
         "extraPaths": [str(ROOT)],
         "typeCheckingMode": "standard",
     }
-    arguments = ["--outputjson", "--project", "."]
-    if has_stubs:
-        arguments += ["--pythonpath", sys.executable]
-    else:
-        _link_packages(
-            where / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        )
-        config |= {"venvPath": ".", "venv": "venv"}
-    (where / "pyrightconfig.json").write_text(json.dumps(config))
-    done = _run("pyright", *arguments, cwd=where)
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    report = json.loads(done.stdout)
+    with _project(names) as where:
+        if has_stubs:
+            python = ["--pythonpath", sys.executable]
+        else:
+            python = []
+            _link_packages(where / "venv")
+            config |= {"venvPath": ".", "venv": "venv"}
+        (where / "pyrightconfig.json").write_text(json.dumps(config))
+        report = json.loads(_run("pyright", "--outputjson", *python, cwd=where))
     assert report["summary"]["filesAnalyzed"] == len(names), report["summary"]
     errors: dict[str, Errors] = {name: {} for name in names}
     for told in report["generalDiagnostics"]:
@@ -93,19 +90,34 @@ def pyright(where: Path, names: tuple[str, ...], *, has_stubs: bool) -> dict[str
     return errors
 
 
-def _link_packages(library: Path) -> None:
+@contextmanager
+def _project(names: tuple[str, ...]) -> Iterator[Path]:
+    """Copy the files to a directory of their own, so that they are a project which uses ours."""
+    with TemporaryDirectory() as folder:
+        for name in names:
+            shutil.copy(HERE / name, folder)
+        yield Path(folder)
+
+
+def _link_packages(venv: Path) -> None:
     """Make an environment that has all that this one has, but for `celery-types`."""
     stubs = distribution("celery-types")
     left_out = {file.parts[0] for file in stubs.files or ()}
-    packages = library / "site-packages"
+    packages = venv / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
     packages.mkdir(parents=True)
     for path in Path(str(stubs.locate_file(""))).iterdir():
         if path.name not in left_out:
             (packages / path.name).symlink_to(path)
 
 
-def _run(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    # pyright's wrapper asks the registry for a newer version unless it is told not to.
-    env: Mapping[str, str] = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+def _run(module: str, *arguments: str, cwd: Path) -> str:
+    env = {
+        **os.environ,
+        **dict.fromkeys(("PYTHONPATH", "MYPYPATH"), str(ROOT)),
+        # pyright's wrapper asks the registry for a newer version unless it is told not to.
+        "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
+    }
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: something was found
+    return done.stdout

@@ -33,16 +33,15 @@ class Findings:
     errors: dict[str, Errors]
 
 
-@pytest.fixture(scope="module", params=MYPY.items(), ids=MYPY)
+@pytest.fixture(params=MYPY.items(), ids=MYPY)
 def mypy(request: pytest.FixtureRequest) -> Findings:
     config, has_stubs = request.param
-    return Findings(has_stubs, checkers.mypy(config, files(has_stubs)))
+    return Findings(has_stubs, checkers.mypy(files(has_stubs), config))
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["celery-types", "without"])
-def pyright(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    where, has_stubs = tmp_path_factory.mktemp("pyright"), request.param
-    return Findings(has_stubs, checkers.pyright(where, files(has_stubs), has_stubs=has_stubs))
+@pytest.fixture(params=[True, False], ids=["celery-types", "without"])
+def pyright(request: pytest.FixtureRequest) -> Findings:
+    return Findings(request.param, checkers.pyright(files(request.param), request.param))
 
 
 def files(has_stubs: bool) -> tuple[str, ...]:

@@ -69,6 +69,9 @@ def ship(order): ...
 
 class Charge(NodeTask):
     name = "shop.charge"
+
+class Refund(NodeTask[[int], str]):
+    name = "shop.refund"
 """
 
 
