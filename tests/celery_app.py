@@ -4,8 +4,9 @@ import os
 import sqlite3
 
 from celery import Celery
+from celery.signals import worker_init
 
-from tests import services
+from tests import measuring, services
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
@@ -28,3 +29,4 @@ if services.broker_kind() == "embedded":
 app.autodiscover_tasks(["backbeat_celery"])
 app.autodiscover_tasks(["tests"], related_name="workflows")
 app.autodiscover_tasks(["tests.real"], related_name="handlers")
+worker_init.connect(measuring.keep_saving)

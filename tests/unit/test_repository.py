@@ -68,7 +68,7 @@ def called(workflow: dict[Any, Any]) -> set[str]:
 
 def called_locally() -> set[str]:
     """The tox environments that .ci/run runs."""
-    script = (ROOT / ".ci/run").read_text()
+    script = (ROOT / ".ci/run").read_text().replace("\\\n", "")
     variables = dict(re.findall(r"^(\w+)=(\S+)$", script, re.MULTILINE))
     for name, value in variables.items():
         script = script.replace(f"${name}", value)
