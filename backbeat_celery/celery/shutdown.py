@@ -8,13 +8,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
+from billiard import common
 from celery import bootsteps, current_task
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from celery.platforms import EX_FAILURE
 
 from backbeat_celery.celery.message import has_header
 from backbeat_celery.context import running
+
+_should_have_exited: list[bool] = common._should_have_exited  # type: ignore[attr-defined]
+"""What `terminate_handler_fired()` of billiard 4.3 reads; versions before it have no function."""
 
 # One byte that the main process shares with the children it forks: they are ended by the
 # same SIGTERM at a shutdown, at a hard time limit and when a message is revoked.
@@ -102,4 +105,4 @@ def _is_greenlets_end(exc: BaseException) -> bool:
 
 def is_kill(exc: BaseException) -> bool:
     """Tell whether the main process is ending this child; it knows why and sees to the node."""
-    return isinstance(exc, SystemExit) and terminate_handler_fired() and not is_going_down()
+    return isinstance(exc, SystemExit) and _should_have_exited[0] and not is_going_down()
