@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import metadata
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from celery.app.utils import find_app
 from celery.bin.base import CLIContext
@@ -100,16 +100,19 @@ def _module(name: str, words: list[str]) -> None:
     if name == "venv":
         return
     assert find_spec(name), f"there is no module {name}"
-    help_text = _help(name, *words)
-    for word in words:
-        assert not word.startswith("--") or word in help_text, f"{name} has no option {word}"
+    help_text = _help(name, *takewhile(lambda word: not word.startswith("-"), words))
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            assert word in help_text, f"{name} has no option {word}"
+            choices = re.search(rf"{word} {{(.*?)}}", help_text)
+            assert not choices or value in choices[1].split(","), f"{word} {value}"
 
 
 @cache
 def _help(*words: str) -> str:
-    """What `python -m` with these words says about them; it rejects wrong values."""
+    """What a module says of its options: those of a subcommand, if one is named."""
     command = [sys.executable, "-m", *words, "--help"]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "500"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

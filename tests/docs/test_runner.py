@@ -46,6 +46,7 @@ def fenced(language: str, source: str) -> str:
         (fenced("sh", "pip install 'backbeat-celery[marble]'"), "marble"),
         (fenced("sh", "pytest tests/marble/test_x.py"), "marble"),
         (fenced("sh", "python -m tests.chaos --colour red"), "--colour"),
+        (fenced("sh", "python -m tests.chaos --profile marble"), "--profile marble"),
         (fenced("sh", "true && rm -rf marble"), "true"),
         (fenced("json", "{'a': 1}"), "Expecting property name"),
         (fenced("toml", "a = "), "Invalid value"),
