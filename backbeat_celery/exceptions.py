@@ -130,8 +130,8 @@ class UnknownTask(BadInput):
 class UnsupportedOption(BadInput):
     """A node cannot honour this option of the signature.
 
-    `anchor` names the heading of `MOVING` that the message ends with. A message that has one for
-    each of its sentences needs none of its own.
+    The message ends with the heading of docs/moving-from-celery.md that says what to do instead;
+    `anchor` names it, and is empty in a message that names several.
     """
 
     def __init__(self, message: str | None = None, *, anchor: str = "") -> None:
