@@ -25,7 +25,7 @@ _fail = late("backbeat_celery.verbs", "fail_by_ticket")
 def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:
     """Report success of the attempt whose handler made the token.
 
-    `result` is JSON. `max_age` is in seconds; without it a token has no age.
+    `result` is JSON. `max_age` is in seconds; without it a token of any age is taken.
 
     Raises BadToken, StaleAttempt, and BadPayload for a result that cannot be stored.
     """

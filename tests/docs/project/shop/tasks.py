@@ -11,12 +11,11 @@ from django.urls import include, path, reverse
 from backbeat_celery import Mode, current_node, node_task, signal, signal_many
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.testing import Simulation
-from backbeat_celery.tree import render
 from shop import bank, gateway
 from shop.models import Camera, Notification, Product
 
 __all__ = ["Mode", "Node", "Notification", "Product", "Simulation", "Workflow", "bank"]
-__all__ += ["include", "path", "render", "reverse", "settings", "signal", "signal_many"]
+__all__ += ["include", "path", "reverse", "settings", "signal", "signal_many"]
 __all__ += ["transaction"]
 
 
