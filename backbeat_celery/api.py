@@ -1,4 +1,4 @@
-"""`signal` and `signal_many`: check all input, then hand it to the verbs.
+"""The functions that a project calls: send signals, and report by token.
 
 This module imports no models, so that task modules may import it at any time.
 """
@@ -11,20 +11,20 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 from uuid import UUID
 
+from django.views.decorators.debug import sensitive_variables
+
 from backbeat_celery.exceptions import BadInput
-from backbeat_celery.headers import take
-from backbeat_celery.late import late
-from backbeat_celery.specs import NodeSpec, check_name, task_spec
+from backbeat_celery.inputs.message_headers import take
+from backbeat_celery.inputs.node_spec import NodeSpec, check_name, task_spec
+from backbeat_celery.inputs.subject import subject_key
+from backbeat_celery.inputs.tokens import read
 from backbeat_celery.states import Mode
-from backbeat_celery.subjects import subject_key
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
     from backbeat_celery.models import Node
     from backbeat_celery.typing import TaskOrSignature
-
-_send = late("backbeat_celery.verbs", "send")
 
 
 class RunSignalOptions(TypedDict, total=False):
@@ -83,8 +83,9 @@ def signal(
     spec = task_spec(
         signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
     )
-    nodes: list[Node] = _send([_checked(spec, subject, name, link, using)])
-    return nodes[0]
+    from backbeat_celery import verbs
+
+    return verbs.send([_checked(spec, subject, name, link, using)])[0]
 
 
 def signal_many(signals: Iterable[tuple[TaskOrSignature, SignalOptions]]) -> list[Node]:
@@ -111,8 +112,34 @@ def signal_many(signals: Iterable[tuple[TaskOrSignature, SignalOptions]]) -> lis
             raise BadInput(f"signal() has no option {', '.join(sorted(unknown))}.")
         spec = task_spec(signature, **{"mode": Mode.BLOCKING, **options})
         checked.append(_checked(spec, *where))
-    nodes: list[Node] = _send(checked) if checked else []
-    return nodes
+    from backbeat_celery import verbs
+
+    return verbs.send(checked) if checked else []
+
+
+# Error reports show the variables of each function; those below get what the token says.
+@sensitive_variables("token")
+def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:
+    """Report success of the attempt whose handler made the token.
+
+    `result` is JSON. `max_age` is in seconds; without it a token of any age is taken.
+
+    Raises BadToken, StaleAttempt, and BadPayload for a result that cannot be stored.
+    """
+    from backbeat_celery import verbs
+
+    verbs.complete_by_ticket(read(token, max_age), result)
+
+
+@sensitive_variables("token")
+def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None:
+    """Report failure of the attempt whose handler made the token; it is retried as usual.
+
+    Raises BadToken and StaleAttempt.
+    """
+    from backbeat_celery import verbs
+
+    verbs.fail_by_ticket(read(token, max_age), error)
 
 
 def _checked(spec: NodeSpec, subject: Any, name: Any, link: Any, using: Any) -> CheckedSignal:

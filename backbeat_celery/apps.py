@@ -10,9 +10,11 @@ class BackbeatConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from backbeat_celery import checks, mail, wire  # noqa: F401  (checks registers itself)
-        from backbeat_celery.celery import hooks
+        from backbeat_celery import checks  # noqa: F401  (checks registers itself)
+        from backbeat_celery.notifications import mail
+        from backbeat_celery.runtime import content_type
+        from backbeat_celery.worker import signal_handlers
 
-        wire.introduce()
-        hooks.connect()
+        content_type.introduce()
+        signal_handlers.connect()
         mail.connect()

@@ -12,14 +12,14 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.db import connections
 
-from backbeat_celery import tables
-from backbeat_celery.broker import ADVICE, app_trouble
 from backbeat_celery.conf import OPTIONS, Option, seconds, settings
-from backbeat_celery.locks import missing_limit
+from backbeat_celery.engine.delivery.broker_probe import ADVICE, app_trouble
+from backbeat_celery.inputs.policy import is_node_task, rescue_name
+from backbeat_celery.inputs.task_options import task_problems
+from backbeat_celery.inputs.task_registry import import_trouble, load_tasks
 from backbeat_celery.models import node_alias
-from backbeat_celery.options import task_problems
-from backbeat_celery.policy import is_node_task, rescue_name
-from backbeat_celery.registry import import_trouble, load_tasks
+from backbeat_celery.runtime import migration_state
+from backbeat_celery.runtime.lock_timeouts import missing_limit
 
 
 @checks.register("backbeat_celery")
@@ -190,7 +190,7 @@ def _is_mapping() -> bool:
 def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Check that the tables are there, as this release needs them."""
     ours = set(settings.databases or [node_alias()])
-    problems = [tables.trouble(alias) for alias in databases or () if alias in ours]
+    problems = [migration_state.trouble(alias) for alias in databases or () if alias in ours]
     hint = "Workers do nothing for nodes, and signal() raises NotMigrated, until then."
     return [
         checks.Warning(problem, hint=hint, id="backbeat_celery.W031")

@@ -11,23 +11,22 @@ from celery import shared_task
 from django.db import Error as DatabaseTrouble
 from django.db import InterfaceError, OperationalError
 
-from backbeat_celery import mail
-from backbeat_celery.celery.current import run_of
-from backbeat_celery.celery.task import NodeTask
+from backbeat_celery.beat.start import FiredTask, Firing, Start, start
 from backbeat_celery.conf import settings
-from backbeat_celery.engine import remote
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.sweep import Sweep
-from backbeat_celery.engine.wake import ADVANCE, DISPATCH, Wake
+from backbeat_celery.engine.after_commit import ADVANCE, DISPATCH, Wake
+from backbeat_celery.engine.external import remote
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import BackbeatError, BadToken, InvalidTransition
-from backbeat_celery.late import late
 from backbeat_celery.models import node_alias
-from backbeat_celery.schedules.start import FiredTask, Firing, Start, start
+from backbeat_celery.notifications import mail
+from backbeat_celery.retention.purge import purge as purge_database
 from backbeat_celery.verbs.reports import take_remote_failure, take_remote_result
+from backbeat_celery.worker.current_run import run_of
+from backbeat_celery.worker.task import NodeTask
 
 logger = logging.getLogger(__name__)
 
-_purge = late("backbeat_celery.purge", "purge")
 
 REPORT: dict[str, Any] = {
     "ignore_result": True,
@@ -94,7 +93,7 @@ def purge(
 ) -> None:
     """Delete what has been finished for longer than the retention, or for that many days."""
     for alias in [using] if using else settings.databases or [node_alias()]:
-        found = _purge(alias, days=days, batch=batch, dry_run=dry_run)
+        found = purge_database(alias, days=days, batch=batch, dry_run=dry_run)
         if dry_run:
             logger.info("A purge of %s would delete: %s", alias, found)
 

@@ -19,10 +19,10 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
-from backbeat_celery import payload
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BadInput, BadToken, InvalidTransition
-from backbeat_celery.tokens import Ticket, read
+from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.tokens import Ticket, read
 from backbeat_celery.verbs import complete_by_ticket, fail_by_ticket
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from backbeat_celery import database
-from backbeat_celery.engine import publish
+from backbeat_celery.engine.delivery import outbox
+from backbeat_celery.runtime import transactions
 
 VARIABLE = "BACKBEAT_TEST_FAULTS"
 counts: Counter[str] = Counter()
@@ -36,7 +36,7 @@ class Faults:
     def __init__(self, seed: str, rate: float) -> None:
         self.random = random.Random(seed)
         self.rate = rate
-        self._repeat, self._repeat_on = database.repeat, database.repeat_on
+        self._repeat, self._repeat_on = transactions.repeat, transactions.repeat_on
 
     def repeat(
         self, work: Callable[[], Any], *, using: str, outage: bool = False, name: str = ""
@@ -77,7 +77,7 @@ def _is_inside(using: str) -> bool:
 
 def _roll_back(work: Callable[[], Any], using: str) -> None:
     """Do all of an operation and undo it, with what it wanted to do after the commit."""
-    waiting: list[Any] = getattr(publish.outbox(), "_after_commit", [])
+    waiting: list[Any] = getattr(outbox.outbox(), "_after_commit", [])
     before = len(waiting)
     try:
         with transaction.atomic(using=using):
@@ -105,7 +105,7 @@ def inflicted(seed: str) -> Iterator[None]:
 
 def _replace(name: str, substitute: Any) -> Iterator[tuple[Any, str, Any]]:
     """Put a function in place of the engine's, wherever a module has imported it."""
-    original = getattr(database, name)
+    original = getattr(transactions, name)
     for module in list(sys.modules.values()):
         if module.__name__.startswith("backbeat_celery.") and vars(module).get(name) is original:
             setattr(module, name, substitute)

@@ -7,8 +7,8 @@ from importlib import import_module
 
 import pytest
 
-from backbeat_celery.engine.postgres import session
-from backbeat_celery.engine.postgres.statement import Statement
+from backbeat_celery.sql import session
+from backbeat_celery.sql.statement import Statement
 from tests import services
 
 NEEDED = pytest.mark.skipif(
@@ -17,12 +17,12 @@ NEEDED = pytest.mark.skipif(
 )
 """Marks tests of what only these statements do."""
 
-MODULES = ("batches", "bundles", "children", "claim", "look", "record", "signals")
+MODULES = ("signal_batches", "bundles", "children", "claim", "completion", "record", "signals")
 
 
 def _statements() -> Iterator[Statement]:
     for name in MODULES:
-        module = import_module(f"backbeat_celery.engine.postgres.{name}")
+        module = import_module(f"backbeat_celery.engine.statements.{name}")
         for value in vars(module).values():
             for one in value if isinstance(value, tuple) else (value,):
                 if isinstance(one, Statement):

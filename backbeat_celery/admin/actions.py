@@ -10,10 +10,10 @@ from django import forms
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from backbeat_celery.admin.arguments import edit_and_retry
 from backbeat_celery.admin.forms import ArgumentsForm, ReasonForm, RequiredReasonForm, SignalForm
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import UNFINISHED, Status
+from backbeat_celery.verbs.arguments import edit_and_retry
 
 Text = str | Promise
 

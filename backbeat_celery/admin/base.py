@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 
 from backbeat_celery.admin import lookups, paging
 from backbeat_celery.admin.paging import CappedPaginator, PagedChangeList
-from backbeat_celery.admin.sight import Sight, shows_all
+from backbeat_celery.admin.visibility import Sight, shows_all
 from backbeat_celery.models import node_alias
 
 if TYPE_CHECKING:

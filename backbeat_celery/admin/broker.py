@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from backbeat_celery.broker import PATIENCE, Patience
+from backbeat_celery.engine.delivery.broker_probe import PATIENCE, Patience
 
 SILENT = frozenset({"sqla", "sqlalchemy", "memory", "filesystem"})
 """Transports that cannot tell, or tell it slowly."""

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from backbeat_celery.admin.markup import engine_now
-from backbeat_celery.admin.sight import Sight
+from backbeat_celery.admin.visibility import Sight
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.states import FINISHED, UNFINISHED, Status
 

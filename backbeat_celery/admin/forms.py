@@ -12,13 +12,13 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from kombu.utils import json as kombu_json
 
-from backbeat_celery.admin.arguments import digest, merged
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BackbeatError
-from backbeat_celery.redact import redact, redact_args
-from backbeat_celery.registry import load_tasks
-from backbeat_celery.specs import registered_task, task_spec
+from backbeat_celery.inputs.node_spec import registered_task, task_spec
+from backbeat_celery.inputs.redaction import redact, redact_args
+from backbeat_celery.inputs.task_registry import load_tasks
 from backbeat_celery.states import Mode
+from backbeat_celery.verbs.arguments import digest, merged
 
 DEEPEST = 32
 """Levels of JSON that a form takes."""

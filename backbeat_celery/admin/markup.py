@@ -16,9 +16,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from backbeat_celery import clock
+from backbeat_celery.inspection.tree import SIGNS
+from backbeat_celery.runtime import clock
 from backbeat_celery.states import AttemptOutcome, Status
-from backbeat_celery.tree import SIGNS
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 # Its own sign is drawn as a coloured picture by some systems.

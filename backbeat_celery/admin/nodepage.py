@@ -10,15 +10,15 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from backbeat_celery.admin import markup
-from backbeat_celery.admin.sight import Sight
 from backbeat_celery.admin.treepage import ancestors
 from backbeat_celery.admin.values import Value, cut, pretty
-from backbeat_celery.engine.wake import message_options
+from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.engine.after_commit import message_options
+from backbeat_celery.inputs.policy import policy_for
+from backbeat_celery.inputs.redaction import node_secrets, redact, redact_args, scrub
+from backbeat_celery.inspection.tree import attempts, history
 from backbeat_celery.models import Attempt, Link, Node, Transition
-from backbeat_celery.policy import policy_for
-from backbeat_celery.redact import node_secrets, redact, redact_args, scrub
 from backbeat_celery.states import CLAIMABLE, Status
-from backbeat_celery.tree import attempts, history
 
 NEAR = 5
 """Siblings and children listed before and after a node's place."""

@@ -16,8 +16,8 @@ from backbeat_celery.admin import markup, nodepage
 from backbeat_celery.admin.actions import NODE_ACTIONS
 from backbeat_celery.admin.filters import HandlerFilter, StatusFilter, TroubleFilter
 from backbeat_celery.admin.search import search_nodes
-from backbeat_celery.admin.sight import shows_all
 from backbeat_celery.admin.steering import SteeringAdmin
+from backbeat_celery.admin.visibility import shows_all
 from backbeat_celery.models import Node
 
 

@@ -15,9 +15,9 @@ from backbeat_celery.admin.broker import asker
 from backbeat_celery.admin.charts import Chart, Column
 from backbeat_celery.admin.recent import CAP as RECENT
 from backbeat_celery.admin.recent import Recent
-from backbeat_celery.admin.sight import Sight, site_of
+from backbeat_celery.admin.visibility import Sight, site_of
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.workers import BEAT
+from backbeat_celery.engine.repair.heartbeats import BEAT
 from backbeat_celery.models import Node, SweeperLease, WorkerHeartbeat, node_alias
 from backbeat_celery.states import AttemptOutcome, Status
 

@@ -11,9 +11,9 @@ from django.db import connections
 from django.db.models import F, Q, QuerySet
 from django.db.models.fields.json import KeyTransform
 
-from backbeat_celery.admin.sight import Sight
+from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.inputs.redaction import redact
 from backbeat_celery.models import Node, Workflow, node_alias
-from backbeat_celery.redact import redact
 
 
 def as_uuid(text: str) -> UUID | None:

@@ -25,9 +25,9 @@ from django.utils.translation import ngettext
 from backbeat_celery.admin.actions import Action
 from backbeat_celery.admin.base import ViewAdmin
 from backbeat_celery.admin.search import as_uuid
-from backbeat_celery.admin.sight import Sight
+from backbeat_celery.admin.visibility import Sight
 from backbeat_celery.exceptions import BackbeatError
-from backbeat_celery.previews import Ahead, Touched, canceled_by, let_go_by, started_by_resume
+from backbeat_celery.verbs.impact import Ahead, Touched, canceled_by, let_go_by, started_by_resume
 
 BULK = 1000
 """Objects that one submit acts on."""

@@ -8,10 +8,10 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from backbeat_celery.admin import markup
-from backbeat_celery.admin.sight import Sight
-from backbeat_celery.admin.standing import STATES, standings, state_of
+from backbeat_celery.admin.summary import STATES, standings, state_of
+from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.inputs.subject import subject_key
 from backbeat_celery.models import Workflow, node_alias
-from backbeat_celery.subjects import subject_key
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]

@@ -13,16 +13,16 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from backbeat_celery.admin import markup, timeline
-from backbeat_celery.admin.notes import note
-from backbeat_celery.admin.pulse import is_moving, pulse
-from backbeat_celery.admin.sight import Sight
-from backbeat_celery.admin.standing import STATES, Standing, standings, state_of
-from backbeat_celery.admin.trail import trail
+from backbeat_celery.admin.ancestors import trail
+from backbeat_celery.admin.change_token import is_moving, pulse
+from backbeat_celery.admin.summary import STATES, Standing, standings, state_of
 from backbeat_celery.admin.treerows import PAGE, Row, read_rows
 from backbeat_celery.admin.treestate import TreeState
 from backbeat_celery.admin.values import shown
+from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.waiting_notes import note
+from backbeat_celery.inputs.redaction import redact
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.redact import redact
 from backbeat_celery.states import Mode, Status
 
 HOLDING = (

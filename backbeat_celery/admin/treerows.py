@@ -12,8 +12,8 @@ from uuid import UUID
 
 from django.db.models import Min, Q
 
-from backbeat_celery.admin.sight import Sight
 from backbeat_celery.admin.treestate import TreeState
+from backbeat_celery.admin.visibility import Sight
 from backbeat_celery.models import Node
 from backbeat_celery.states import Mode, Status
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu.utils import json as kombu_json
 
-from backbeat_celery.redact import redact
+from backbeat_celery.inputs.redaction import redact
 
 LONG = 2000
 """Characters shown of a value on a page."""

@@ -17,8 +17,8 @@ from backbeat_celery.admin import markup, treepage
 from backbeat_celery.admin.actions import WORKFLOW_ACTIONS
 from backbeat_celery.admin.filters import FailuresFilter, NameFilter, StateFilter, StuckFilter
 from backbeat_celery.admin.search import search_workflows
-from backbeat_celery.admin.standing import STATES, standings, state_of
 from backbeat_celery.admin.steering import SteeringAdmin
+from backbeat_celery.admin.summary import STATES, standings, state_of
 from backbeat_celery.models import Workflow
 
 

@@ -12,23 +12,30 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from backbeat_celery import points
-from backbeat_celery.broker import known_queue
-from backbeat_celery.database import repeat, repeat_on
-from backbeat_celery.engine.again import wake_again
-from backbeat_celery.engine.announce import announce, is_wanted
-from backbeat_celery.engine.bundling import bundled
-from backbeat_celery.engine.children import is_barrier_clear, move_barrier, open_ready
-from backbeat_celery.engine.finish import complete_flag, finish, lock_node
-from backbeat_celery.engine.links import has_open_link
-from backbeat_celery.engine.postgres import look as postgres
-from backbeat_celery.engine.publish import outbox
-from backbeat_celery.engine.stretches import messages_of
-from backbeat_celery.engine.wake import ADVANCE, Ended, Wake, called_task, is_due, options_of
-from backbeat_celery.locks import RowHeld, step
+from backbeat_celery.engine.after_commit import (
+    ADVANCE,
+    Ended,
+    Wake,
+    called_task,
+    is_due,
+    options_of,
+    wake_again,
+)
+from backbeat_celery.engine.announcements import announce, is_wanted
+from backbeat_celery.engine.delivery.broker_probe import known_queue
+from backbeat_celery.engine.delivery.bundling import bundled
+from backbeat_celery.engine.delivery.outbox import outbox
+from backbeat_celery.engine.delivery.wide_stages import messages_of
+from backbeat_celery.engine.order.finish import complete_flag, finish, lock_node
+from backbeat_celery.engine.order.links import has_open_link
+from backbeat_celery.engine.order.turns import is_barrier_clear, move_barrier, open_ready
+from backbeat_celery.engine.statements import completion as postgres
 from backbeat_celery.models import Link, Node, Workflow
+from backbeat_celery.models.transitions import StaleNode
+from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.lock_timeouts import RowHeld, step
+from backbeat_celery.runtime.transactions import repeat, repeat_on
 from backbeat_celery.states import Outcome, Status
-from backbeat_celery.transitions import StaleNode
 
 LOOKS = 100
 """Steps of one advance: a long climb is cut into pieces that free their process."""
@@ -40,7 +47,7 @@ def advance(wake: Wake, using: str, *, waits: bool = True) -> None:
     What is more than LOOKS steps is handed on by messages, and found by the sweeper without.
     Where nobody `waits` for a database that is away, the sweeper does the rest, too.
     """
-    points.reached("before_advance")
+    failpoints.reached("before_advance")
     pending, news, rest, left = deque([wake]), Ended(), Wake(), LOOKS
     while pending:
         wake = pending.popleft()
@@ -132,7 +139,7 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
     def once() -> Wake:
         nonlocal is_repeated
         if not is_repeated and postgres.is_settled(node_id, using):
-            points.reached("looked")
+            failpoints.reached("looked")
             return Wake()
         # The try before may have been committed without an answer.
         wake = wake_again(node_id, using, only_barriers=True) if is_repeated else Wake()
@@ -146,7 +153,7 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
                 .with_time()
                 .first()
             )
-            points.reached("looked")
+            failpoints.reached("looked")
             if node is None or node.status != Status.WAITING:
                 return wake
             try:
@@ -164,7 +171,7 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
                 continue
             except RowHeld:
                 return wake  # a later sweep looks again
-            points.reached("joined")
+            failpoints.reached("joined")
             return wake
 
     # Also after an outage: a look may be repeated at any time, and the record just before
@@ -191,5 +198,5 @@ def _open_barrier(node: Node) -> Wake:
         wake = open_ready(parent, node.next_barrier - 1, now)
         if parent.next_barrier == node.next_barrier:
             move_barrier(parent, node.next_barrier)
-        points.reached("barrier_opened")
+        failpoints.reached("barrier_opened")
     return wake

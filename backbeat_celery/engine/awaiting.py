@@ -12,15 +12,15 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from backbeat_celery.engine.cancel import cancel_below, cancel_rows
-from backbeat_celery.engine.children import move_barrier
-from backbeat_celery.engine.line import Line
+from backbeat_celery.engine.after_commit import AT_ONCE
+from backbeat_celery.engine.order.cancel import cancel_below, cancel_rows
+from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.engine.order.turns import move_barrier
 from backbeat_celery.engine.outcomes import Failed, Succeeded
-from backbeat_celery.engine.wake import AT_ONCE
+from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.models import Node
-from backbeat_celery.specs import NodeSpec
+from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.states import Status
-from backbeat_celery.transitions import StaleNode
 
 Report = Succeeded | Failed
 """What can be said from outside of an attempt."""

@@ -16,19 +16,19 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import Exists, OuterRef, Q
 
-from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
-from backbeat_celery.database import repeat
-from backbeat_celery.engine.postgres import claim as postgres
-from backbeat_celery.engine.postgres import session
-from backbeat_celery.engine.publish import outbox
-from backbeat_celery.engine.wake import Publication, called_task, is_due
-from backbeat_celery.locks import step
+from backbeat_celery.engine.after_commit import Publication, called_task, is_due
+from backbeat_celery.engine.delivery.outbox import outbox
+from backbeat_celery.engine.statements import claim as postgres
+from backbeat_celery.inputs.node_spec import NodeSpec
+from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.policy import Policy
-from backbeat_celery.specs import NodeSpec
+from backbeat_celery.models.transitions import RowDeleted, StaleNode, transition
+from backbeat_celery.runtime import clock, failpoints
+from backbeat_celery.runtime.lock_timeouts import step
+from backbeat_celery.runtime.transactions import repeat
+from backbeat_celery.sql import session
 from backbeat_celery.states import CLAIMABLE, Status
-from backbeat_celery.transitions import RowDeleted, StaleNode, transition
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def _take(node: Node, message: NodeMessage, worker: str, policy: Policy, now: da
         lease_expires_at=clock.after(settings.lease),
         times_out_at=None if policy.timeout is None else clock.after(policy.timeout),
     )
-    points.reached("claim_written")
+    failpoints.reached("claim_written")
     return Claim(node, message.claim_id, claimed_from, policy, now)
 
 

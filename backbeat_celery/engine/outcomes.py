@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from backbeat_celery import payload
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BadPayload
+from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Node
-from backbeat_celery.policy import Policy
 from backbeat_celery.states import AttemptOutcome, Status
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from typing import Any
 from django.db import Error as DatabaseTrouble
 from django.db import connections
 
-from backbeat_celery import payload
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.exceptions import BadInput, shown
+from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
 from backbeat_celery.states import Status
 

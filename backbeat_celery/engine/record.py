@@ -12,26 +12,24 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from backbeat_celery import points
 from backbeat_celery.conf import settings
-from backbeat_celery.database import repeat_on
-from backbeat_celery.engine.again import wake_again
-from backbeat_celery.engine.attempts import ended
+from backbeat_celery.engine.after_commit import AT_ONCE, Publication, Wake, wake_again
 from backbeat_celery.engine.awaiting import drop_children, hold, is_held, kept_report
-from backbeat_celery.engine.children import open_ready
 from backbeat_celery.engine.claim import Claim
-from backbeat_celery.engine.finish import finish
-from backbeat_celery.engine.line import Line
+from backbeat_celery.engine.order.finish import finish
+from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.engine.order.turns import open_ready
 from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, decide
-from backbeat_celery.engine.postgres import record as postgres
 from backbeat_celery.engine.rescue import call_rescue
-from backbeat_celery.engine.wake import AT_ONCE, Publication, Wake
+from backbeat_celery.engine.statements import record as postgres
 from backbeat_celery.exceptions import StaleAttempt
+from backbeat_celery.inputs.node_spec import NodeSpec
+from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Attempt, Node
-from backbeat_celery.policy import Policy
-from backbeat_celery.specs import NodeSpec
+from backbeat_celery.models.transitions import StaleNode, transition, transition_all
+from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.transactions import repeat_on
 from backbeat_celery.states import AttemptOutcome, Outcome, Status
-from backbeat_celery.transitions import StaleNode, transition, transition_all
 
 ANY = Q()
 MOVING = ("next_seq", "next_stage", "next_barrier", "report")
@@ -43,10 +41,10 @@ def record(claim: Claim, ending: Ending) -> Wake:
 
     Raises StaleAttempt when the attempt is no longer the node's current one.
     """
-    points.reached("before_record")
+    failpoints.reached("before_record")
     # A commit that failed, or whose answer was lost, has left its values in the instance.
     wake = repeat_on(claim.node, lambda _: _record(claim, ending), using=claim.using, outage=True)
-    points.reached("recorded")
+    failpoints.reached("recorded")
     return wake
 
 
@@ -144,8 +142,8 @@ def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> Wake:
         )
     else:
         wake = _record_parent(claim, unchanged, ending.reason, values)
-    _insert(ended(attempt, AttemptOutcome.SUCCEEDED, error=ending.note), node)
-    points.reached("record_written")
+    _insert(attempt.ended(AttemptOutcome.SUCCEEDED, error=ending.note), node)
+    failpoints.reached("record_written")
     return wake
 
 
@@ -235,7 +233,7 @@ def write_setback(
         publications=0,
     )
     trace = ending.traceback if isinstance(ending, Failed) else ""
-    _insert(ended(attempt, ending.kind, error=ending.error, trace=trace), node)
+    _insert(attempt.ended(ending.kind, error=ending.error, trace=trace), node)
     if node.awaits_report:
         drop_children(node)
     if verdict.status == Status.FAILED:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from backbeat_celery import points
-from backbeat_celery.engine.failures import Failure
-from backbeat_celery.engine.finish import lock_node
-from backbeat_celery.engine.line import Line
-from backbeat_celery.engine.wake import Ended, Wake
-from backbeat_celery.headers import OPTION
+from backbeat_celery.engine.after_commit import Ended, Wake
+from backbeat_celery.engine.failure_log import Failure
+from backbeat_celery.engine.order.finish import lock_node
+from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.inputs.message_headers import OPTION
+from backbeat_celery.inputs.node_spec import NodeSpec
+from backbeat_celery.inputs.policy import Policy, rescue_options
 from backbeat_celery.models import Node
-from backbeat_celery.policy import Policy, rescue_options
-from backbeat_celery.specs import NodeSpec
+from backbeat_celery.runtime import failpoints
 from backbeat_celery.states import Mode
 
 
@@ -40,5 +40,5 @@ def call_rescue(node: Node, policy: Policy, verdict: str, error: str | None = No
     rows.update(**line.counters())
     wake = line.insert()
     wake.news += news
-    points.reached("rescue_called")
+    failpoints.reached("rescue_called")
     return wake

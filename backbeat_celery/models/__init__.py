@@ -9,10 +9,9 @@ if apps.apps_ready and not apps.is_installed("backbeat_celery"):
         "Add 'backbeat_celery' to INSTALLED_APPS, and run manage.py migrate."
     )
 
+from backbeat_celery.models.cluster import SweeperLease, WorkerHeartbeat
 from backbeat_celery.models.history import Attempt, Transition
 from backbeat_celery.models.node import Link, Node, node_alias
-from backbeat_celery.models.sweeper import SweeperLease
-from backbeat_celery.models.worker import WorkerHeartbeat
 from backbeat_celery.models.workflow import Workflow
 
 __all__ = [

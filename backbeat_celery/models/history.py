@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from backbeat_celery.fields import ExactCharField, RecencyIndex
+from backbeat_celery.models.fields import ExactCharField, RecencyIndex
 from backbeat_celery.models.node import Node
+from backbeat_celery.runtime import clock
 from backbeat_celery.states import AttemptOutcome, Status
 
 
@@ -82,3 +83,11 @@ class Attempt(models.Model):
             worker=node.worker,
             started_at=node.started_at,
         )
+
+    def ended(self, outcome: AttemptOutcome, *, error: str = "", trace: str = "") -> Attempt:
+        """Complete the row of an attempt that ends now; the caller inserts it."""
+        self.finished_at = clock.now()
+        self.outcome = outcome
+        self.error = error or None
+        self.traceback = trace or None
+        return self

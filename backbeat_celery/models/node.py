@@ -11,7 +11,7 @@ from django.db import models, router
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from backbeat_celery.fields import (
+from backbeat_celery.models.fields import (
     HARMLESS,
     ExactCharField,
     MetadataField,
@@ -20,10 +20,9 @@ from backbeat_celery.fields import (
     PostgresPartialIndex,
     PostgresPartialUnique,
 )
-from backbeat_celery.ids import uuid7
-from backbeat_celery.late import late
 from backbeat_celery.models.node_verbs import NodeVerbs
-from backbeat_celery.querysets import NodeQuerySet
+from backbeat_celery.models.querysets import NodeQuerySet
+from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.states import COUNTING, FINISHED, Mode, Outcome, Status
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
     from backbeat_celery.models.history import Attempt, Transition
 
-_history = late("backbeat_celery.tree", "history")
-_attempts = late("backbeat_celery.tree", "attempts")
 
 # The indexes below are conditioned on columns that no guarded UPDATE names: PostgreSQL, when
 # its statistics lag behind, takes a partial index that it may use for small, and then reads
@@ -43,7 +40,7 @@ IS_UNFINISHED = Q(finished_at__isnull=True)
 class Node(NodeVerbs, models.Model):
     """One step: a signal, a child, a flag, or the root of a workflow.
 
-    Only `backbeat_celery.transitions` writes `status`.
+    Only `backbeat_celery.models.transitions` writes `status`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -232,14 +229,16 @@ class Node(NodeVerbs, models.Model):
     @property
     def history(self) -> list[Transition]:
         """Every change of status in order, beginning with the node's creation."""
-        rows: list[Transition] = _history(self)
-        return rows
+        from backbeat_celery.inspection.tree import history
+
+        return history(self)
 
     @property
     def attempts(self) -> list[Attempt]:
         """Every attempt in order, the running one included."""
-        rows: list[Attempt] = _attempts(self)
-        return rows
+        from backbeat_celery.inspection.tree import attempts
+
+        return attempts(self)
 
 
 class Link(models.Model):
@@ -263,5 +262,4 @@ class Link(models.Model):
 
 def node_alias() -> str:
     """Name the database that new workflows are written to."""
-    alias: str = router.db_for_write(Node)
-    return alias
+    return router.db_for_write(Node)

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from backbeat_celery.late import late
-from backbeat_celery.models.drawn import Drawn
+from backbeat_celery.models.tree_mixin import TreeMixin
 
 if TYPE_CHECKING:
     from backbeat_celery.models.node import Node
     from backbeat_celery.typing import Actor, SpawnOptions, TaskOrSignature
 
-_add_child = late("backbeat_celery.verbs", "add_child")
-_retry = late("backbeat_celery.verbs", "retry")
-_resolve = late("backbeat_celery.verbs", "resolve")
-_shutdown = late("backbeat_celery.verbs", "shutdown")
-_cancel = late("backbeat_celery.verbs", "cancel")
-_reset = late("backbeat_celery.verbs", "reset")
-_cancel_previous = late("backbeat_celery.verbs", "cancel_previous")
-_complete = late("backbeat_celery.verbs", "complete")
-_fail = late("backbeat_celery.verbs", "fail")
-_explain = late("backbeat_celery.explain", "explain")
 
-
-class NodeVerbs(Drawn):
+class NodeVerbs(TreeMixin):
     """The methods of `Node` that read its surroundings or steer it."""
+
+    @property
+    def _row(self) -> Node:
+        """This row, as the type that the verbs take."""
+        return cast("Node", self)
 
     def explain(self) -> str:
         """Say in one sentence why this node is not running, and what would make it run."""
-        sentence: str = _explain(self)
-        return sentence
+        from backbeat_celery.inspection.explain import explain
+
+        return explain(self._row)
 
     def add_child(self, signature: TaskOrSignature, **options: Unpack[SpawnOptions]) -> Node:
         """Add a child from outside and have it waited for; takes the options of `spawn`.
 
         Raises NodeFinished if this node is finished.
         """
-        child: Node = _add_child(self, signature, **options)
-        return child
+        from backbeat_celery import verbs
+
+        return verbs.add_child(self._row, signature, **options)
 
     # The verbs: `by` is a user or a text for the history. Each raises InvalidTransition, and
     # changes nothing, when the status does not allow it.
@@ -49,42 +44,54 @@ class NodeVerbs(Drawn):
 
         Raises InvalidTransition.
         """
-        _retry(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.retry(self._row, by=by, reason=reason)
 
     def resolve(self, *, by: Actor = None, reason: str = "") -> None:
         """Treat this failed node as complete, and go on with what waits for it.
 
         Raises InvalidTransition.
         """
-        _resolve(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.resolve(self._row, by=by, reason=reason)
 
     def shutdown(self, *, by: Actor = None, reason: str = "") -> None:
         """Complete this failed node and, if it is blocking, cancel the siblings behind it.
 
         Raises InvalidTransition.
         """
-        _shutdown(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.shutdown(self._row, by=by, reason=reason)
 
     def cancel(self, *, by: Actor = None, reason: str = "") -> None:
         """Cancel this unfinished node and all below it; its siblings go on.
 
         Raises InvalidTransition.
         """
-        _cancel(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.cancel(self._row, by=by, reason=reason)
 
     def reset(self, *, by: Actor = None, reason: str = "") -> None:
         """Cancel all that is below this unfinished node; the node itself goes on.
 
         Raises InvalidTransition.
         """
-        _reset(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.reset(self._row, by=by, reason=reason)
 
     def cancel_previous(self, *, by: Actor = None, reason: str = "") -> None:
         """Cancel every unfinished node of the workflow registered before this one.
 
         Raises InvalidTransition.
         """
-        _cancel_previous(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.cancel_previous(self._row, by=by, reason=reason)
 
     def complete(
         self,
@@ -99,7 +106,9 @@ class NodeVerbs(Drawn):
         Raises BadPayload for a result that cannot be stored, StaleAttempt if `attempt` is not the
         current one, InvalidTransition if no report is awaited.
         """
-        _complete(self, result, attempt=attempt, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.complete(self._row, result, attempt=attempt, by=by, reason=reason)
 
     def fail(
         self,
@@ -113,4 +122,6 @@ class NodeVerbs(Drawn):
 
         Raises StaleAttempt and InvalidTransition as `complete` does.
         """
-        _fail(self, error, attempt=attempt, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.fail(self._row, error, attempt=attempt, by=by, reason=reason)

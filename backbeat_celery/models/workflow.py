@@ -11,18 +11,17 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from backbeat_celery.exceptions import WorkflowClosed
-from backbeat_celery.fields import (
+from backbeat_celery.models.fields import (
     HARMLESS,
     ExactCharField,
     MetadataField,
     PostgresPartialIndex,
     PostgresPartialUnique,
 )
-from backbeat_celery.ids import uuid7
-from backbeat_celery.late import late
-from backbeat_celery.models.drawn import Drawn
 from backbeat_celery.models.node import Node, node_alias
-from backbeat_celery.querysets import WorkflowManager
+from backbeat_celery.models.querysets import WorkflowManager
+from backbeat_celery.models.tree_mixin import TreeMixin
+from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.states import Mode, Status
 
 if TYPE_CHECKING:
@@ -31,16 +30,8 @@ if TYPE_CHECKING:
     from backbeat_celery.api import RunSignalOptions
     from backbeat_celery.typing import Actor, TaskOrSignature
 
-_signal_workflow = late("backbeat_celery.verbs", "signal_workflow")
-_pause = late("backbeat_celery.verbs", "pause")
-_resume = late("backbeat_celery.verbs", "resume")
-_close = late("backbeat_celery.verbs", "close")
-_cancel = late("backbeat_celery.verbs", "cancel_workflow")
-_delete = late("backbeat_celery.verbs", "delete_workflow")
-_explain = late("backbeat_celery.explain", "explain_workflow")
 
-
-class Workflow(Drawn, models.Model):
+class Workflow(TreeMixin, models.Model):
     """One run of a workflow. Its root node has the same id as the workflow itself."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -152,8 +143,9 @@ class Workflow(Drawn, models.Model):
 
     def explain(self) -> str:
         """Say in one sentence what this workflow waits for."""
-        sentence: str = _explain(self)
-        return sentence
+        from backbeat_celery.inspection.explain import explain_workflow
+
+        return explain_workflow(self)
 
     def signal(self, signature: TaskOrSignature, **options: Unpack[RunSignalOptions]) -> Node:
         """Add a signal to this very run.
@@ -162,26 +154,35 @@ class Workflow(Drawn, models.Model):
 
         Raises WorkflowClosed once the run is closed, also when a newer run is open.
         """
-        node: Node = _signal_workflow(self, signature, **options)
-        return node
+        from backbeat_celery import verbs
+
+        return verbs.signal_workflow(self, signature, **options)
 
     # The verbs: `by` is a user or a text that is kept with what was done.
 
     def pause(self, *, by: Actor = None, reason: str = "") -> None:
         """Let nothing new start in this run; what a running handler reports is accepted."""
-        _pause(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.pause(self, by=by, reason=reason)
 
     def resume(self, *, by: Actor = None, reason: str = "") -> None:
         """Let this run go on; what fell due meanwhile runs at once."""
-        _resume(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.resume(self, by=by, reason=reason)
 
     def close(self, *, by: Actor = None, reason: str = "") -> None:
         """Take no more signals; the run is finished when all that counts in it is."""
-        _close(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.close(self, by=by, reason=reason)
 
     def cancel(self, *, by: Actor = None, reason: str = "") -> None:
         """Cancel every unfinished node but the root; the workflow stays open."""
-        _cancel(self, by=by, reason=reason)
+        from backbeat_celery import verbs
+
+        verbs.cancel_workflow(self, by=by, reason=reason)
 
     def delete(
         self,
@@ -198,5 +199,6 @@ class Workflow(Drawn, models.Model):
         rows, and how many of each model.
         """
         del keep_parents  # nothing is inherited here
-        deleted: tuple[int, dict[str, int]] = _delete(self, using=using, by=by, reason=reason)
-        return deleted
+        from backbeat_celery import verbs
+
+        return verbs.delete_workflow(self, using=using, by=by, reason=reason)

@@ -11,71 +11,79 @@ from typing import Any
 
 from django import template
 
-from backbeat_celery.late import late
 from backbeat_celery.models import Node
 
 register = template.Library()
-
-_badge = late("backbeat_celery.admin.markup", "status_badge")
-_outcome = late("backbeat_celery.admin.markup", "outcome_badge")
-_short = late("backbeat_celery.admin.markup", "short_name")
-_ago = late("backbeat_celery.admin.markup", "ago")
-_moment = late("backbeat_celery.admin.markup", "moment")
-_between = late("backbeat_celery.admin.markup", "between")
-_tags = late("backbeat_celery.admin.treepage", "mode_tags")
-_overview = late("backbeat_celery.admin.overview", "overview")
 
 
 @register.filter
 def bb_status(node: Node) -> Any:
     """The status of a node with its sign."""
     outcome = node.outcome if node.outcome not in {"", "succeeded"} else ""
-    return _badge(node.status, f"({outcome})" if outcome else "")
+    from backbeat_celery.admin.markup import status_badge
+
+    return status_badge(node.status, f"({outcome})" if outcome else "")
 
 
 @register.filter
 def bb_badge(status: str) -> Any:
     """A status with its sign."""
-    return _badge(status)
+    from backbeat_celery.admin.markup import status_badge
+
+    return status_badge(status)
 
 
 @register.filter
 def bb_outcome(outcome: str) -> Any:
     """How an attempt ended, with a sign."""
-    return _outcome(outcome)
+    from backbeat_celery.admin.markup import outcome_badge
+
+    return outcome_badge(outcome)
 
 
 @register.filter
 def bb_short(name: str) -> Any:
     """The name of a task without its module."""
-    return _short(name)
+    from backbeat_celery.admin.markup import short_name
+
+    return short_name(name)
 
 
 @register.filter
 def bb_tags(node: Node) -> Any:
     """What is special about a node."""
-    return _tags(node)
+    from backbeat_celery.admin.treepage import mode_tags
+
+    return mode_tags(node)
 
 
 @register.filter
 def bb_ago(at: datetime | None) -> Any:
     """How long ago something was."""
-    return _ago(at)
+    from backbeat_celery.admin.markup import ago
+
+    return ago(at)
 
 
 @register.filter
 def bb_moment(at: datetime | None) -> Any:
     """A point in time, to the second."""
-    return _moment(at)
+    from backbeat_celery.admin.markup import moment
+
+    return moment(at)
 
 
 @register.filter
 def bb_until(start: datetime | None, end: datetime | None) -> Any:
     """The time from one moment to another."""
-    return _between(start, end)
+    from backbeat_celery.admin.markup import between
+
+    return between(start, end)
 
 
 @register.simple_tag(takes_context=True)
 def bb_overview(context: Any) -> Any:
     """The numbers of the overview page that the user may see."""
-    return _overview(context["request"])
+    from backbeat_celery.admin.overview import overview
+
+    return overview(context["request"])

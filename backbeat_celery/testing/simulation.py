@@ -22,18 +22,18 @@ from celery.app.trace import build_tracer
 from django.db.models import Min
 from django.utils import timezone
 
-from backbeat_celery import clock, points
-from backbeat_celery.broker import app_in_use
-from backbeat_celery.celery.current import run_of
-from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.publish import header, replaced_outbox
-from backbeat_celery.engine.sweep import Sweep
-from backbeat_celery.engine.wake import Publication
-from backbeat_celery.headers import CLAIM_HEADER
+from backbeat_celery.engine.after_commit import Publication
+from backbeat_celery.engine.delivery.broker_probe import app_in_use
+from backbeat_celery.engine.delivery.outbox import header, replaced_outbox
+from backbeat_celery.engine.repair.sweep import Sweep
+from backbeat_celery.inputs.message_headers import CLAIM_HEADER
+from backbeat_celery.inputs.node_spec import registered_task
 from backbeat_celery.models import Node, node_alias
-from backbeat_celery.points import WorkerDied
-from backbeat_celery.specs import registered_task
+from backbeat_celery.runtime import clock, failpoints
+from backbeat_celery.runtime.failpoints import WorkerDied
+from backbeat_celery.worker.current_run import run_of
+from backbeat_celery.worker.task import make_node_capable
 
 DeathPoint = Literal["before_handler", "in_handler", "after_handler", "after_record"]
 WORKER = "simulation"
@@ -86,7 +86,7 @@ class Simulation:
     def __enter__(self) -> Simulation:
         self._stack.enter_context(clock.simulated(lambda: self._now))
         self._stack.enter_context(replaced_outbox(self))
-        self._stack.enter_context(points.watched(self._reached))
+        self._stack.enter_context(failpoints.watched(self._reached))
         make_node_capable(self._app)
         return self
 

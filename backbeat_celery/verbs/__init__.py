@@ -5,7 +5,7 @@ Each verb is one transaction; what it makes due is published after the commit.
 
 from backbeat_celery.verbs.nodes import cancel, cancel_previous, reset, resolve, retry, shutdown
 from backbeat_celery.verbs.reports import complete, complete_by_ticket, fail, fail_by_ticket
-from backbeat_celery.verbs.sending import add_child, send, signal_workflow
+from backbeat_celery.verbs.signals import add_child, send, signal_workflow
 from backbeat_celery.verbs.workflows import (
     cancel_workflow,
     close,

@@ -13,11 +13,11 @@ from typing import Any
 
 from django.db import transaction
 
-from backbeat_celery import clock, points
 from backbeat_celery.conf import settings
-from backbeat_celery.database import repeat
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.cancel import (
+from backbeat_celery.engine.after_commit import Publication, Wake
+from backbeat_celery.engine.claim import lock_workflow
+from backbeat_celery.engine.order.cancel import (
     BATCH,
     Top,
     cancel_below,
@@ -25,21 +25,21 @@ from backbeat_celery.engine.cancel import (
     cancel_trees,
     topmost,
 )
-from backbeat_celery.engine.children import has_counting_before
-from backbeat_celery.engine.claim import lock_workflow
-from backbeat_celery.engine.consequences import given_up_with
-from backbeat_celery.engine.finish import finish, lock_node
-from backbeat_celery.engine.links import has_open_link
+from backbeat_celery.engine.order.consequences import given_up_with
+from backbeat_celery.engine.order.finish import finish, lock_node
+from backbeat_celery.engine.order.links import has_open_link
+from backbeat_celery.engine.order.turns import has_counting_before
 from backbeat_celery.engine.record import release_children
-from backbeat_celery.engine.wake import Publication, Wake
 from backbeat_celery.exceptions import InvalidTransition
-from backbeat_celery.lineage import lineage
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.models.lineage import lineage
+from backbeat_celery.models.transitions import transition
+from backbeat_celery.runtime import clock, failpoints
+from backbeat_celery.runtime.transactions import repeat
 from backbeat_celery.states import UNFINISHED, Outcome, Status
-from backbeat_celery.transitions import transition
 from backbeat_celery.verbs.actor import actor_name, reason_text
-from backbeat_celery.verbs.apart import warn_if_apart
-from backbeat_celery.verbs.rows import reread, unless_deleted
+from backbeat_celery.verbs.deleted_rows import reread, unless_deleted
+from backbeat_celery.verbs.foreign_transaction import warn_if_apart
 
 
 def retry(node: Node, *, by: Any = None, reason: str = "") -> None:
@@ -134,9 +134,9 @@ def _steer(
         with transaction.atomic(using=using):
             with unless_deleted(verb, node.pk):
                 hold = _take_hold(node, verb, allowed, actor, why)
-            points.reached("verb_begun")
+            failpoints.reached("verb_begun")
             wake = act(hold)
-            points.reached("verb_written")
+            failpoints.reached("verb_written")
             advance_after_commit(wake, using)
 
     repeat(once, using=using)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbeat_celery import payload
+from backbeat_celery.engine.external.reports import Fence, report
 from backbeat_celery.engine.outcomes import Failed, Succeeded, clean
-from backbeat_celery.engine.reports import Fence, report
 from backbeat_celery.exceptions import BadInput, StaleAttempt
+from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.policy import policy_for
+from backbeat_celery.inputs.tokens import Ticket, read
 from backbeat_celery.models import Node
-from backbeat_celery.policy import policy_for
-from backbeat_celery.tokens import Ticket, read
 from backbeat_celery.verbs.actor import actor_name, reason_text
-from backbeat_celery.verbs.apart import warn_if_apart
-from backbeat_celery.verbs.rows import reread
+from backbeat_celery.verbs.deleted_rows import reread
+from backbeat_celery.verbs.foreign_transaction import warn_if_apart
 
 
 def complete(

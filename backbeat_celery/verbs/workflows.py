@@ -12,23 +12,23 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q
 
-from backbeat_celery import clock, points
-from backbeat_celery.database import repeat
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.cancel import BATCH, Top, cancel_trees
-from backbeat_celery.engine.children import queue_paused
+from backbeat_celery.engine.after_commit import AT_ONCE, Wake
 from backbeat_celery.engine.claim import lock_workflow
-from backbeat_celery.engine.finish import lock_node
-from backbeat_celery.engine.wake import AT_ONCE, Wake
+from backbeat_celery.engine.order.cancel import BATCH, Top, cancel_trees
+from backbeat_celery.engine.order.finish import lock_node
+from backbeat_celery.engine.order.turns import queue_paused
 from backbeat_celery.exceptions import InvalidTransition
-from backbeat_celery.ids import FIRST
 from backbeat_celery.models import Link, Node, Workflow
-from backbeat_celery.removal import PurgeCounts, delete_workflow_rows
+from backbeat_celery.models.transitions import RowDeleted
+from backbeat_celery.retention.deletion import PurgeCounts, delete_workflow_rows
+from backbeat_celery.runtime import clock, failpoints
+from backbeat_celery.runtime.ids import FIRST
+from backbeat_celery.runtime.transactions import repeat
 from backbeat_celery.states import COUNTING, Mode, Status
-from backbeat_celery.transitions import RowDeleted
 from backbeat_celery.verbs.actor import actor_name, reason_text
-from backbeat_celery.verbs.apart import warn_if_apart
-from backbeat_celery.verbs.rows import reread, unless_deleted
+from backbeat_celery.verbs.deleted_rows import reread, unless_deleted
+from backbeat_celery.verbs.foreign_transaction import warn_if_apart
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def _steer(workflow: Workflow, verb: str, work: Callable[[Workflow], Wake]) -> N
             with unless_deleted(verb, workflow.pk):
                 row = lock_workflow(workflow.pk, using)
             wake = work(row)
-            points.reached("workflow_steered")
+            failpoints.reached("workflow_steered")
             advance_after_commit(wake, using)
 
     repeat(once, using=using)

@@ -17,8 +17,8 @@ django.setup()
 from django.db import connection
 
 from backbeat_celery import signal
-from backbeat_celery.ids import uuid7
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
+from backbeat_celery.runtime.ids import uuid7
 from benchmarks import ticks
 from benchmarks.harness import PATIENCE, Round, Worker, wait_for_ticks, warm_up
 from benchmarks.ours.app import app

@@ -28,7 +28,7 @@ ENOUGH = 10_000
 def ours(run: Round) -> None:
     """Timers of a node."""
     from backbeat_celery import signal
-    from backbeat_celery.engine.sweep import Sweep
+    from backbeat_celery.engine.repair.sweep import Sweep
     from backbeat_celery.models import Node, Workflow
     from benchmarks.ours import seed
     from benchmarks.ours.project import started_worker

@@ -20,7 +20,7 @@ import json
 from backbeat_celery import signal
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
-from backbeat_celery.tokens import Ticket, sign
+from backbeat_celery.inputs.tokens import Ticket, sign
 from till.tasks import ask_again, ask_bank, charge
 with Simulation() as sim:
     charged = signal(charge.s("{SECRET}", 56), subject="order")

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from backbeat_celery import signal
-from backbeat_celery.engine import workers
+from backbeat_celery.engine.repair import heartbeats
 from backbeat_celery.models import SweeperLease, WorkerHeartbeat
 from backbeat_celery.testing import Simulation, simulation
 from demo_project.shop import gateway, tasks
@@ -82,7 +82,7 @@ class BusyShop(Simulation):
         get_user_model().objects.create_superuser(USER, password=PASSWORD)
         for number in (1, 2, 3):
             name = f"w{number}@shop"
-            workers.beat(name, "default", pool="prefork", concurrency=2, running=number % 2)
+            heartbeats.beat(name, "default", pool="prefork", concurrency=2, running=number % 2)
         WorkerHeartbeat.objects.update(started_at=self.now - timedelta(hours=26))
         WorkerHeartbeat.objects.filter(name="w3@shop").update(
             seen_at=F("seen_at") - timedelta(minutes=4)

@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db import OperationalError, connections, transaction
 
-from backbeat_celery import points
+from backbeat_celery.runtime import failpoints
 
 FLAGS = "BACKBEAT_CHAOS_FLAGS"
 NAME = "BACKBEAT_CHAOS_WORKER"
@@ -40,7 +40,7 @@ def install() -> None:
         # Half of the workers go statement by statement, and die between two of them; the
         # others send in one piece what production does.
         inside = zlib.crc32(os.environ.get(NAME, "").encode()) % 2 == 0
-        _stack.enter_context(points.watched(_reached, inside=inside))
+        _stack.enter_context(failpoints.watched(_reached, inside=inside))
     if skew := float(os.environ.get(SKEW) or 0):
         _skew_clock(skew)
 
@@ -100,17 +100,17 @@ def _lose_next_answer() -> None:
 def _lose_next_piece() -> None:
     """The same for what is sent past Django's transactions."""
     try:
-        from backbeat_celery.engine.postgres import libpq
+        from backbeat_celery.sql import driver
     except ImportError:
         return
-    execute = libpq.execute
+    execute = driver.execute
 
     def execute_(*arguments: Any) -> Any:
         execute(*arguments)
-        libpq.execute = execute
+        driver.execute = execute
         raise OperationalError("done, but the answer was lost")
 
-    libpq.execute = execute_
+    driver.execute = execute_
 
 
 def _skew_clock(seconds: float) -> None:

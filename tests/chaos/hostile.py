@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
-from backbeat_celery.wire import CONTENT_TYPE
+from backbeat_celery.runtime.content_type import CONTENT_TYPE
 from tests.chaos.messages import Raw
 from tests.chaos.values import TEXTS
 

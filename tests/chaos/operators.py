@@ -136,7 +136,7 @@ def cancel_workflow(arena: Arena) -> Blow | None:
 @fault("many sweepers")
 def many_sweepers(arena: Arena) -> Blow | None:
     """Eight more sweepers at once, none of which asks whose turn it is."""
-    from backbeat_celery.engine.sweep import Sweep
+    from backbeat_celery.engine.repair.sweep import Sweep
 
     nodes = [node for node, _ in running()] + queued()
     if not nodes:

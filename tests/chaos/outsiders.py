@@ -164,13 +164,14 @@ def _tell(seen: Seen, verb: str) -> None:
     """Report by the token that the attempt would have given away, or by number."""
     from uuid import UUID
 
-    from backbeat_celery import callbacks, tokens
+    from backbeat_celery import api
+    from backbeat_celery.inputs import tokens
     from backbeat_celery.models import Node
 
     says = {"complete": seen.shape["label"], "fail": "an outsider says so"}[verb]
     if seen.shape["by_token"]:
         ticket = tokens.Ticket("default", UUID(seen.node), seen.attempt, seen.claim)
-        getattr(callbacks, f"{verb}_by_token")(tokens.sign(ticket), says)
+        getattr(api, f"{verb}_by_token")(tokens.sign(ticket), says)
     else:
         node = Node.objects.get(pk=seen.node)
         getattr(node, verb)(says, attempt=seen.attempt, by="an outsider")

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db import OperationalError, connection, transaction
 
-from backbeat_celery import points
-from backbeat_celery.points import WorkerDied
+from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.failpoints import WorkerDied
 from backbeat_celery.testing import Simulation
 from tests.stateful.accidents import dead_processes_do_nothing
 
@@ -32,7 +32,7 @@ class Striker:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch the points besides the Simulation, which does so, too."""
-        noticed = points._observer
+        noticed = failpoints._observer
         leave = transaction.Atomic.__exit__
 
         def reached(name: str) -> None:
@@ -48,7 +48,7 @@ class Striker:
 
         transaction.Atomic.__exit__ = exit_  # type: ignore[method-assign]
         try:
-            with points.watched(reached):
+            with failpoints.watched(reached):
                 yield
         finally:
             transaction.Atomic.__exit__ = leave  # type: ignore[method-assign]

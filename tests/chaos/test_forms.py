@@ -21,8 +21,8 @@ from django.urls import include, path, reverse
 
 from backbeat_celery import current_node, node_task, signal
 from backbeat_celery.admin.actions import NODE_ACTIONS, WORKFLOW_ACTIONS
-from backbeat_celery.admin.arguments import digest
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.verbs.arguments import digest
 from tests.chaos.values import value
 from tests.stateful.invariants import broken_now
 from tests.urls import urlpatterns as admin_urls

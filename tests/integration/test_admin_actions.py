@@ -10,9 +10,9 @@ from django.urls import reverse
 
 from backbeat_celery import current_node, signal
 from backbeat_celery.admin.actions import NODE_ACTIONS, WORKFLOW_ACTIONS
-from backbeat_celery.admin.arguments import digest
 from backbeat_celery.admin.steering import do
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.verbs.arguments import digest
 from tests import workflows
 
 REASON = "because I say so"

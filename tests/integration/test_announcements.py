@@ -169,7 +169,7 @@ def test_a_database_that_cannot_be_read_is_logged(sim, told, monkeypatch, caplog
         raise OperationalError("gone")
 
     signal(workflows.done.s(), subject="camera")
-    monkeypatch.setattr("backbeat_celery.querysets.NodeQuerySet.in_bulk", gone)
+    monkeypatch.setattr("backbeat_celery.models.querysets.NodeQuerySet.in_bulk", gone)
     with caplog.at_level(logging.ERROR):
         sim.run()
     assert (told, "Cannot read what has ended" in caplog.text) == ([], True)

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, OperationalError, connection
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.models import Node
 from tests import workflows
 

@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.engine import hints
 from backbeat_celery.engine.claim import NodeMessage
+from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.exceptions import (
     BadInput,
     BadPayload,
@@ -280,9 +280,9 @@ def test_a_worker_that_dies_after_the_record_is_not_missed(sim, script, send):
     sim.kill_next("after_record")
     node = send(workflows.scripted_awaiting)
     message = NodeMessage(node.pk, node.task, 1, "default", node.claim_id)
-    hints.renew([message])
-    hints.died(message)
-    hints.overdue(message)
+    worker_events.renew([message])
+    worker_events.died(message)
+    worker_events.overdue(message)
     sim.advance(seconds=500)
     node.refresh_from_db()
     assert (node.status, node.attempt, node.lease_expires_at) == ("running", 1, None)
@@ -479,6 +479,6 @@ def test_messages_doubled_and_lost_make_one_attempt(sim, script):
 
 def test_a_claim_id_of_another_attempt_renews_nothing(held):
     node = held()
-    hints.renew([NodeMessage(node.pk, node.task, 1, "default", uuid4())])
+    worker_events.renew([NodeMessage(node.pk, node.task, 1, "default", uuid4())])
     node.refresh_from_db()
     assert node.lease_expires_at is None

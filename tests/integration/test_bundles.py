@@ -9,11 +9,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, signal, signal_many
-from backbeat_celery.celery import bundle
-from backbeat_celery.engine.bundling import bundle_size, bundled
-from backbeat_celery.engine.postgres import session
-from backbeat_celery.engine.wake import Publication
+from backbeat_celery.engine.after_commit import Publication
+from backbeat_celery.engine.delivery.bundling import bundle_size, bundled
 from backbeat_celery.models import Attempt, Node
+from backbeat_celery.sql import session
+from backbeat_celery.worker import bundle
 from tests import workflows
 
 

@@ -12,9 +12,9 @@ from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from backbeat_celery import tasks
+from backbeat_celery.beat.start import FIRED_AT
 from backbeat_celery.exceptions import BadInput, BadMode, UnknownTask
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.schedules.start import FIRED_AT
 from tests import workflows
 
 DONE = workflows.done.name
@@ -233,7 +233,7 @@ def test_without_its_database_a_start_is_retried_for_the_same_period(sim, nightl
 
 
 def test_without_django_celery_beat_there_is_no_schedule_to_read(sim, nightly, monkeypatch):
-    monkeypatch.setattr("backbeat_celery.schedules.start.apps.is_installed", lambda name: False)
+    monkeypatch.setattr("backbeat_celery.beat.start.apps.is_installed", lambda name: False)
     assert fire(nightly, at="2026-11-24T09:00:00+00:00").successful()
     [node] = started()
     assert node.metadata["scheduled_at"] == "2026-11-24T09:00:00+00:00"

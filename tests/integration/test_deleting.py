@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from backbeat_celery import current_node, points, signal
-from backbeat_celery.callbacks import complete_by_token
+from backbeat_celery import complete_by_token, current_node, signal
 from backbeat_celery.exceptions import InvalidTransition, StaleAttempt, WorkflowClosed
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
+from backbeat_celery.runtime import failpoints
 from backbeat_celery.states import Status
 from tests import workflows
 from tests.stages import staged
@@ -135,6 +135,6 @@ def test_a_verb_that_was_done_before_the_run_was_deleted_is_done(transactional_d
         if name == "verb_done":
             Workflow.objects.get(pk=node.workflow_id).delete()
 
-    with points.watched(delete):
+    with failpoints.watched(delete):
         getattr(node, verb)()
     assert not Node.objects.exists()

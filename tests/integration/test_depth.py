@@ -9,12 +9,12 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
-from backbeat_celery.branches import Branch
+from backbeat_celery.inspection.nested_json import DEEPEST_INDENT, nested_json
+from backbeat_celery.inspection.tree import draw, tree
+from backbeat_celery.inspection.tree_reader import Branch
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.nested import DEEPEST_INDENT, nested_json
-from backbeat_celery.purge import purge
-from backbeat_celery.removal import BATCH
-from backbeat_celery.tree import draw, tree
+from backbeat_celery.retention.deletion import BATCH
+from backbeat_celery.retention.purge import purge
 from tests import workflows
 from tests.counting import Statements
 
@@ -186,11 +186,11 @@ def test_a_purge_of_a_deep_tree_keeps_what_stands_above_something_kept(sim, fini
     Node.objects.filter(pk=late.pk).update(finished_at=sim.now)
     assert not purge()
     # Even if it were not seen before its page is deleted.
-    from backbeat_celery import removal
-    from backbeat_celery.purge import _Purge
+    from backbeat_celery.retention import deletion
+    from backbeat_celery.retention.purge import _Purge
 
     found = _Purge("default", 1, BATCH, dry_run=False, progress=None)
-    for page in removal.pages_below([chain[0].pk], "default"):
+    for page in deletion.pages_below([chain[0].pk], "default"):
         found._remove_page(page)
     left = set(Node.objects.filter(workflow=chain[0].workflow).values_list("pk", flat=True))
     assert left == {row.pk for row in chain[:11]}

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db.models import F
 
 from backbeat_celery import signal
-from backbeat_celery.doctor import CHECKS, examine
+from backbeat_celery.inspection.doctor import CHECKS, examine
 from backbeat_celery.models import (
     Attempt,
     Link,
@@ -455,7 +455,7 @@ def test_the_command_speaks_json(sim):
 
 
 def test_what_the_sweeper_mends_meanwhile_is_not_broken(db, monkeypatch):
-    from backbeat_celery import doctor
+    from backbeat_celery.inspection import doctor
 
     node = signal(workflows.done.s(), subject="camera")
     Node.objects.filter(pk=node.pk).update(status="paused", publish_at=None)
@@ -471,9 +471,9 @@ def test_what_the_sweeper_mends_meanwhile_is_not_broken(db, monkeypatch):
 
 
 def test_small_slices_find_the_same(sim, run_tree, monkeypatch):
-    from backbeat_celery.doctor import checks
+    from backbeat_celery.inspection.doctor import check
 
     run_tree(*[PARALLEL] * 9, {"flag": "a", "delay": 9})
     Node.objects.filter(name="a").update(stage=4)
-    monkeypatch.setattr(checks.slices, "__defaults__", (2,))
+    monkeypatch.setattr(check.slices, "__defaults__", (2,))
     assert len(findings("stage")) == 1

@@ -287,8 +287,8 @@ def test_no_sentence_costs_more_for_more_siblings(sim, status, script):
 
 
 def test_a_broker_that_can_tell_is_asked_only_when_a_node_is_overdue(monkeypatch, db):
-    from backbeat_celery import broker
-    from backbeat_celery.broker import QueueState
+    from backbeat_celery.engine.delivery import broker_probe
+    from backbeat_celery.engine.delivery.broker_probe import QueueState
 
     asked = []
     answers = {
@@ -297,7 +297,7 @@ def test_a_broker_that_can_tell_is_asked_only_when_a_node_is_overdue(monkeypatch
         "busy": QueueState("busy", consumers=2, messages=9),
     }
     monkeypatch.setattr(
-        broker.Inquiry, "ask", lambda self, queue: asked.append(queue) or answers.get(queue)
+        broker_probe.Inquiry, "ask", lambda self, queue: asked.append(queue) or answers.get(queue)
     )
     sentences = {}
     for queue in [*answers, "silent"]:

@@ -9,8 +9,8 @@ from celery import current_app
 from django.db import transaction
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.engine import hints
 from backbeat_celery.engine.claim import NodeMessage
+from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.models import Node
 from tests import workflows
 
@@ -90,7 +90,7 @@ def by_bundle(sim, script):
 def by_unknown_task(sim, script):
     node = signal(workflows.done.s(), subject="camera")
     sim.lose_messages()
-    hints.unknown_task(NodeMessage(node.pk, node.task, 1, "default", node.pk))
+    worker_events.unknown_task(NodeMessage(node.pk, node.task, 1, "default", node.pk))
     Node.objects.filter(pk=node.pk).update(times_out_at=sim.now)
     sim.sweep()
     return node

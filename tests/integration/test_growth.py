@@ -9,8 +9,8 @@ from django.db import connection
 
 from backbeat_celery import current_node, signal
 from backbeat_celery.engine import advance
-from backbeat_celery.ids import uuid7
 from backbeat_celery.models import Link, Node
+from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.verbs import add_child
 from backbeat_celery.verbs import workflows as verbs
 from tests import workflows
@@ -178,7 +178,7 @@ def test_a_paused_workflow_queues_the_first_flag_of_a_run(sim, scripted, statuse
 
 
 def test_a_shutdown_gives_up_a_long_line_in_parts(sim, scripted, statuses, monkeypatch):
-    for module in ("engine.cancel", "verbs.nodes"):
+    for module in ("engine.order.cancel", "verbs.nodes"):
         monkeypatch.setattr(f"backbeat_celery.{module}.BATCH", 12)
 
     def work(task):
@@ -215,7 +215,7 @@ def test_ending_a_workflow_takes_steps_in_proportion_to_its_signals(sim, monkeyp
 
 
 def test_a_wide_stage_is_read_and_published_in_parts(sim, scripted, monkeypatch):
-    for module in ("children", "stretches"):
+    for module in ("order.turns", "delivery.wide_stages"):
         monkeypatch.setattr(f"backbeat_celery.engine.{module}.AT_ONCE", 12)
 
     def work(task):

@@ -14,11 +14,11 @@ from django.db import transaction
 from kombu import Connection, Producer
 
 from backbeat_celery import current_node, signal, signal_many
-from backbeat_celery.broker import app_in_use
-from backbeat_celery.engine import publish
-from backbeat_celery.engine.copies import Originals
-from backbeat_celery.engine.producers import Broker
-from backbeat_celery.engine.wake import Publication
+from backbeat_celery.engine.after_commit import Publication
+from backbeat_celery.engine.delivery import outbox
+from backbeat_celery.engine.delivery.broker_probe import app_in_use
+from backbeat_celery.engine.delivery.message_templates import Originals
+from backbeat_celery.engine.delivery.producers import Broker
 from backbeat_celery.exceptions import BadInput, UnsupportedOption
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
@@ -289,7 +289,7 @@ def test_an_apply_async_that_is_put_off_adds_nothing_and_sends_nothing(sim, monk
         put_off.append(functools.partial(Task.apply_async, self, *args, **options))
 
     monkeypatch.setattr(class_of(workflows.scripted), "apply_async", apply_async)
-    monkeypatch.setattr(publish, "current_broker", None)
+    monkeypatch.setattr(outbox, "current_broker", None)
     signal(scripted(), subject="camera")
     for call in put_off:
         call()
@@ -314,7 +314,7 @@ def test_where_nobody_adds_anything_no_message_is_made(sim, monkeypatch):
     def make(*args, **options):
         raise AssertionError
 
-    monkeypatch.setattr("backbeat_celery.headers.Taker", make)
+    monkeypatch.setattr("backbeat_celery.inputs.message_headers.Taker", make)
     node = signal(workflows.tree.s({"spawn": [{}]}), subject="camera")
     sim.run()
     assert set(map(json.dumps, Node.objects.values_list("options", flat=True))) == {"{}"}
@@ -330,10 +330,10 @@ def sent(monkeypatch):
     app = app_in_use()
     connection = Connection("memory://", transport_options={"polling_interval": 0})
     broker = Broker("m", connection, Originals())
-    monkeypatch.setattr(publish, "current_broker", lambda: broker)
+    monkeypatch.setattr(outbox, "current_broker", lambda: broker)
 
     def send(*publications):
-        publish.BrokerOutbox().send(publications, "default")
+        outbox.BrokerOutbox().send(publications, "default")
         queue = app.amqp.queues[app.conf.task_default_queue](connection.channel())
         found = []
         while (message := queue.get(no_ack=True)) is not None:

@@ -9,10 +9,10 @@ from celery.exceptions import Reject, WorkerShutdown
 
 from backbeat_celery import current_node, signal
 from backbeat_celery.conf import settings
-from backbeat_celery.engine import hints, sweep
 from backbeat_celery.engine.claim import NodeMessage
+from backbeat_celery.engine.repair import sweep, worker_events
 from backbeat_celery.models import Node
-from backbeat_celery.points import WorkerDied
+from backbeat_celery.runtime.failpoints import WorkerDied
 from tests import workflows
 
 SAID = {"complete": (41,), "fail": ("declined",)}
@@ -41,8 +41,11 @@ def _time_out(sim, node):
 # What the handler does after the report, and what becomes of the attempt then.
 ENDS = {
     "died": (WorkerDied("killed"), _run_out),
-    "seen to die": (WorkerDied("killed"), lambda sim, node: hints.died(_message(node))),
-    "killed at its limit": (WorkerDied("killed"), lambda sim, node: hints.overdue(_message(node))),
+    "seen to die": (WorkerDied("killed"), lambda sim, node: worker_events.died(_message(node))),
+    "killed at its limit": (
+        WorkerDied("killed"),
+        lambda sim, node: worker_events.overdue(_message(node)),
+    ),
     "timed out": (WorkerDied("hangs"), _time_out),
     "shut down": (WorkerShutdown(0), lambda sim, node: None),
     "given back": (Reject("later", requeue=True), lambda sim, node: None),

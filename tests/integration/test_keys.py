@@ -7,7 +7,7 @@ from django.db import OperationalError
 
 from backbeat_celery import current_node, signal, signal_many
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.verbs import add_child, sending
+from backbeat_celery.verbs import add_child, signals
 from tests import workflows
 
 
@@ -140,7 +140,7 @@ def test_signals_of_two_nodes_are_two(sim, script):
 
 def test_a_conflict_that_is_repeated_does_not_count_as_a_second_signal(sim, script, monkeypatch):
     """The transaction of the first attempt's signal is repeated after a deadlock."""
-    original, conflicts = sending._append, [True]
+    original, conflicts = signals._append, [True]
 
     def append(*args):
         made = original(*args)
@@ -155,8 +155,8 @@ def test_a_conflict_that_is_repeated_does_not_count_as_a_second_signal(sim, scri
         except OperationalError:
             return work()
 
-    monkeypatch.setattr(sending, "_append", append)
-    monkeypatch.setattr(sending, "repeat", repeat)
+    monkeypatch.setattr(signals, "_append", append)
+    monkeypatch.setattr(signals, "repeat", repeat)
 
     def send(task):
         signal(workflows.done.s(), subject="lens")

@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from celery import current_app
 
-from backbeat_celery import broker, node_task, signal
+from backbeat_celery import node_task, signal
 from backbeat_celery.conf import settings
-from backbeat_celery.engine import losses, publish
-from backbeat_celery.engine.sweep import Sweep
-from backbeat_celery.engine.wake import LONGEST_INTERVAL, options_of
+from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, options_of
+from backbeat_celery.engine.delivery import broker_probe, outbox, queue_depth
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.models import Node
 from tests import workflows
 
@@ -69,7 +69,7 @@ def test_what_is_on_its_way_is_not_missing(sim, backlog):
 
 def test_two_sweepers_send_no_more_than_what_is_missing(sim, backlog, monkeypatch):
     """The other one sends while this one is busy with its first batch."""
-    monkeypatch.setattr("backbeat_celery.engine.sweep.BATCH", 7)
+    monkeypatch.setattr("backbeat_celery.engine.repair.sweep.BATCH", 7)
     sim.advance(minutes=2)
     sim.lose_messages()
     send, others = sim.send, [Sweep("default")]
@@ -101,7 +101,7 @@ def test_a_broker_that_cannot_tell_is_not_waited_for(sim, backlog):
 
 def test_what_the_broker_did_not_take_is_sent_whatever_the_depth(sim, backlog):
     sim.advance(minutes=2)
-    publish.make_due([backlog[7].pk], "default")
+    outbox.make_due([backlog[7].pk], "default")
     sim.advance(seconds=settings.sweep_interval)
     assert sim.in_flight == NODES + 1
     assert Node.objects.get(publications=1).pk == backlog[7].pk
@@ -153,7 +153,7 @@ def test_a_queue_that_a_task_names_is_looked_at(sim, is_known, monkeypatch):
     signal(workflows.done.s(), subject="lens")
     if not is_known:
         monkeypatch.delitem(current_app.tasks, printing.name)
-    assert losses.due_by_queue(Node.objects.claimable()) == {"paper": 1, DEFAULT: 1}
+    assert queue_depth.due_by_queue(Node.objects.claimable()) == {"paper": 1, DEFAULT: 1}
 
 
 def test_who_does_not_know_a_task_sends_it_where_its_author_says(sim, monkeypatch):
@@ -171,7 +171,7 @@ def test_nobody_is_asked_while_nothing_waits_long(sim, backlog):
 
 
 def test_more_than_a_batch_is_looked_through(sim, backlog, monkeypatch):
-    monkeypatch.setattr("backbeat_celery.engine.sweep.BATCH", 7)
+    monkeypatch.setattr("backbeat_celery.engine.repair.sweep.BATCH", 7)
     sim.depth = lambda queue: {DEFAULT: NODES}.get(queue, 0)
     lone = [signal(workflows.done.s(n).set(queue="lone"), subject=f"l{n}") for n in range(9)]
     sim.advance(seconds=settings.lease + settings.sweep_interval)
@@ -180,7 +180,7 @@ def test_more_than_a_batch_is_looked_through(sim, backlog, monkeypatch):
 
 
 def test_a_router_that_fails_leaves_the_queue_unknown(sim, backlog, monkeypatch):
-    monkeypatch.setattr(broker, "queue_of", lambda task, options: 1 / 0)
+    monkeypatch.setattr(broker_probe, "queue_of", lambda task, options: 1 / 0)
     sim.advance(seconds=settings.lease + settings.sweep_interval)
     assert sim.in_flight == 2 * NODES
 
@@ -194,4 +194,4 @@ def test_what_waits_long_is_explained(sim, backlog):
 def test_a_depth_that_is_not_to_be_had_is_none(monkeypatch, url):
     monkeypatch.setattr(current_app.conf, "broker_url", url)
     monkeypatch.setattr(current_app.conf, "broker_read_url", url)
-    assert broker.Depths().ask(DEFAULT) is None
+    assert broker_probe.Depths().ask(DEFAULT) is None

@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 from django.core import mail as django_mail
 
-from backbeat_celery import mail, signal, tasks
-from backbeat_celery.engine.publish import BrokerOutbox
+from backbeat_celery import signal, tasks
+from backbeat_celery.engine.delivery.outbox import BrokerOutbox
 from backbeat_celery.models import Node
+from backbeat_celery.notifications import mail
 from tests import workflows
 
 

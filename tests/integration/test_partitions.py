@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from backbeat_celery import signal
-from backbeat_celery.doctor import examine
+from backbeat_celery.inspection.doctor import examine
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from tests import partitions, services, workflows
 

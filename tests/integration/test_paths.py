@@ -14,20 +14,14 @@ import pytest
 from celery import signature
 from django.db import connection, transaction
 
-from backbeat_celery import current_node, points, signal, signal_many
-from backbeat_celery.engine import line
-from backbeat_celery.engine.postgres import (
-    bundles,
-    children,
-    claim,
-    look,
-    record,
-    session,
-    signals,
-)
-from backbeat_celery.engine.postgres.statement import Statement
+from backbeat_celery import current_node, signal, signal_many
+from backbeat_celery.engine.order import placement
+from backbeat_celery.engine.statements import bundles, children, claim, completion, record, signals
 from backbeat_celery.exceptions import WorkflowClosed
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
+from backbeat_celery.runtime import failpoints
+from backbeat_celery.sql import session
+from backbeat_celery.sql.statement import Statement
 from backbeat_celery.testing import Simulation
 from tests import statements, workflows
 from tests.integration.test_statements import Statements
@@ -399,7 +393,7 @@ def blocking_nodes_in_bundles(sim, script):
 def path(sim: Simulation, which: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take one of the ways: portable, statement by statement, or several at once."""
     monkeypatch.setattr(session, "is_enabled", which != "portable")
-    with points.watched(sim._reached, inside=which != "pieces"):
+    with failpoints.watched(sim._reached, inside=which != "pieces"):
         yield
 
 
@@ -481,7 +475,7 @@ def opens_what_is_behind_others(patch: pytest.MonkeyPatch) -> None:
 
 def sees_everything_settled(patch: pytest.MonkeyPatch) -> None:
     """The short look says that there is nothing to do."""
-    patch.setattr(look, "says_settled", lambda found: True)
+    patch.setattr(completion, "says_settled", lambda found: True)
 
 
 def claims_what_is_claimed(patch: pytest.MonkeyPatch) -> None:
@@ -523,7 +517,7 @@ def test_a_fault_in_a_statement_is_found_out(mutant, name, script, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "limit"), [(line, "ROWS_AT_ONCE", 3), (children, "LARGEST", 1200)]
+    ("module", "name", "limit"), [(placement, "ROWS_AT_ONCE", 3), (children, "LARGEST", 1200)]
 )
 def test_children_that_one_statement_does_not_take_go_in_several(
     sim, monkeypatch, module, name, limit

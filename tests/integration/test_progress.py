@@ -218,7 +218,7 @@ def test_a_database_that_hiccups_does_not_fail_the_handler(run, monkeypatch, cap
     def work():
         with monkeypatch.context() as patch:
             patch.setattr(
-                "backbeat_celery.querysets.NodeQuerySet.update",
+                "backbeat_celery.models.querysets.NodeQuerySet.update",
                 lambda *a, **k: (_ for _ in ()).throw(OperationalError("gone")),
             )
             current_node().progress(1, 10)

@@ -11,9 +11,9 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.doctor import examine
+from backbeat_celery.inspection.doctor import examine
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
-from backbeat_celery.purge import delete_workflow_rows, purge
+from backbeat_celery.retention.purge import delete_workflow_rows, purge
 from tests import workflows
 from tests.counting import Statements, fetched
 from tests.stateful.invariants import broken_now

@@ -16,7 +16,9 @@ def calls(monkeypatch):
     """How the purge was called."""
     noted = []
     monkeypatch.setattr(
-        tasks, "_purge", lambda using, **options: noted.append((using, options)) or "2 nodes"
+        tasks,
+        "purge_database",
+        lambda using, **options: noted.append((using, options)) or "2 nodes",
     )
     return noted
 
@@ -36,7 +38,7 @@ def test_what_the_schedule_says_is_handed_on(calls, caplog):
 
 
 def test_it_deletes_what_is_old(sim):
-    pytest.importorskip("backbeat_celery.purge")
+    pytest.importorskip("backbeat_celery.retention.purge")
     node = signal(workflows.done.s(), subject="camera")
     sim.run()
     node.workflow.close()

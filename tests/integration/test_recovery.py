@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.engine import hints
 from backbeat_celery.engine.claim import NodeMessage
-from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.repair import worker_events
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.models import Node
-from backbeat_celery.points import WorkerDied
+from backbeat_celery.runtime.failpoints import WorkerDied
 from tests import workflows
 
 POINTS = ["before_handler", "in_handler", "after_handler", "after_record"]
@@ -245,7 +245,7 @@ def test_a_step_of_the_sweep_that_fails_does_not_stop_the_others(sim, monkeypatc
 def test_a_forged_message_for_an_unknown_task_wastes_nothing(sim):
     node = signal(workflows.done.s(), subject="camera", delay=24 * 3600)
     forged = NodeMessage(node.pk, "no.such.task", 1, "default", uuid4())
-    hints.unknown_task(forged)
+    worker_events.unknown_task(forged)
     sim.advance(hours=23)
     node.refresh_from_db()
     assert node.status == "queued"

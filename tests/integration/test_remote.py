@@ -9,13 +9,15 @@ from celery import current_app, signature
 from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
-from backbeat_celery import current_node, signal, tasks, tokens
-from backbeat_celery.engine import hints, remote
+from backbeat_celery import current_node, signal, tasks
+from backbeat_celery.engine.after_commit import DISPATCH
 from backbeat_celery.engine.claim import NodeMessage, claim
-from backbeat_celery.engine.wake import DISPATCH
+from backbeat_celery.engine.external import remote
+from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.exceptions import InvalidTransition
+from backbeat_celery.inputs import tokens
+from backbeat_celery.inputs.policy import policy_by_name
 from backbeat_celery.models import Node
-from backbeat_celery.policy import policy_by_name
 from tests import workflows
 
 OTHER = signature("other.add", args=[2], kwargs={"y": 3}, queue="other")
@@ -158,7 +160,7 @@ def test_any_name_is_good_for_an_argument_of_the_other_side(sim, handed_over):
 
 def test_a_worker_without_our_tasks_gives_the_node_its_grace(sim):
     node = signal(OTHER, subject="camera")
-    hints.unknown_task(NodeMessage(node.pk, DISPATCH, 1, "default", uuid4()))
+    worker_events.unknown_task(NodeMessage(node.pk, DISPATCH, 1, "default", uuid4()))
     assert fresh(node).times_out_at is not None
 
 

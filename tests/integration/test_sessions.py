@@ -10,8 +10,9 @@ from celery.exceptions import WorkerShutdown
 from celery.signals import task_postrun, task_prerun
 from django.db import connection, connections, transaction
 
-from backbeat_celery import database, points, sessions, signal, signal_many
+from backbeat_celery import signal, signal_many
 from backbeat_celery.models import Node
+from backbeat_celery.runtime import failpoints, sessions, transactions
 from backbeat_celery.signals import node_completed
 from tests import workflows
 
@@ -55,7 +56,7 @@ def apart(monkeypatch):
 def pauses(monkeypatch):
     """Seconds for which the engine has waited for the database."""
     waited = []
-    monkeypatch.setattr(database.time, "sleep", waited.append)
+    monkeypatch.setattr(transactions.time, "sleep", waited.append)
     return waited
 
 
@@ -173,7 +174,7 @@ def strike(sim):
                 struck.append(name)
                 raise error
 
-        with points.watched(observe):
+        with failpoints.watched(observe):
             sim.run()
         assert struck
 
@@ -298,7 +299,7 @@ def test_a_record_waits_for_a_database_that_is_read_only(sim, send, script, monk
             execute("SET default_transaction_read_only = off")
             execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
 
-    monkeypatch.setattr(database.time, "sleep", sleep)
+    monkeypatch.setattr(transactions.time, "sleep", sleep)
     script(read_only)
     node = send(workflows.scripted.s())
     assert (node.status, outcomes(node)) == ("complete", ["succeeded"])

@@ -161,8 +161,8 @@ def test_a_loop_without_end_is_told(sim, script):
 
 
 def test_nothing_of_a_simulation_remains(db):
-    from backbeat_celery import clock
-    from backbeat_celery.engine.publish import BrokerOutbox, outbox
+    from backbeat_celery.engine.delivery.outbox import BrokerOutbox, outbox
+    from backbeat_celery.runtime import clock
 
     with Simulation():
         assert clock.is_simulated()

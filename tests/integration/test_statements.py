@@ -12,13 +12,14 @@ from django.db.models.sql.compiler import SQLCompiler
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.engine import line
 from backbeat_celery.engine.claim import NodeMessage, claim
-from backbeat_celery.engine.inserting import insert
-from backbeat_celery.engine.line import ROWS_AT_ONCE
-from backbeat_celery.engine.postgres import session, signals
+from backbeat_celery.engine.order import placement
+from backbeat_celery.engine.order.insertion import insert
+from backbeat_celery.engine.order.placement import ROWS_AT_ONCE
+from backbeat_celery.engine.statements import signals
+from backbeat_celery.inputs.policy import policy_of
 from backbeat_celery.models import Node
-from backbeat_celery.policy import policy_of
+from backbeat_celery.sql import session
 from tests import workflows
 from tests.statements import NEEDED
 
@@ -147,8 +148,8 @@ def test_a_wide_fan_out_does_not_hold_all_rows_in_memory(sim, script, monkeypatc
     def work(task):
         current_node().spawn_many([workflows.done.s(n) for n in range(500)], mode="non_blocking")
 
-    monkeypatch.setattr(line, "ROWS_AT_ONCE", 50)
-    monkeypatch.setattr(line, "insert", insert_counted)
+    monkeypatch.setattr(placement, "ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(placement, "insert", insert_counted)
     script(work)
     signal(workflows.scripted.s(), subject="camera")
     sim.step()

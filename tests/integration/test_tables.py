@@ -8,8 +8,8 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
-from backbeat_celery import tables
 from backbeat_celery.exceptions import NotMigrated
+from backbeat_celery.runtime import migration_state
 
 GONE = [
     "SELECT id FROM backbeat_celery_gone",
@@ -28,25 +28,25 @@ def error_of(sql: str) -> DatabaseError:
 
 @pytest.mark.parametrize("sql", GONE)
 def test_missing_tables_and_columns_of_ours_are_known(db, sql, caplog, monkeypatch):
-    monkeypatch.setattr(tables, "_said_at", float("-inf"))
+    monkeypatch.setattr(migration_state, "_said_at", float("-inf"))
     error = error_of(sql)
     with pytest.raises(NotMigrated, match=r"run manage\.py migrate"):
-        tables.refuse(error, "default")
+        migration_state.refuse(error, "default")
     with caplog.at_level(logging.ERROR):
-        assert [tables.tell(error) for _ in range(3)] == [True] * 3
+        assert [migration_state.tell(error) for _ in range(3)] == [True] * 3
     assert caplog.text.count("run manage.py migrate") == 1
 
 
 @pytest.mark.parametrize("sql", OTHERS)
 def test_other_errors_are_left_alone(db, sql):
     error = error_of(sql)
-    tables.refuse(error, "default")
-    assert not tables.tell(error)
+    migration_state.refuse(error, "default")
+    assert not migration_state.tell(error)
 
 
 def test_a_migration_that_was_not_applied_is_named(db):
-    assert tables.trouble("default") == ""
+    assert migration_state.trouble("default") == ""
     applied = MigrationRecorder.Migration.objects.filter(app="backbeat_celery").order_by("name")
     last = applied.last()
     last.delete()
-    assert f"lacks migration {last.name}" in tables.trouble("default")
+    assert f"lacks migration {last.name}" in migration_state.trouble("default")

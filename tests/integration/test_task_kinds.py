@@ -11,9 +11,9 @@ from celery import Task, current_app, shared_task, signature
 from celery.exceptions import Ignore
 
 from backbeat_celery import NodeTask, current_node, node_task
-from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.exceptions import NotInNode, UnsupportedOption
 from backbeat_celery.models import Node
+from backbeat_celery.worker.task import make_node_capable
 from tests import pace, workflows
 
 current_app.loader.import_default_modules()

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from backbeat_celery import signal
 from backbeat_celery.checks import check_databases
-from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.models import Node
 from tests import workflows
 from tests.races.worker import succeed, take, taken

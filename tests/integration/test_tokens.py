@@ -15,9 +15,9 @@ from django.urls import include, path, reverse
 from django.utils.log import AdminEmailHandler
 from django.views.debug import ExceptionReporter
 
-from backbeat_celery import current_node, signal, tokens
-from backbeat_celery.callbacks import complete_by_token, fail_by_token
+from backbeat_celery import complete_by_token, current_node, fail_by_token, signal
 from backbeat_celery.exceptions import BadPayload, BadToken, StaleAttempt, UnsupportedOption
+from backbeat_celery.inputs import tokens
 from backbeat_celery.models import Node
 from tests import workflows
 

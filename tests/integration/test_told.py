@@ -11,10 +11,10 @@ from celery import current_app, signals
 from celery.worker.request import Request
 
 from backbeat_celery import current_node, signal
-from backbeat_celery.celery import hooks, runner
-from backbeat_celery.engine.wake import Publication
+from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.exceptions import BadInput
 from backbeat_celery.models import Node
+from backbeat_celery.worker import run, signal_handlers
 from tests import workflows
 
 
@@ -84,7 +84,7 @@ def test_no_variable_of_ours_shows_reporters_what_is_hidden(sim, settings, scrip
     def reporter(exception=None, traceback=None, **_):
         # At once, as reporters do: Celery clears the frames.
         for frame, _ in walk_tb(exception.__traceback__):
-            if frame.f_code.co_filename == runner.__file__:
+            if frame.f_code.co_filename == run.__file__:
                 shown[frame.f_code.co_name] = repr(frame.f_locals)
 
     def refuse(task):
@@ -146,7 +146,7 @@ def test_the_workers_lists_show_arguments_and_node(sim, settings):
         properties={},
     )
     request = Request(message, app=current_app, hostname="here")
-    hooks.on_received(request)
+    signal_handlers.on_received(request)
     shown = request.info()
     assert shown["args"] == "(7,)"
     assert shown["kwargs"] == f"{{'y': '***'}}  # node {node.pk}"

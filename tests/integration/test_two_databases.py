@@ -7,11 +7,10 @@ import warnings
 import pytest
 from django.db import connections, transaction
 
-from backbeat_celery import checks, signal, signal_many
-from backbeat_celery.callbacks import complete_by_token, fail_by_token
+from backbeat_celery import checks, complete_by_token, fail_by_token, signal, signal_many
 from backbeat_celery.exceptions import NotInTransaction
+from backbeat_celery.inputs.tokens import Ticket, sign
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.tokens import Ticket, sign
 from tests import workflows
 
 HERE = __file__

@@ -8,13 +8,13 @@ import pytest
 from django.utils import timezone
 
 from backbeat_celery import signal
-from backbeat_celery.doctor.circles import circles
-from backbeat_celery.engine.links import has_open_link
+from backbeat_celery.engine.order.links import has_open_link
+from backbeat_celery.engine.order.waiting_graph import find_circle, waits_for
 from backbeat_celery.exceptions import LinkCycle
-from backbeat_celery.lineage import LEVELS, lineage
+from backbeat_celery.inspection.doctor.cycles import circles
 from backbeat_celery.models import Link, Node, Workflow
+from backbeat_celery.models.lineage import LEVELS, lineage
 from backbeat_celery.states import COUNTING, Status
-from backbeat_celery.waiting import find_circle, waits_for
 from tests import workflows
 from tests.counting import Statements, fetched, lines_of
 

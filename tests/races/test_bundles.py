@@ -7,11 +7,11 @@ from uuid import uuid4
 
 from backbeat_celery import signal, signal_many
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.bundles import claim_bundle, record_bundle
+from backbeat_celery.engine.bundle import claim_bundle, record_bundle
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.outcomes import Succeeded
+from backbeat_celery.inputs.policy import policy_by_name
 from backbeat_celery.models import Node
-from backbeat_celery.policy import policy_by_name
 from tests import workflows
 from tests.races.threads import (
     DEADLINE,

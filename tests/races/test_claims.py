@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from backbeat_celery import signal
-from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.models import Node
 from tests import workflows

@@ -12,16 +12,17 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from backbeat_celery import database, ids, signal, signal_many
-from backbeat_celery.celery import worker
-from backbeat_celery.celery.deliveries import deliveries
-from backbeat_celery.engine import hints
+from backbeat_celery import signal, signal_many
 from backbeat_celery.engine.claim import NodeMessage
-from backbeat_celery.engine.publish import make_free_due
-from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.delivery.outbox import make_free_due
+from backbeat_celery.engine.repair import worker_events
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import InvalidTransition
-from backbeat_celery.locks import RowHeld, without_waiting
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.runtime import ids, transactions
+from backbeat_celery.runtime.lock_timeouts import RowHeld, without_waiting
+from backbeat_celery.worker import bootstep
+from backbeat_celery.worker.deliveries import deliveries
 from tests import workflows
 from tests.races.threads import DEADLINE, RACES, held_open, start, wait_until_blocked
 from tests.races.worker import BARRIER, PARALLEL, family, status, succeed, taken
@@ -33,14 +34,14 @@ PAST = timezone.now() - timedelta(hours=1)
 @pytest.fixture
 def conflicts(monkeypatch):
     """What the database has refused because two transactions waited for each other."""
-    found, is_conflict = [], database.is_conflict
+    found, is_conflict = [], transactions.is_conflict
 
     def noted(exc):
         if is_conflict(exc):
             found.append(exc)
         return is_conflict(exc)
 
-    monkeypatch.setattr(database, "is_conflict", noted)
+    monkeypatch.setattr(transactions, "is_conflict", noted)
     return found
 
 
@@ -142,9 +143,9 @@ def test_a_renewal_leaves_out_what_is_locked(pair):
     held, free = pair
     messages = [message(node) for node in pair]
     with held_open(link_to(held)):
-        assert hints.renew(messages) is False
+        assert worker_events.renew(messages) is False
         assert (lease(held), lease(free) > timezone.now()) == (PAST, True)
-    assert hints.renew(messages) is True
+    assert worker_events.renew(messages) is True
     assert lease(held) > timezone.now()
 
 
@@ -152,7 +153,7 @@ def test_a_renewal_that_finds_all_of_them_free_is_complete(pair):
     ended = pair[1]
     messages = [message(node) for node in pair]
     ended.cancel()
-    assert hints.renew(messages) is True
+    assert worker_events.renew(messages) is True
 
 
 def test_an_attempt_whose_row_is_locked_is_not_lost(pair):
@@ -168,7 +169,9 @@ def test_an_attempt_whose_row_is_locked_is_not_lost(pair):
     assert status(held) == "queued"
 
 
-@pytest.mark.parametrize(("hint", "then"), [(hints.died, "queued"), (hints.overdue, "retrying")])
+@pytest.mark.parametrize(
+    ("hint", "then"), [(worker_events.died, "queued"), (worker_events.overdue, "retrying")]
+)
 def test_a_hint_about_a_locked_node_is_to_be_given_again(pair, hint, then):
     held = pair[0]
     mine = message(held)
@@ -178,7 +181,7 @@ def test_a_hint_about_a_locked_node_is_to_be_given_again(pair, hint, then):
     assert status(held) == then
 
 
-@pytest.mark.parametrize("hint", [hints.unpublished, hints.unknown_task])
+@pytest.mark.parametrize("hint", [worker_events.unpublished, worker_events.unknown_task])
 def test_a_hint_about_a_locked_queued_node_is_to_be_given_again(stops, hint):
     node = signal(workflows.done.s(), subject="camera")
     with held_open(lambda: lock(Node, node.pk)), pytest.raises(RowHeld):
@@ -200,9 +203,9 @@ def test_what_no_broker_takes_is_due_again_but_for_a_locked_node(stops):
 
 
 def test_the_keeper_of_leases_gives_a_hint_again(pair, monkeypatch):
-    monkeypatch.setattr(worker, "SOON", 0.0)
-    held, keeper = pair[0], worker.LeaseKeeper(has_children=False)
-    deliveries.tell(hints.overdue, message(held))
+    monkeypatch.setattr(bootstep, "SOON", 0.0)
+    held, keeper = pair[0], bootstep.LeaseKeeper(has_children=False)
+    deliveries.tell(worker_events.overdue, message(held))
     with held_open(lambda: lock(Node, held.pk)):
         keeper.work()
         assert (status(held), deliveries.hints.empty()) == ("running", True)
@@ -212,15 +215,15 @@ def test_the_keeper_of_leases_gives_a_hint_again(pair, monkeypatch):
 
 @pytest.mark.parametrize("trouble", [OperationalError("away"), InterfaceError("closed")])
 def test_the_keeper_of_leases_gives_a_hint_again_after_an_outage(pair, monkeypatch, trouble):
-    monkeypatch.setattr(worker, "SOON", 0.0)
+    monkeypatch.setattr(bootstep, "SOON", 0.0)
     overdue = pair[0]
     answers = iter([trouble])
-    keeper = worker.LeaseKeeper(has_children=False)
+    keeper = bootstep.LeaseKeeper(has_children=False)
 
     def tell():
         for refusal in answers:
             raise refusal
-        hints.overdue(message(overdue))
+        worker_events.overdue(message(overdue))
 
     deliveries.hints.put(tell)
     keeper.work()

@@ -8,9 +8,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from backbeat_celery import signal
-from backbeat_celery.engine.finish import lock_node
+from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.models import Link, Node, Workflow
-from backbeat_celery.purge import purge
+from backbeat_celery.retention.purge import purge
 from tests import workflows
 from tests.races.threads import DEADLINE, RACES, held_open, start, together
 from tests.races.worker import family, run, status, succeed, taken

@@ -8,18 +8,18 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from backbeat_celery import signal, tokens
-from backbeat_celery.callbacks import complete_by_token
-from backbeat_celery.engine import hints
+from backbeat_celery import complete_by_token, signal
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.outcomes import Failed, Succeeded
 from backbeat_celery.engine.record import record
-from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.repair import worker_events
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import InvalidTransition, StaleAttempt
-from backbeat_celery.locks import RowHeld
+from backbeat_celery.inputs import tokens
+from backbeat_celery.inputs.node_spec import task_spec
 from backbeat_celery.models import Attempt, Node
-from backbeat_celery.specs import task_spec
+from backbeat_celery.runtime.lock_timeouts import RowHeld
 from tests import workflows
 from tests.races.threads import (
     DEADLINE,
@@ -230,7 +230,7 @@ def test_a_child_from_outside_against_the_handlers_end(stops, repetition):
 def _died(message):
     """Tell of a dead worker, once: the one who renews or records may hold the row."""
     with suppress(RowHeld):
-        hints.died(message)
+        worker_events.died(message)
 
 
 @REPEATED
@@ -239,7 +239,7 @@ def test_a_renewal_puts_no_lease_back(stops, repetition):
     message = NodeMessage(node.pk, node.task, 1, "default", mine.claim_id)
     accepted, *_ = together(
         lambda: _accepted(lambda: succeed(mine)),
-        lambda: hints.renew([message]),
+        lambda: worker_events.renew([message]),
         lambda: _died(message),
     )
     node.refresh_from_db()
@@ -249,7 +249,7 @@ def test_a_renewal_puts_no_lease_back(stops, repetition):
 def test_a_handlers_end_that_waits_for_its_loss_is_stale(stops):
     node, mine = _awaiting()
     message = NodeMessage(node.pk, node.task, 1, "default", mine.claim_id)
-    with held_open(lambda: hints.died(message)):
+    with held_open(lambda: worker_events.died(message)):
         end = start(lambda: succeed(mine), "end")
         wait_until_blocked()
     with pytest.raises(StaleAttempt):
@@ -261,7 +261,7 @@ def test_a_renewal_beside_the_handlers_end_does_not_wait_and_renews_nothing(stop
     node, mine = _awaiting()
     message = NodeMessage(node.pk, node.task, 1, "default", mine.claim_id)
     with held_open(lambda: succeed(mine)):
-        start(lambda: hints.renew([message]), "renewal").result(DEADLINE)
+        start(lambda: worker_events.renew([message]), "renewal").result(DEADLINE)
     node.refresh_from_db()
     assert (node.status, node.lease_expires_at) == ("running", None)
 

@@ -7,7 +7,7 @@ from django.db import connection
 from psycopg.pq import TransactionStatus
 
 from backbeat_celery import signal, signal_many
-from backbeat_celery.engine.publish import replaced_outbox
+from backbeat_celery.engine.delivery.outbox import replaced_outbox
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
 from tests.races.threads import (

@@ -9,7 +9,7 @@ from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import pause_due
 from backbeat_celery.engine.outcomes import Failed
 from backbeat_celery.engine.record import record
-from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import (
     InvalidTransition,
     NodeFinished,

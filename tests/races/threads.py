@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from django.db import connection, connections, transaction
 
-from backbeat_celery import points
-from backbeat_celery.engine.publish import replaced_outbox
-from backbeat_celery.engine.wake import Publication
+from backbeat_celery.engine.after_commit import Publication
+from backbeat_celery.engine.delivery.outbox import replaced_outbox
+from backbeat_celery.runtime import failpoints
 from tests.services import database_kind
 
 DEADLINE = 120.0
@@ -102,7 +102,7 @@ class Points:
     def _call(self, callback: Callable[[], Any], thread: str, point: str) -> None:
         self._callbacks[thread, point] = callback
         # From now on every step is made statement by statement.
-        self.stack.enter_context(points.watched(self))
+        self.stack.enter_context(failpoints.watched(self))
 
 
 def start(function: Callable[[], Any], name: str) -> Future[Any]:
@@ -176,5 +176,5 @@ def engine() -> Iterator[tuple[Points, RecordingOutbox]]:
     Unless a test asks for a stop, what production sends in one piece is sent in one piece.
     """
     stops, outbox = Points(), RecordingOutbox()
-    with replaced_outbox(outbox), points.watched(stops, inside=False), stops.stack:
+    with replaced_outbox(outbox), failpoints.watched(stops, inside=False), stops.stack:
         yield stops, outbox

@@ -11,9 +11,9 @@ from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import Claim, NodeMessage, claim
 from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.engine.record import record
+from backbeat_celery.inputs.node_spec import task_spec
+from backbeat_celery.inputs.policy import policy_by_name
 from backbeat_celery.models import Node
-from backbeat_celery.policy import policy_by_name
-from backbeat_celery.specs import task_spec
 from tests import workflows
 
 PARALLEL = {"mode": "non_blocking"}

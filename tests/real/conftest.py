@@ -77,7 +77,7 @@ def finished(start_worker: Callable[..., Worker]) -> Callable[..., Node]:
     """Wait until a node is complete; when it is not in time, show the tree."""
 
     def wait(node: Node, seconds: float = 120, status: str = "complete") -> Node:
-        from backbeat_celery.tree import render
+        from backbeat_celery.inspection.tree import render
 
         def is_so() -> bool:
             node.refresh_from_db()

@@ -10,7 +10,7 @@ import os
 import signal
 from contextlib import ExitStack
 
-from backbeat_celery import points
+from backbeat_celery.runtime import failpoints
 
 _stack = ExitStack()
 
@@ -18,7 +18,7 @@ _stack = ExitStack()
 def install() -> None:
     """Watch for the point, if the environment names one."""
     if os.environ.get("BACKBEAT_TEST_DIE_AT"):
-        _stack.enter_context(points.watched(_die_at))
+        _stack.enter_context(failpoints.watched(_die_at))
 
 
 def _die_at(name: str) -> None:

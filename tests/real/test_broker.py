@@ -9,8 +9,8 @@ import pytest
 from celery import current_app
 from kombu import Queue
 
-from backbeat_celery import broker, signal, signal_many
-from backbeat_celery.engine import publish
+from backbeat_celery import signal, signal_many
+from backbeat_celery.engine.delivery import broker_probe, outbox
 from backbeat_celery.models import Node
 from tests import services
 from tests.real import handlers
@@ -36,7 +36,7 @@ def connections_to(server: socket.socket) -> int:
 
 @pytest.fixture(autouse=True)
 def fresh_outbox(monkeypatch):
-    monkeypatch.setattr(publish, "_outbox", publish.BrokerOutbox())
+    monkeypatch.setattr(outbox, "_outbox", outbox.BrokerOutbox())
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
@@ -44,7 +44,7 @@ def test_a_silent_broker_is_tried_once_for_many_signals(silent, monkeypatch, sch
     pytest.importorskip("redis")
     address = f"127.0.0.1:{silent.getsockname()[1]}"
     monkeypatch.setattr(current_app.conf, "broker_url", f"{scheme}://{address}/")
-    monkeypatch.setattr(publish, "BREATHER_SECONDS", 3600)
+    monkeypatch.setattr(outbox, "BREATHER_SECONDS", 3600)
     nodes = [signal(handlers.step.s("x"), subject=f"s{n}") for n in range(5)]
     assert Node.objects.filter(pk__in=[n.pk for n in nodes], status="queued").count() == 5
     # A connection that broke is made once more, which is all that five signals have cost.
@@ -69,13 +69,13 @@ def test_one_message_that_cannot_be_sent_spares_the_others(worker, log, finished
 @pytest.mark.skipif("services.broker_kind() == 'embedded'", reason="it does not tell")
 def test_the_depth_of_a_queue_is_asked_for():
     name = f"depth-{services.run_id()}"
-    assert broker.depths.ask(name) == 0
+    assert broker_probe.depths.ask(name) == 0
     with current_app.connection_for_write() as connection:
         queue = Queue(name, routing_key=name)(connection.default_channel)
         queue.declare()
         for _ in range(3):
             connection.Producer().publish({}, routing_key=name)
-        assert broker.depths.ask(name) == 3
+        assert broker_probe.depths.ask(name) == 3
         queue.purge()
         queue.delete()
-    assert broker.depths.ask(name) == 0
+    assert broker_probe.depths.ask(name) == 0

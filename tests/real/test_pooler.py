@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from backbeat_celery import signal
-from backbeat_celery.doctor import examine
+from backbeat_celery.inspection.doctor import examine
 from tests import services
 from tests.real import handlers, pooler
 

@@ -10,7 +10,7 @@ import pytest
 from celery import current_app
 from kombu import Connection, Queue
 
-from backbeat_celery.broker import Inquiry, QueueState, queue_of
+from backbeat_celery.engine.delivery.broker_probe import Inquiry, QueueState, queue_of
 from tests import pace, workflows
 from tests.services import RABBITMQ_URL, is_listening
 from tests.waiting import until

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from celery import current_app, signature
 
-from backbeat_celery import signal, tokens
-from backbeat_celery.engine import remote
+from backbeat_celery import signal
+from backbeat_celery.engine.external import remote
+from backbeat_celery.inputs import tokens
 from backbeat_celery.models import Node
 from tests.real import handlers, other_worker
 from tests.real.other_worker import OtherWorker

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from celery import current_app
 from django.db import transaction
 
-from backbeat_celery.celery.current import run_of
-from backbeat_celery.points import WorkerDied
+from backbeat_celery.runtime.failpoints import WorkerDied
+from backbeat_celery.worker.current_run import run_of
 
 ALL_DEATHS = ["before_handler", "in_handler", "after_handler", "after_record"]
 ALL_POINTS = [

@@ -14,11 +14,12 @@ from django.db import transaction
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backbeat_celery import points, signal, signal_many
-from backbeat_celery.doctor import examine
+from backbeat_celery import signal, signal_many
 from backbeat_celery.exceptions import InvalidTransition, LinkCycle, NodeFinished
+from backbeat_celery.inspection.doctor import examine
 from backbeat_celery.models import Node
-from backbeat_celery.points import WorkerDied
+from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.failpoints import WorkerDied
 from backbeat_celery.testing import Simulation
 from backbeat_celery.verbs import add_child
 from tests.stateful import handlers, invariants
@@ -54,8 +55,8 @@ class Machine(RuleBasedStateMachine):
         self.stack.enter_context(rolled_back())
         random.seed(0)
         self.sim = self.stack.enter_context(Simulation(seed=1, start=START))
-        self._noticed = points._observer
-        self.stack.enter_context(points.watched(self._reached))
+        self._noticed = failpoints._observer
+        self.stack.enter_context(failpoints.watched(self._reached))
 
     def teardown(self) -> None:
         try:

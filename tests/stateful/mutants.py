@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.db.models import Q
 
-from backbeat_celery import clock, specs
-from backbeat_celery.engine import advance, cancel, children, record, sweep
+from backbeat_celery.engine import advance, record
+from backbeat_celery.engine.after_commit import Wake
 from backbeat_celery.engine.claim import Claim
-from backbeat_celery.engine.line import Line
+from backbeat_celery.engine.order import cancel, turns
+from backbeat_celery.engine.order.placement import Line
 from backbeat_celery.engine.outcomes import Succeeded
-from backbeat_celery.engine.wake import Wake
+from backbeat_celery.engine.repair import sweep
+from backbeat_celery.inputs import node_spec
+from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Attempt, Node
-from backbeat_celery.policy import Policy
+from backbeat_celery.runtime import clock
 from backbeat_celery.states import Mode, Status
 from backbeat_celery.verbs import nodes, workflows
 
@@ -40,12 +44,12 @@ def believes_stale_attempts(patch: pytest.MonkeyPatch) -> None:
 
 
 def opens_barriers_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(children, "_is_clear_before", lambda parent, seq: True)
+    patch.setattr(turns, "_is_clear_before", lambda parent, seq: True)
 
 
 def adds_behind_nothing(patch: pytest.MonkeyPatch) -> None:
     """A child added from outside does not see the blocking sibling before it."""
-    for module in (children, __import__("backbeat_celery.verbs.sending", fromlist=["sending"])):
+    for module in (turns, import_module("backbeat_celery.verbs.signals")):
         patch.setattr(module, "has_blocking_before", lambda parent: False)
 
 
@@ -72,7 +76,7 @@ def retries_without_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def counts_fire_and_forget(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(specs, "COUNTING", frozenset(Mode))
+    patch.setattr(node_spec, "COUNTING", frozenset(Mode))
 
 
 def counts_lost_attempts_as_failures(patch: pytest.MonkeyPatch) -> None:
@@ -103,7 +107,7 @@ def forgets_messages(patch: pytest.MonkeyPatch) -> None:
 
 def forgets_the_rest_of_the_line(patch: pytest.MonkeyPatch) -> None:
     """Neither whoever ends a blocking child opens the next stage, nor does the sweeper."""
-    finish_module = __import__("backbeat_celery.engine.finish", fromlist=["finish"])
+    finish_module = import_module("backbeat_celery.engine.order.finish")
     patch.setattr(finish_module, "open_ready", lambda *args: Wake())
     patch.setattr(sweep.Sweep, "_open_stages", lambda self: 0)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from backbeat_celery.engine.postgres import session
+from backbeat_celery.sql import session
 from tests.stateful.machine import Machine
 from tests.stateful.mutants import MUTANTS, STEERING_MUTANTS
 from tests.stateful.steering import steered_weather

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from celery import Task
 
-from backbeat_celery import NodeTask, current_node, node_task, signal, signal_many
+from backbeat_celery import (
+    NodeTask,
+    complete_by_token,
+    current_node,
+    fail_by_token,
+    node_task,
+    signal,
+    signal_many,
+)
 from backbeat_celery.api import SignalOptions
-from backbeat_celery.callbacks import complete_by_token, fail_by_token
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.testing import Simulation
 

@@ -14,13 +14,14 @@ from django.contrib.auth.models import AnonymousUser, User
 from backbeat_celery import (
     Mode,
     NodeTask,
+    complete_by_token,
     current_node,
+    fail_by_token,
     node_task,
     signal,
     signal_many,
 )
 from backbeat_celery.api import SignalOptions
-from backbeat_celery.callbacks import complete_by_token, fail_by_token
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from backbeat_celery.testing import Simulation
 from backbeat_celery.typing import Actor, TaskOrSignature

@@ -17,9 +17,9 @@ from celery.worker.consumer import Consumer
 from kombu.asynchronous import Hub
 from vine import promise
 
-from backbeat_celery.celery import strategy
-from backbeat_celery.celery.shutdown import ConnectionLossStep
-from backbeat_celery.headers import HEADER
+from backbeat_celery.inputs.message_headers import HEADER
+from backbeat_celery.worker import strategy
+from backbeat_celery.worker.shutdown import ConnectionLossStep
 from tests.workflows import done
 
 

@@ -9,7 +9,7 @@ import pytest
 from backbeat_celery.admin import charts, markup
 from backbeat_celery.admin.treestate import MOST, TreeState
 from backbeat_celery.admin.values import LONG, cut, shown
-from backbeat_celery.ids import uuid7
+from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.states import Status
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

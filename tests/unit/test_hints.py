@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from backbeat_celery import signal
-from backbeat_celery.engine import hints
 from backbeat_celery.engine.claim import NodeMessage
+from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.models import Node
 from tests import workflows
 
@@ -29,10 +29,10 @@ def hung(sim):
 
 
 def test_an_attempt_over_its_time_has_failed_and_uses_up_a_retry(sim, hung):
-    hints.renew([message(hung)])
+    worker_events.renew([message(hung)])
     for _ in range(5):
         sim.advance(seconds=14)
-        hints.renew([message(hung)])
+        worker_events.renew([message(hung)])
     hung.refresh_from_db()
     assert (hung.retries, hung.lost_attempts) == (1, 0)
     assert hung.attempts[0].outcome == "timed_out"
@@ -40,32 +40,32 @@ def test_an_attempt_over_its_time_has_failed_and_uses_up_a_retry(sim, hung):
 
 def test_a_renewed_lease_does_not_expire(sim, hung):
     for _ in range(4):
-        hints.renew([message(hung)])
+        worker_events.renew([message(hung)])
         sim.advance(seconds=14)
     hung.refresh_from_db()
     assert (hung.status, hung.attempt) == ("running", 1)
 
 
 def test_a_worker_that_lost_its_child_mends_the_node_at_once(sim, hung):
-    hints.died(message(hung))
+    worker_events.died(message(hung))
     hung.refresh_from_db()
     assert (hung.status, hung.retries) == ("queued", 0)
 
 
 def test_a_child_that_died_in_a_shutdown_has_given_its_attempt_back_uncounted(sim, hung):
-    hints.died(message(hung), in_shutdown=True)
+    worker_events.died(message(hung), in_shutdown=True)
     hung.refresh_from_db()
     assert (hung.status, hung.retries, hung.lost_attempts) == ("queued", 0, 0)
     assert [attempt.outcome for attempt in hung.attempts] == ["given_back"]
 
 
 def test_a_hard_time_limit_is_a_failure_at_once(sim, hung):
-    hints.overdue(message(hung))
+    worker_events.overdue(message(hung))
     hung.refresh_from_db()
     assert (hung.status, hung.retries) == ("retrying", 1)
 
 
-@pytest.mark.parametrize("hint", [hints.died, hints.overdue])
+@pytest.mark.parametrize("hint", [worker_events.died, worker_events.overdue])
 def test_a_hint_about_an_older_claim_changes_nothing(sim, hung, hint):
     old = message(hung)
     Node.objects.filter(pk=hung.pk).update(claim_id=hung.workflow_id)
@@ -77,7 +77,7 @@ def test_a_hint_about_an_older_claim_changes_nothing(sim, hung, hint):
 def test_a_dropped_message_is_sent_again_at_the_next_sweep(sim):
     node = signal(workflows.done.s(), subject="camera")
     sim.lose_messages()
-    hints.unpublished(message(node))
+    worker_events.unpublished(message(node))
     sim.advance(seconds=6)
     assert len(sim.calls) == 1
 
@@ -86,7 +86,7 @@ def test_a_task_that_no_worker_knows_fails_the_node_after_the_grace(sim):
     node = signal(workflows.done.s(), subject="camera")
     sim.lose_messages()
     Node.objects.update(publish_at=sim.now + timedelta(days=9))
-    hints.unknown_task(message(node))
+    worker_events.unknown_task(message(node))
     sim.advance(seconds=3590)
     node.refresh_from_db()
     assert node.status == "queued"
@@ -98,7 +98,7 @@ def test_a_task_that_no_worker_knows_fails_the_node_after_the_grace(sim):
 
 def test_a_worker_that_knows_the_task_after_all_runs_the_node(sim):
     node = signal(workflows.done.s(5), subject="camera")
-    hints.unknown_task(message(node))
+    worker_events.unknown_task(message(node))
     sim.advance(hours=2)
     node.refresh_from_db()
     assert (node.status, node.result, node.error) == ("complete", 5, None)

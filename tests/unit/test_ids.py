@@ -7,8 +7,8 @@ import threading
 import time
 from uuid import RFC_4122
 
-from backbeat_celery import ids
-from backbeat_celery.ids import uuid7
+from backbeat_celery.runtime import ids
+from backbeat_celery.runtime.ids import uuid7
 
 
 def test_ids_sort_in_the_order_they_are_made():

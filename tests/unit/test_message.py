@@ -5,9 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-
-from backbeat_celery.celery.message import parse
 from backbeat_celery.headers import CLAIM_HEADER, HEADER
+
+from backbeat_celery.worker.message import parse
 
 NODE, OTHER, CLAIM = (str(UUID(int=n)) for n in (1, 2, 3))
 GOOD = {"node": NODE, "attempt": 2, "db": "default"}

@@ -12,11 +12,11 @@ import pytest
 from celery import Task, current_app, shared_task
 
 from backbeat_celery import NodeTask, checks, node_task, signal
-from backbeat_celery.celery.task import make_node_capable
 from backbeat_celery.exceptions import BadInput
+from backbeat_celery.inputs.policy import policy_of
+from backbeat_celery.inputs.task_options import RULES, handler_problems, misspelt
 from backbeat_celery.models import Node
-from backbeat_celery.options import RULES, handler_problems, misspelt
-from backbeat_celery.policy import policy_of
+from backbeat_celery.worker.task import make_node_capable
 from tests.workflows import done
 
 WRONG = [
@@ -153,7 +153,7 @@ def test_a_task_module_that_cannot_be_imported_is_told_in_a_sentence(monkeypatch
     def broken():
         raise ImportError("no module named shop")
 
-    monkeypatch.setattr("backbeat_celery.registry._loaded", WeakKeyDictionary())
+    monkeypatch.setattr("backbeat_celery.inputs.task_registry._loaded", WeakKeyDictionary())
     monkeypatch.setattr(current_app.loader, "import_default_modules", broken)
     [told] = checks.check_tasks()
     assert told.id == "backbeat_celery.E011"
@@ -283,7 +283,7 @@ def test_options_that_went_wrong_after_the_signal_fail_the_node_by_name(
     node = signal(task, subject="camera")
     [(name, value)] = options.items()
     monkeypatch.setattr(task.__class__, name, value, raising=False)
-    monkeypatch.setattr("backbeat_celery.options._sound", set())
+    monkeypatch.setattr("backbeat_celery.inputs.task_options._sound", set())
     sim.advance(minutes=2)
     node.refresh_from_db()
     assert (node.status, node.attempt, node.lost_attempts) == ("failed", 1, 0)
@@ -321,5 +321,5 @@ def test_a_fault_of_ours_in_the_record_is_a_failure_that_says_so(sim, monkeypatc
 
 def test_what_is_sound_is_not_looked_at_twice(sim, monkeypatch):
     signal(done, subject="camera")
-    monkeypatch.setattr("backbeat_celery.options.task_problems", None)
+    monkeypatch.setattr("backbeat_celery.inputs.task_options.task_problems", None)
     signal(done, subject="camera")

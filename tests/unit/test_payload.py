@@ -8,10 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from backbeat_celery import current_node, payload, signal, signal_many
+from backbeat_celery import current_node, signal, signal_many
 from backbeat_celery.exceptions import BadPayload
+from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.redaction import HIDDEN, redact
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.redact import HIDDEN, redact
 from tests import workflows
 
 VALUES = [

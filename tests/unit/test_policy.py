@@ -10,8 +10,8 @@ import pytest
 from celery import current_app, shared_task
 
 from backbeat_celery import NodeTask, node_task
+from backbeat_celery.inputs.policy import kept_options, policy_by_name, policy_for
 from backbeat_celery.models import Node
-from backbeat_celery.policy import kept_options, policy_by_name, policy_for
 
 STEADY = {"retry_jitter": False}
 

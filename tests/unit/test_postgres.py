@@ -11,9 +11,9 @@ import pytest
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 
 from backbeat_celery import signal
-from backbeat_celery.engine.postgres import libpq, session
-from backbeat_celery.engine.postgres.statement import Statement
 from backbeat_celery.models import Node
+from backbeat_celery.sql import driver, session
+from backbeat_celery.sql.statement import Statement
 from backbeat_celery.states import Status
 from tests import pace, services, workflows
 from tests.statements import BY_NAME, NEEDED
@@ -40,7 +40,7 @@ def test_a_step_that_the_table_refuses_cannot_be_made():
 @pytest.fixture(params=["default", "gevent"])
 def direct(transactional_db, monkeypatch, request):
     """A connection on which nothing is observed, waited for in libpq or in `poll()`."""
-    monkeypatch.setattr(libpq, "detect_environment", lambda: request.param)
+    monkeypatch.setattr(driver, "detect_environment", lambda: request.param)
     assert not connection.in_atomic_block
     return connection
 
@@ -66,8 +66,8 @@ import django
 django.setup()
 import gevent
 from django.db import connection
-from backbeat_celery.engine.postgres import session
-from backbeat_celery.engine.postgres.statement import Statement
+from backbeat_celery.engine.statements import session
+from backbeat_celery.sql.statement import Statement
 
 connection.ensure_connection()
 assert session.is_unobserved(connection)
@@ -175,25 +175,25 @@ def test_behind_a_pooler_nothing_is_prepared(direct, monkeypatch):
 
 
 def test_a_server_that_has_not_prepared_what_we_know_is_asked_otherwise(direct, monkeypatch):
-    from backbeat_celery.engine.postgres import libpq
+    from backbeat_celery.sql import driver
 
-    monkeypatch.setattr(libpq, "_pooled", set())
+    monkeypatch.setattr(driver, "_pooled", set())
     session.execute("default", OTHER, "x")
     with connection.cursor() as cursor:
         cursor.execute("DEALLOCATE ALL")
     assert session.execute("default", OTHER, "y") == [["y"]]
-    assert libpq._pooled == {"default"}
+    assert driver._pooled == {"default"}
     connection.close()
 
 
 def test_answers_that_were_not_read_are_nobody_elses(direct, monkeypatch):
-    from backbeat_celery.engine.postgres import libpq
+    from backbeat_celery.sql import driver
 
     def interrupted(pgconn, syncs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(libpq, "_results", interrupted)
+        patch.setattr(driver, "_results", interrupted)
         with pytest.raises(KeyboardInterrupt):
             session.execute_all("default", [OTHER.call("a")], [OTHER.call("b")])
     assert session.execute_all("default", [OTHER.call("c")], [OTHER.call("d")]) == [

@@ -13,7 +13,16 @@ import backbeat_celery
 from tests import pace
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"Mode", "NodeTask", "current_node", "node_task", "signal", "signal_many"}
+NAMES = {
+    "complete_by_token",
+    "fail_by_token",
+    "Mode",
+    "NodeTask",
+    "current_node",
+    "node_task",
+    "signal",
+    "signal_many",
+}
 
 
 def python(code: str, folder: Path = ROOT, **environment: str) -> str:
@@ -51,7 +60,7 @@ def test_the_package_is_imported_without_django_settings():
 
 
 def test_the_pytest_plugin_is_imported_without_django_settings():
-    python("import backbeat_celery.pytest_plugin")
+    python("import backbeat_celery.testing.pytest_plugin")
 
 
 SETTINGS = """

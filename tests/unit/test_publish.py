@@ -6,12 +6,13 @@ import pytest
 from django.db import OperationalError
 from kombu import Connection, pools
 
-from backbeat_celery import database, points, signal
-from backbeat_celery.engine import producers, publish
+from backbeat_celery import signal
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.copies import Originals
-from backbeat_celery.engine.producers import Broker
-from backbeat_celery.engine.wake import Publication, Wake
+from backbeat_celery.engine.after_commit import Publication, Wake
+from backbeat_celery.engine.delivery import outbox, producers
+from backbeat_celery.engine.delivery.message_templates import Originals
+from backbeat_celery.engine.delivery.producers import Broker
+from backbeat_celery.runtime import failpoints, transactions
 from tests import workflows
 
 
@@ -21,24 +22,24 @@ def broker(monkeypatch):
     monkeypatch.setattr(producers, "CONNECT_SECONDS", 0.01)
     monkeypatch.setattr(pools.producers, "limit", 1)
     broker = Broker("memory", Connection("memory://busy"), Originals())
-    monkeypatch.setattr(publish, "current_broker", lambda: broker)
+    monkeypatch.setattr(outbox, "current_broker", lambda: broker)
     return broker
 
 
 @pytest.mark.exact
 def test_busy_producers_are_no_dead_broker(sim, broker, caplog):
-    outbox = publish.BrokerOutbox()
+    sender = outbox.BrokerOutbox()
     node = signal(workflows.done.s(), subject="camera")
     sent = [Publication(node.pk, 1, node.task, {}, 0.0, "()", "{}")]
     arrived = []
     with broker.producer():
-        outbox.send(sent, "default")
-        outbox.call_task("some.task")
+        sender.send(sent, "default")
+        sender.call_task("some.task")
     assert caplog.text.count("All 1 producers of this process were busy") == 2
     node.refresh_from_db()
     assert node.publish_at < sim.now, "the sweeper does not send it at its next pass"
-    with points.watched(arrived.append):
-        outbox.send(sent, "default")
+    with failpoints.watched(arrived.append):
+        sender.send(sent, "default")
     assert "sent_one" in arrived, "the broker is left alone although it is well"
 
 
@@ -46,8 +47,8 @@ def test_busy_producers_are_no_dead_broker(sim, broker, caplog):
 @pytest.mark.django_db(transaction=True)
 def test_a_web_request_waits_for_no_database_that_is_away(monkeypatch, caplog):
     pauses, looks = [], []
-    monkeypatch.setattr(database.time, "sleep", pauses.append)
-    monkeypatch.setattr(database, "PATIENCE", 0.2)
+    monkeypatch.setattr(transactions.time, "sleep", pauses.append)
+    monkeypatch.setattr(transactions, "PATIENCE", 0.2)
     node = signal(workflows.done.s(), subject="camera")
 
     def away(name):
@@ -55,7 +56,7 @@ def test_a_web_request_waits_for_no_database_that_is_away(monkeypatch, caplog):
             looks.append(name)
             raise OperationalError("the database is away")
 
-    with points.watched(away):
+    with failpoints.watched(away):
         advance_after_commit(Wake(look_at=[node.pk]), "default")
     assert (len(looks), pauses) == (1, [])
     assert "the database is away" in caplog.text

@@ -8,8 +8,8 @@ import pytest
 from celery import current_app
 
 from backbeat_celery import node_task
-from backbeat_celery.engine.wake import shown_args, shown_kwargs
-from backbeat_celery.redact import redact, redact_args, scrub, secrets_of
+from backbeat_celery.engine.after_commit import shown_args, shown_kwargs
+from backbeat_celery.inputs.redaction import redact, redact_args, scrub, secrets_of
 
 
 @node_task(name="tests.charge")

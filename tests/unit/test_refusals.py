@@ -14,8 +14,8 @@ from kombu import Producer
 
 import backbeat_celery
 from backbeat_celery.exceptions import MOVING, UnsupportedOption, see
-from backbeat_celery.refusals import CANVAS, REASONS, refusals
-from backbeat_celery.specs import MESSAGE_OPTIONS, task_spec
+from backbeat_celery.inputs.node_spec import MESSAGE_OPTIONS, task_spec
+from backbeat_celery.inputs.unsupported_options import CANVAS, REASONS, refusals
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / MOVING).read_text()

@@ -12,7 +12,7 @@ from django_celery_beat.tzcrontab import TzAwareCrontab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbeat_celery.schedules.period import last_moment, period_of
+from backbeat_celery.beat.period import last_moment, period_of
 
 VIENNA = ZoneInfo("Europe/Vienna")
 

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from backbeat_celery.beat.template import render
 from backbeat_celery.exceptions import BadInput
-from backbeat_celery.schedules.template import render
 
 MOMENT = datetime(2024, 12, 30, 7, 5, 9, tzinfo=ZoneInfo("Europe/Vienna"))
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from celery.exceptions import InvalidTaskError
 
-from backbeat_celery.celery import strategy
-from backbeat_celery.wire import CONTENT_TYPE
+from backbeat_celery.runtime.content_type import CONTENT_TYPE
+from backbeat_celery.worker import strategy
 from tests.workflows import done, plain
 
 ABOUT = {"id": "1", "node": "7"}
@@ -103,4 +103,4 @@ def test_an_error_of_the_broker_is_not_the_messages(take):
 
 
 def test_every_kind_of_task_is_guarded(sim):
-    assert {done.Strategy, plain.Strategy} == {"backbeat_celery.celery.strategy:guarded"}
+    assert {done.Strategy, plain.Strategy} == {"backbeat_celery.worker.strategy:guarded"}

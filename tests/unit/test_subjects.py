@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 
 from backbeat_celery.exceptions import BadSubject
-from backbeat_celery.subjects import subject_key
+from backbeat_celery.inputs.subject import subject_key
 
 
 class Team(Group):

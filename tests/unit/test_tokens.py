@@ -9,7 +9,7 @@ import pytest
 from django.core import signing
 
 from backbeat_celery.exceptions import BadInput, BadToken
-from backbeat_celery.tokens import SALT, Ticket, read, sign
+from backbeat_celery.inputs.tokens import SALT, Ticket, read, sign
 
 
 @pytest.fixture

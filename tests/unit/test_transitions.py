@@ -13,8 +13,8 @@ import backbeat_celery
 from backbeat_celery import signal
 from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Node, Transition
+from backbeat_celery.models.transitions import StaleNode, transition, transition_all
 from backbeat_celery.states import TRANSITIONS, Status
-from backbeat_celery.transitions import StaleNode, transition, transition_all
 from tests import workflows
 
 REFUSED = [(a, b) for a, b in product(Status, Status) if b not in TRANSITIONS[a]]
@@ -154,11 +154,11 @@ def test_nobody_else_writes_a_status():
     }
     writers.pop("transitions.py", None)
     # Children that are not inserted yet are given their first status by their line.
-    assert set(writers) <= {"line.py"}
+    assert set(writers) <= {"placement.py"}
 
 
 def test_the_line_gives_a_status_only_to_places_of_rows_that_are_not_made_yet():
-    path = next(p for p in _modules() if p.name == "line.py")
+    path = next(p for p in _modules() if p.name == "placement.py")
     tree = ast.parse(path.read_text())
     line = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Line")
     given = {

@@ -12,9 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from backbeat_celery import signal
+from backbeat_celery.inspection.tree import render, tree
 from backbeat_celery.models import Node
 from backbeat_celery.states import TRANSITIONS, Status
-from backbeat_celery.tree import render, tree
 from tests import workflows
 
 PARALLEL = {"mode": "non_blocking"}

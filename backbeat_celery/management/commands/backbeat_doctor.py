@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from backbeat_celery.doctor import CHECKS, MOST, Report, examine
+from backbeat_celery.inspection.doctor import CHECKS, MOST, Report, examine
 from backbeat_celery.management.parsing import add_database, at_least, database
 
 

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from backbeat_celery.conf import settings
 from backbeat_celery.management.parsing import add_database, at_least, database
-from backbeat_celery.purge import PurgeCounts, purge, tops_to_purge
-from backbeat_celery.removal import BATCH
+from backbeat_celery.retention.deletion import BATCH
+from backbeat_celery.retention.purge import PurgeCounts, purge, tops_to_purge
 
 WIDTH = 30
 

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.sweep import Sweep
+from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.management.parsing import add_database, at_least, database
 
 

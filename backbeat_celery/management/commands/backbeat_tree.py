@@ -8,12 +8,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from backbeat_celery.branches import Branch, tree
+from backbeat_celery.inspection.nested_json import nested_json
+from backbeat_celery.inspection.tree import draw, takes_color
+from backbeat_celery.inspection.tree_reader import Branch, tree
 from backbeat_celery.management.parsing import add_database, at_least, database, node_id
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.nested import nested_json
 from backbeat_celery.states import Status
-from backbeat_celery.tree import draw, takes_color
 
 Start = Workflow | Node
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"

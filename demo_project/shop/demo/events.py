@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from backbeat_celery.inspection.tree import SIGNS
 from backbeat_celery.models import Node, Transition
 from backbeat_celery.states import Status
-from backbeat_celery.tree import SIGNS
 from demo_project.shop.demo.story import READERS, Plot
 from demo_project.shop.demo.verdict import short
 

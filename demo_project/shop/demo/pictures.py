@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from backbeat_celery.inspection.tree import SIGNS, Branch, tree
 from backbeat_celery.models import Node
 from backbeat_celery.states import Status
-from backbeat_celery.tree import SIGNS, Branch, tree
 from demo_project.shop.demo.story import Order, Plot
 from demo_project.shop.demo.verdict import LIMIT, short
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from backbeat_celery.inspection.tree import Branch, tree
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.states import AttemptOutcome, Mode, Status, is_allowed
-from backbeat_celery.tree import Branch, tree
 from demo_project.shop.demo.story import READERS, Order, Plot
 from demo_project.shop.models import Camera, Charge, Notification
 

@@ -14,8 +14,8 @@ from typing import Any
 from django.db.models import Max
 
 from backbeat_celery import signal
+from backbeat_celery.inspection.tree import render
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.tree import render
 from demo_project import celery
 from demo_project.shop import gateway, tasks
 from demo_project.shop.demo import data

@@ -8,7 +8,7 @@ import pytest
 from django_tenants.utils import schema_context
 
 from backbeat_celery import signal, signal_many
-from backbeat_celery.engine.publish import BrokerOutbox
+from backbeat_celery.engine.delivery.outbox import BrokerOutbox
 from backbeat_celery.models import Node
 from tests.neighbours.tenanted.conftest import TENANTS
 from tests.neighbours.tenanted.shop import tasks

@@ -1,0 +1,47 @@
+"""Whether anything of a workflow has changed: a short text that is the same while nothing has."""
+
+from __future__ import annotations
+
+from hashlib import blake2s
+from typing import Any
+
+from django.db.models import Count, Max, Sum
+
+from backbeat_celery.admin.summary import Standing
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.states import Status
+
+PROGRESSES = 200
+"""Running nodes whose progress is looked at."""
+
+
+def pulse(workflow: Workflow, *parts: Any) -> str:
+    """Give the ETag of a page about a workflow, which depends on `parts` besides.
+
+    A node that finishes raises the latest end; all other changes show in the open nodes.
+    """
+    nodes = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).order_by()
+    ended = nodes.filter(finished_at__isnull=False).aggregate(Max("finished_at"))
+    beat: list[Any] = [workflow.paused_at, workflow.closed_at, workflow.unfinished, *parts]
+    beat += [*ended.values(), *_open(nodes)]
+    return blake2s(repr(beat).encode(), digest_size=12).hexdigest()
+
+
+def _open(nodes: Any) -> list[Any]:
+    unfinished = nodes.filter(finished_at=None)
+    groups = unfinished.values("status").annotate(
+        Count("pk"),
+        Max("created_at"),
+        Max("started_at"),
+        Max("fires_at"),
+        Sum("attempt"),
+        Sum("next_seq"),
+    )
+    rows = sorted(tuple(map(repr, group.values())) for group in groups)
+    running = unfinished.filter(status=Status.RUNNING).order_by("pk")
+    return [*rows, *running.values_list("pk", "progress")[:PROGRESSES]]
+
+
+def is_moving(standing: Standing) -> bool:
+    """Tell whether something of the workflow may change by itself."""
+    return bool(set(standing.open) - {Status.FAILED, Status.PAUSED})

@@ -1,0 +1,95 @@
+"""How workflows stand: two statements for any number of them, and none per row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Max
+
+from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.models import Node, Workflow, node_alias
+from backbeat_celery.states import Status
+
+
+@dataclass(slots=True)
+class Standing:
+    """The counts of one workflow's nodes, its root left out."""
+
+    done: int = 0
+    open: dict[str, int] = field(default_factory=dict)
+    last_at: datetime | None = None
+
+    @property
+    def total(self) -> int:
+        return self.done + sum(self.open.values())
+
+    @property
+    def failed(self) -> int:
+        return self.open.get(Status.FAILED, 0)
+
+    @property
+    def percent(self) -> int:
+        """How much is done; not 100 before all of it is."""
+        return 100 * self.done // self.total if self.total else 0
+
+    def note(self, *times: datetime | None) -> None:
+        """Note that something happened at these times."""
+        known = [time for time in (self.last_at, *times) if time is not None]
+        self.last_at = max(known, default=None)
+
+
+def standings(workflows: Iterable[Workflow], sight: Sight) -> dict[UUID, Standing]:
+    """Count by status those nodes of these workflows that the user sees."""
+    found = {workflow.pk: Standing(last_at=workflow.created_at) for workflow in workflows}
+    nodes: Any = Node.objects.using(node_alias()).filter(workflow__in=list(found)).order_by()
+    nodes = sight.nodes(nodes)
+    finished = nodes.filter(finished_at__isnull=False)
+    for row in finished.values("workflow").annotate(count=Count("pk"), last=Max("finished_at")):
+        standing = found[row["workflow"]]
+        standing.done = row["count"]
+        standing.note(row["last"])
+    unfinished = nodes.unfinished().filter(parent__isnull=False)
+    groups = unfinished.values("workflow", "status")
+    for group in groups.annotate(
+        count=Count("pk"), created=Max("created_at"), started=Max("started_at")
+    ):
+        standing = found[group["workflow"]]
+        standing.open[group["status"]] = group["count"]
+        standing.note(group["created"], group["started"])
+    for workflow in workflows:
+        if workflow.unfinished is None:
+            found[workflow.pk].done -= 1  # its root
+    return found
+
+
+STATES = {
+    "finished": "✔",
+    "failing": "✖",
+    "paused": "‖",
+    "retrying": "↻",
+    "running": "▶",
+    "closing": "◑",
+    "waiting": "◔",
+    "idle": "○",
+}
+"""How a workflow stands, in a word, with its sign; the first that fits."""
+
+
+def state_of(workflow: Workflow, standing: Standing) -> str:
+    """Tell in one of the words of `STATES` how a workflow stands."""
+    if workflow.unfinished is None:
+        return "finished"
+    if standing.failed:
+        return "failing"
+    if workflow.paused_at is not None:
+        return "paused"
+    for status in (Status.RETRYING, Status.RUNNING):
+        if standing.open.get(status):
+            return str(status)
+    if workflow.closed_at is not None:
+        return "closing"
+    return "waiting" if standing.open else "idle"

@@ -1,0 +1,40 @@
+"""A few words on why a node of the tree does not go on, from what the page has read anyway.
+
+`node.explain()` says it in full, on the node's own page and above the tree.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from backbeat_celery.admin.markup import ago
+from backbeat_celery.admin.treerows import Row
+from backbeat_celery.inputs.policy import policy_for
+from backbeat_celery.states import Status
+
+
+def note(row: Row, names: dict[int, str], now: datetime) -> SafeString | str:
+    """Say why a node waits; `names` are those of its siblings by their place."""
+    node = row.node
+    if node.status == Status.RETRYING:
+        limit = policy_for(node).max_retries
+        count = f"{node.retries}/{limit}" if limit is not None else str(node.retries)
+        return format_html("{} {} {}", _("retry"), count, ago(node.fires_at, now))
+    if node.status == Status.QUEUED:
+        if node.fires_at and node.fires_at > now:
+            return format_html("{} {}", _("due"), ago(node.fires_at, now))
+        return _("waits for a worker")
+    if node.status == Status.READY:
+        if row.blocker is None:
+            return _("waits for its turn")
+        return _("waits for %s") % names.get(row.blocker, _("sibling %d") % (row.blocker + 1))
+    words = {
+        Status.PENDING: _("starts when its parent is accepted"),
+        Status.PAUSED: _("the workflow is paused"),
+        Status.FAILED: _("waits for an operator"),
+    }
+    return words.get(Status(node.status), "")

@@ -1,0 +1,143 @@
+"""Start a workflow because a schedule says so, once for each period of the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from celery import Task, current_app
+from django.apps import apps
+from django.utils import timezone
+
+from backbeat_celery.api import signal
+from backbeat_celery.beat.period import Period, period_of
+from backbeat_celery.beat.template import render
+from backbeat_celery.exceptions import BadInput
+from backbeat_celery.models import Node
+from backbeat_celery.runtime import clock
+from backbeat_celery.states import Mode
+
+FIRED_AT = "backbeat_fired_at"
+"""The header with the time at which beat, or whoever sent the message, sent it."""
+
+OPTIONS = frozenset(
+    "task subject args kwargs name key mode delay metadata queue using".split()  # noqa: SIM905
+)
+
+
+class FiredTask(Task):  # type: ignore[type-arg]
+    """A task whose message says when it was first sent: a retry of it means the same day."""
+
+    abstract = True
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Send the message with the time at which it was first sent."""
+        headers = {FIRED_AT: timezone.now().isoformat(), **(options.pop("headers", None) or {})}
+        return super().apply_async(args, kwargs, headers=headers, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """One message of a schedule."""
+
+    task_id: str
+    fired_at: datetime
+    schedule: str = ""
+    is_by_beat: bool = False
+
+    @classmethod
+    def of(cls, request: Any) -> Firing:
+        """Read what the message of a task call says; what it does not say is made up for."""
+        headers: Mapping[str, Any] = request.headers or {}
+        now = clock.simulated_now() if clock.is_simulated() else timezone.now()
+        return cls(
+            task_id=str(request.id),
+            fired_at=datetime.fromisoformat(headers[FIRED_AT]) if FIRED_AT in headers else now,
+            schedule=str(headers.get("periodic_task_name") or ""),
+            is_by_beat=bool(headers.get("celery_beat_task")),
+        )
+
+    def period(self) -> Period:
+        """The period of the schedule; one of its own for a message that is of no schedule."""
+        schedule = _schedule(self.schedule) if self.is_by_beat and self.schedule else None
+        period = period_of(schedule, self.fired_at) if schedule is not None else None
+        return period or Period(self.task_id, self.fired_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a schedule's arguments ask for."""
+
+    task: str
+    subject: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    key: str | None = None
+    mode: str = Mode.BLOCKING
+    delay: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    queue: str | None = None
+    using: str | None = None
+
+    @classmethod
+    def of(cls, positional: Sequence[Any], options: Mapping[str, Any]) -> Start:
+        """Check the arguments of `backbeat.signal`, or raise BadInput."""
+        if positional:
+            raise BadInput(
+                "backbeat.signal takes keyword arguments only: move the positional ones there."
+            )
+        if unknown := options.keys() - OPTIONS:
+            raise BadInput(
+                f"backbeat.signal has no argument {', '.join(sorted(unknown))}; "
+                f"it takes {', '.join(sorted(OPTIONS))}."
+            )
+        for required in ("task", "subject"):
+            if not isinstance(options.get(required), str):
+                raise BadInput(f"backbeat.signal needs a {required}, which is a string.")
+        for name, kind in (("args", list), ("kwargs", dict), ("metadata", dict)):
+            if not isinstance(options.get(name, kind()), kind):
+                raise BadInput(f"backbeat.signal takes a {kind.__name__} as {name}.")
+        return cls(**options)
+
+
+def start(asked: Start, firing: Firing) -> Node:
+    """Send the signal that a schedule asks for; the same node again for the same period.
+
+    Dates in the subject and the key are those of the period, in Django's current time zone.
+    """
+    period = firing.period()
+    moment = timezone.localtime(period.moment)
+
+    def filled(template: str, what: str) -> str:
+        return render(template, what, moment, firing.schedule)
+
+    signature = current_app.signature(asked.task, list(asked.args), dict(asked.kwargs))
+    if asked.queue is not None:
+        signature = signature.set(queue=asked.queue)
+    key = f"{firing.schedule} {period.id}".strip() if asked.key is None else asked.key
+    return signal(
+        signature,
+        subject=filled(asked.subject, "subject"),
+        name=asked.name,
+        key=key if asked.key is None else filled(asked.key, "key"),
+        mode=asked.mode,
+        delay=asked.delay,
+        metadata={
+            "schedule": firing.schedule,
+            "scheduled_at": moment.isoformat(),
+            **asked.metadata,
+        },
+        using=asked.using,
+    )
+
+
+def _schedule(name: str) -> Any:
+    """The schedule of a periodic task of django-celery-beat, if it is there still."""
+    if not apps.is_installed("django_celery_beat"):
+        return None
+    model = apps.get_model("django_celery_beat", "PeriodicTask")
+    row = model.objects.filter(name=name).select_related("interval", "crontab", "clocked").first()
+    return row.schedule if row is not None and row.scheduler is not None else None

@@ -1,0 +1,228 @@
+"""What a committed change leaves to do: messages to send and parents to look at.
+
+A wake is only a hint for speed. Whatever is lost with it, the sweeper finds in the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.failure_log import Failure
+from backbeat_celery.inputs.message_headers import kept
+from backbeat_celery.inputs.node_spec import MESSAGE_OPTIONS, NodeSpec
+from backbeat_celery.inputs.policy import kept_sent_options
+from backbeat_celery.inputs.redaction import redact, redact_args
+from backbeat_celery.models import Node
+
+DISPATCH = "backbeat.dispatch"
+"""The task by which a worker of ours hands a remote node's call to the other code base."""
+
+ADVANCE = "backbeat.advance"
+"""The task by which one worker hands the rest of a long climb to another."""
+
+AT_ONCE = 1000
+"""Rows that are read, or messages that are kept, at once: a stage may be wide, a run long."""
+
+LONGEST_INTERVAL = 600.0
+"""Seconds between two messages for a node that stays queued, however long the queue is."""
+
+
+def called_task(node: Node | NodeSpec) -> str:
+    """Name the task that a node's message calls."""
+    return DISPATCH if node.remote else node.task
+
+
+def options_of(node: Node | NodeSpec) -> dict[str, Any]:
+    """The options of a node's message; a remote node's are for the message to the other side."""
+    if node.remote:
+        return {}
+    options = message_options(node)
+    if node.options and (kept := kept_sent_options(node)):
+        return {**kept, **options}
+    return options
+
+
+def message_options(node: Node | NodeSpec) -> dict[str, Any]:
+    """What the column of options has to say about a message; it keeps other things, too."""
+    options: dict[str, Any] = node.options
+    return {name: options[name] for name in options if name in MESSAGE_OPTIONS} if options else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message to send: claim this attempt of this node, `countdown` seconds from now."""
+
+    node_id: UUID
+    attempt: int
+    task: str
+    options: dict[str, Any]
+    countdown: float
+    argsrepr: str
+    kwargsrepr: str
+    others: tuple[UUID, ...] = ()
+    """Nodes of the same task whose first attempts are asked for as well."""
+    headers: dict[str, Any] = field(default_factory=dict)
+    """What the node's creator would have put on the message."""
+
+    @property
+    def node_ids(self) -> tuple[UUID, ...]:
+        """All nodes that the message is about."""
+        return (self.node_id, *self.others)
+
+    @classmethod
+    def of(cls, node: Node, now: datetime) -> Publication:
+        """The message that asks a worker to claim the next attempt of `node`."""
+        return cls._of(node, node.pk, node.attempt + 1, seconds_until(node.fires_at, now))
+
+    @classmethod
+    def first(cls, spec: NodeSpec, countdown: float) -> Publication:
+        """The message for the first attempt of a node that was written from `spec`."""
+        return cls._of(spec, spec.id, 1, countdown)
+
+    @classmethod
+    def _of(cls, call: Node | NodeSpec, pk: UUID, attempt: int, countdown: float) -> Publication:
+        return cls(
+            node_id=pk,
+            attempt=attempt,
+            task=called_task(call),
+            options=options_of(call),
+            countdown=countdown,
+            argsrepr=shown_args(call.task, call.args),
+            # Monitors that show arguments show which node it is, too.
+            kwargsrepr=f"{shown_kwargs(call.kwargs)}  # node {pk}",
+            headers=kept(call.options),
+        )
+
+
+@dataclass(slots=True)
+class Ended:
+    """What the log and receivers of Django signals are told about; nodes and workflows by id."""
+
+    completed: list[UUID] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    workflows: list[UUID] = field(default_factory=list)
+
+    def __iadd__(self, other: Ended) -> Ended:
+        self.completed += other.completed
+        self.failed += other.failed
+        self.workflows += other.workflows
+        return self
+
+    def __bool__(self) -> bool:
+        return bool(self.completed or self.failed or self.workflows)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Queued children of a node from one place to another, too many to keep their messages."""
+
+    parent_id: UUID
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class Wake:
+    """Work for after the commit."""
+
+    publications: list[Publication] = field(default_factory=list)
+    stretches: list[Stretch] = field(default_factory=list)
+    """More messages to send, which are read from the rows some at a time."""
+    look_at: list[UUID] = field(default_factory=list)
+    """Waiting nodes that may be complete now, or whose barrier may open."""
+    ended_signals: list[UUID] = field(default_factory=list)
+    """Finished signals, for which nodes of other workflows may wait."""
+    due_flags: list[UUID] = field(default_factory=list)
+    """Queued flags whose time may have come."""
+    news: Ended = field(default_factory=Ended)
+    """What to announce once all the rest is done."""
+
+    def __iadd__(self, other: Wake) -> Wake:
+        self.publications += other.publications
+        self.stretches += other.stretches
+        self.look_at += other.look_at
+        self.ended_signals += other.ended_signals
+        self.due_flags += other.due_flags
+        self.news += other.news
+        return self
+
+    def __bool__(self) -> bool:
+        return self.has_work or bool(self.news)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is more to do than to tell of it."""
+        work = self.publications or self.stretches or self.look_at or self.ended_signals
+        return bool(work or self.due_flags)
+
+    def ended(self, node: Node) -> None:
+        """Note that `node` is finished: its parent, or nodes linked to it, may go on."""
+        if node.counts and node.parent_id is not None:
+            self.look_at.append(node.parent_id)
+        if node.parent_id == node.workflow_id:
+            self.ended_signals.append(node.pk)
+
+
+def seconds_until(fires_at: datetime | None, now: datetime) -> float:
+    """Seconds from `now` until a node may run; 0 when it may already."""
+    return 0.0 if fires_at is None else max(0.0, (fires_at - now).total_seconds())
+
+
+def publications_due(nodes: Iterable[Node], now: datetime) -> list[Publication]:
+    """The messages of queued nodes that are due within the horizon; flags have none."""
+    horizon = settings.publish_horizon
+    return [
+        Publication.of(node, now)
+        for node in nodes
+        if not node.is_flag and seconds_until(node.fires_at, now) <= horizon
+    ]
+
+
+def is_due(fires_at: datetime | None, now: datetime) -> bool:
+    """Tell whether a node may run."""
+    return fires_at is None or fires_at <= now
+
+
+def shown_args(task: str, args: list[Any]) -> str:
+    """Arguments as monitors and logs show them, the secret ones hidden."""
+    return _cut(repr(tuple(redact_args(task, args, "***"))))
+
+
+def shown_kwargs(kwargs: dict[str, Any]) -> str:
+    """Keyword arguments as monitors and logs show them, the secret ones hidden."""
+    return _cut(repr(redact(kwargs, "***")))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def wake_again(node_id: UUID, using: str, *, only_barriers: bool = False) -> Wake:
+    """Find in the rows what a step that ended a node, or its attempt, has made due.
+
+    Some of it may have been done since: messages that are doubled are dropped by the claim.
+    `only_barriers` leaves out other children, for a step that cannot have queued them.
+    """
+    wake = Wake()
+    nodes = Node.objects.using(using)
+    row = nodes.filter(pk=node_id).without_payload().with_time().first()
+    if row is None:
+        return wake
+    children = Q(parent_id=row.pk, barrier=True) if only_barriers else Q(parent_id=row.pk)
+    opened = Q(pk=row.pk) | children
+    if row.is_finished:
+        wake.ended(row)
+        if row.is_blocking:
+            opened |= Q(parent_id=row.parent_id, seq__gt=row.seq)
+    elif not only_barriers:
+        wake.look_at.append(row.pk)
+    due = nodes.claimable().filter(opened, publications=0).exclude(task="")
+    wake.publications = publications_due(due.defer("result", "error", "metadata"), row.db_now)
+    return wake

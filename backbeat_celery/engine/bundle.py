@@ -1,0 +1,72 @@
+"""Bundles: one message for several due nodes of a task, for handlers shorter than a message.
+
+Publishing puts them together, the claim takes those that are to be had, the handlers run one
+after another, and one record ends them. Each node keeps an attempt, an outcome and a history
+of its own. Only first attempts are bundled: a node that fails, or that kills its worker, is
+alone when it is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.claim import Claim, NodeMessage, claim
+from backbeat_celery.engine.outcomes import Ending
+from backbeat_celery.engine.record import record
+from backbeat_celery.engine.statements.bundles import leaves
+from backbeat_celery.engine.statements.claim import take_several
+from backbeat_celery.exceptions import StaleAttempt
+from backbeat_celery.inputs.policy import Policy
+from backbeat_celery.models import Node
+from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.transactions import repeat
+from backbeat_celery.states import Status
+
+logger = logging.getLogger(__name__)
+
+
+def claim_bundle(message: NodeMessage, *, worker: str, policy: Policy) -> list[Claim]:
+    """Take those of a message's nodes that are to be had, in its order."""
+
+    def once() -> dict[UUID, Claim]:
+        return {
+            node.pk: Claim(node, message.claim_id, Status.QUEUED, policy, now)
+            for node, now in take_several(message, worker, policy.timeout)
+        }
+
+    taken = repeat(once, using=message.using, outage=True)
+    claims = []
+    for single in message.each():
+        mine = taken.get(single.node_id) or claim(single, worker=worker, policy=policy)
+        if mine is not None:
+            claims.append(mine)
+    return claims
+
+
+def still_held(claims: Sequence[Claim]) -> list[Claim]:
+    """Leave out attempts that were canceled or lost while others of their bundle ran."""
+    if not claims:
+        return []
+    ids = [mine.node.pk for mine in claims]
+    rows = Node.objects.using(claims[0].using).filter(pk__in=ids, claim_id=claims[0].claim_id)
+    held = set(rows.with_lease().values_list("pk", flat=True))
+    return [mine for mine in claims if mine.node.pk in held]
+
+
+def record_bundle(ended: Sequence[tuple[Claim, Ending]]) -> Wake:
+    """Write how attempts of one bundle ended; what was fenced off is discarded by itself."""
+    failpoints.reached("before_record")
+    using = ended[0][0].using
+    wake, written = repeat(lambda: leaves(ended), using=using, outage=True)
+    for mine, ending in ended:
+        if mine.node.pk in written:
+            continue
+        try:
+            wake += record(mine, ending)
+        except StaleAttempt as exc:
+            logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
+    failpoints.reached("recorded")
+    return wake

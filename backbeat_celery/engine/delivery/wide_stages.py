@@ -1,0 +1,25 @@
+"""Messages of a wide stage: made from the rows after the commit, some at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from backbeat_celery.engine.after_commit import AT_ONCE, Publication, Stretch, publications_due
+from backbeat_celery.models import Node
+from backbeat_celery.states import Status
+
+
+def messages_of(stretch: Stretch, using: str) -> Iterator[list[Publication]]:
+    """Give the messages of the children in a stretch that nobody has published yet."""
+    first = stretch.first
+    while rows := _queued(stretch.parent_id, first, stretch.last, using):
+        yield publications_due(rows, rows[0].db_now)
+        first = rows[-1].seq + 1
+
+
+def _queued(parent_id: UUID, first: int, last: int, using: str) -> list[Node]:
+    children = Node.objects.using(using).children_of(parent_id)
+    queued = children.filter(status=Status.QUEUED, publications=0, seq__range=(first, last))
+    rows = queued.exclude(task="").defer("result", "error", "metadata").with_time()
+    return list(rows.order_by("seq")[:AT_ONCE])

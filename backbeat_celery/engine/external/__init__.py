@@ -1,0 +1,1 @@
+"""Outcomes that come from outside the handler."""

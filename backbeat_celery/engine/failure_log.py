@@ -1,0 +1,56 @@
+"""Tell the log of nodes that have failed for good, once each, whoever has ended them.
+
+After the commit, like all news: a process that dies in between tells nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from backbeat_celery.inputs.redaction import node_secrets, scrub
+from backbeat_celery.models import Node
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Failure:
+    """A node that has just become failed."""
+
+    node_id: UUID
+    workflow_id: UUID
+    name: str
+    task: str
+    attempt: int
+    why: str
+    """What the last attempt came to, without what is to be hidden."""
+    cause: BaseException | None = None
+    """The handler's exception, in the process that called it, where its traceback may be shown."""
+
+    @classmethod
+    def of(cls, node: Node, verdict: str, error: str | None) -> Failure:
+        """Describe the failure of a node whose row has been written."""
+        why = verdict if not error else f"{verdict}: {scrub(error, node_secrets(node), '***')}"
+        return cls(node.pk, node.workflow_id, node.name, node.task, node.attempt, why)
+
+
+def log_failures(failures: Iterable[Failure]) -> None:
+    """Write a line for each failure, with what names the node as extra fields."""
+    for failure in failures:
+        logger.error(
+            "Node %s %s has failed after attempt %d, %s",
+            failure.name,
+            failure.node_id,
+            failure.attempt,
+            failure.why,
+            exc_info=failure.cause,
+            extra={
+                "node_id": failure.node_id,
+                "workflow_id": failure.workflow_id,
+                "attempt": failure.attempt,
+                "task": failure.task,
+            },
+        )

@@ -1,0 +1,82 @@
+"""Finish a node: the one place where `complete` is written and the next stage opens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+
+from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.order.turns import open_ready
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.models.transitions import RowDeleted, transition
+from backbeat_celery.runtime import clock, failpoints
+from backbeat_celery.runtime.lock_timeouts import step
+from backbeat_celery.states import Outcome, Status
+
+
+def lock_node(pk: UUID, using: str) -> tuple[Node, datetime]:
+    """Lock a node's row until the transaction ends; give it with the database's time.
+
+    Raises RowDeleted if there is none.
+    """
+    rows = Node.objects.using(using).filter(pk=pk).locked().without_payload().with_time()
+    try:
+        row = rows.get()
+    except Node.DoesNotExist:
+        raise RowDeleted from None
+    return row, row.db_now
+
+
+def finish(
+    node: Node,
+    *,
+    outcome: Outcome,
+    reason: str = "",
+    actor: str = "",
+    guard: Q | None = None,
+    claimed_from: str = "",
+    **values: Any,
+) -> Wake:
+    """Complete a node and queue the siblings that it held back, in the caller's transaction.
+
+    Raises StaleNode when the row is no longer as it was read; the caller rolls back.
+    """
+    using = node.alias
+    wake = Wake()
+    if node.is_root:
+        # A workflow's row is locked before its nodes, here as everywhere.
+        Workflow.objects.using(using).filter(pk=node.workflow_id).update(
+            unfinished=None, finished_at=clock.now()
+        )
+    parent = None
+    if node.is_blocking and node.parent_id is not None:
+        # Ancestors are locked before descendants, here as everywhere.
+        parent, now = lock_node(node.parent_id, using)
+        failpoints.reached("parent_locked")
+    transition(
+        node,
+        Status.COMPLETE,
+        reason=reason,
+        actor=actor,
+        guard=guard,
+        claimed_from=claimed_from,
+        outcome=outcome,
+        **values,
+    )
+    failpoints.reached("finish_written")
+    wake.ended(node)
+    (wake.news.workflows if node.is_root else wake.news.completed).append(node.pk)
+    if parent is not None:
+        # Where something that counts is queued now, the parent goes on waiting: no look.
+        wake.look_at.clear()
+        wake += open_ready(parent, node.seq, now)
+    return wake
+
+
+def complete_flag(flag: Node) -> Wake:
+    """Complete a flag whose turn and time have come."""
+    with step(flag.alias):
+        return finish(flag, outcome=Outcome.SUCCEEDED, reason="flag is due")

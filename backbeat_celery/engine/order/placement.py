@@ -1,0 +1,180 @@
+"""New children at the end of a parent's line: their places, their turns, their insertion.
+
+The rules of order are those of `children.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.after_commit import Publication, Wake, is_due, seconds_until
+from backbeat_celery.engine.order.insertion import insert
+from backbeat_celery.engine.order.turns import complete_flags, is_paused
+from backbeat_celery.inputs.node_spec import NodeSpec
+from backbeat_celery.models import Node
+from backbeat_celery.runtime import failpoints
+from backbeat_celery.sql.rows import new_node
+from backbeat_celery.states import Status
+
+ROWS_AT_ONCE = 1000
+"""Rows that are made before they are written: a row takes several times a spec's memory."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A new child's place in its parent's line."""
+
+    spec: NodeSpec
+    seq: int
+    stage: int
+    fires_at: datetime | None
+    status: Status = Status.READY
+    publish_at: datetime | None = None
+    completes: bool = False
+    """Whether it is a flag that is complete as soon as it is written."""
+
+
+class Line:
+    """New children of one parent, in order."""
+
+    def __init__(self, parent: Node, now: datetime) -> None:
+        self.parent = parent
+        self.now = now
+        self.places: list[Place] = []
+        self.first: Node | None = None
+        """The first child's row, once it is written."""
+        self._spawned_by: int | None = None
+        self._crowded = True
+        self._next_seq = parent.next_seq
+        self._next_stage = parent.next_stage
+        self._next_barrier = parent.next_barrier
+
+    def add(self, specs: Iterable[NodeSpec], spawned_by: int | None) -> None:
+        """Give each its place; `spawned_by` is the number of the attempt that did it."""
+        self._spawned_by = spawned_by
+        self.places += [self._place(spec) for spec in specs]
+
+    def _place(self, spec: NodeSpec) -> Place:
+        self._next_stage += spec.barrier
+        place = Place(spec, self._next_seq, self._next_stage, spec.due_at(self.now))
+        self._next_seq += 1
+        self._next_stage += spec.is_blocking
+        return place
+
+    def hold(self, status: Status) -> None:
+        """Let all of them wait: for the parent's handler, or for whoever opens their stage."""
+        for place in self.places:
+            place.status = status
+        self._note_barrier()
+
+    def take_turns(self, *, blocked: bool = False, crowded: bool = False) -> None:
+        """Give each its status by the rules of order.
+
+        `blocked`: something unfinished before them holds back what follows;
+        `crowded`: something before them that counts is unfinished.
+        """
+        flags_go = self._flags_may_complete()
+        for place in self.places:
+            spec = place.spec
+            has_turn = not blocked and not (spec.barrier and crowded)
+            place.status = Status.QUEUED if has_turn else Status.READY
+            if has_turn and spec.is_flag and flags_go and is_due(place.fires_at, self.now):
+                place.completes = True
+                continue
+            if has_turn:
+                place.publish_at = _publish_time(place, self.now)
+            blocked = blocked or spec.is_blocking
+            crowded = crowded or spec.counts
+        self._crowded = crowded
+        self._note_barrier()
+
+    def _flags_may_complete(self) -> bool:
+        return any(place.spec.is_flag for place in self.places) and not is_paused(self.parent)
+
+    def _note_barrier(self) -> None:
+        if self._next_barrier is None:
+            barriers = (place for place in self.places if place.spec.barrier)
+            held = (place.seq for place in barriers if place.status != Status.QUEUED)
+            self._next_barrier = next(held, None)
+
+    def counters(self) -> dict[str, Any]:
+        """The parent's columns that the new children change."""
+        return {
+            "next_seq": self._next_seq,
+            "next_stage": self._next_stage,
+            "next_barrier": self._next_barrier,
+        }
+
+    def insert(self) -> Wake:
+        """Write the rows; the caller has written the parent's counters."""
+        flags: list[Node] = []
+        for start in range(0, len(self.places), ROWS_AT_ONCE):
+            flags += self._write(self.places[start : start + ROWS_AT_ONCE])
+        failpoints.reached("children_inserted")
+        # Made at once, after the rows: what stays between things that go leaves holes in memory.
+        wake = Wake(publications=self._publications())
+        complete_flags(flags)
+        wake.news.completed += [flag.pk for flag in flags]
+        # A barrier added while the last one before it ended was not seen by that one's look.
+        has_held_barrier = any(
+            place.spec.barrier and place.status == Status.READY for place in self.places
+        )
+        if has_held_barrier or not self._crowded:
+            wake.look_at.append(self.parent.pk)
+        return wake
+
+    def _write(self, places: Sequence[Place]) -> list[Node]:
+        """Write some of the rows; give those of flags that are to be completed."""
+        rows = [self._row(place) for place in places]
+        insert(rows)
+        if self.first is None:
+            self.first = rows[0]
+        return [row for place, row in zip(places, rows, strict=True) if place.completes]
+
+    def _publications(self) -> list[Publication]:
+        horizon = settings.publish_horizon
+        due = (p for p in self.places if p.status == Status.QUEUED and not p.spec.is_flag)
+        waits = ((place.spec, seconds_until(place.fires_at, self.now)) for place in due)
+        return [Publication.first(spec, wait) for spec, wait in waits if wait <= horizon]
+
+    def _row(self, place: Place) -> Node:
+        spec, parent_id = place.spec, self.parent.pk
+        return new_node(
+            self.parent.alias,
+            id=spec.id,
+            workflow_id=self.parent.workflow_id,
+            parent_id=parent_id,
+            awaited_by=parent_id if spec.counts else None,
+            seq=place.seq,
+            stage=place.stage,
+            barrier=spec.barrier,
+            rescue=spec.rescue,
+            remote=spec.remote,
+            awaits_completion=spec.awaits_completion,
+            task=spec.task,
+            name=spec.name,
+            mode=spec.mode,
+            status=place.status,
+            args=spec.args,
+            kwargs=spec.kwargs,
+            options=spec.options,
+            metadata=spec.metadata,
+            key=spec.key,
+            spawned_by=self._spawned_by,
+            fires_at=place.fires_at,
+            publish_at=place.publish_at,
+            created_at=self.now,
+        )
+
+
+def _publish_time(place: Place, now: datetime) -> datetime:
+    """When the sweeper has to see to a queued node's message; until then nobody need."""
+    wait = seconds_until(place.fires_at, now)
+    if place.spec.is_flag:
+        return now + timedelta(seconds=wait)
+    late = settings.lease if wait <= settings.publish_horizon else -settings.publish_horizon
+    return now + timedelta(seconds=wait + late)

@@ -1,0 +1,257 @@
+"""Children of a node that are in the line: whose turn it is.
+
+Rules (docs/ordering.md tells them with pictures): a stage opens when the blocking child
+before it is finished; a barrier waits for every earlier sibling that counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from django.db.models import BigIntegerField, DateTimeField, ExpressionWrapper, F, Subquery, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce
+
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.after_commit import (
+    AT_ONCE,
+    LONGEST_INTERVAL,
+    Stretch,
+    Wake,
+    is_due,
+    publications_due,
+    seconds_until,
+)
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.models.querysets import NodeQuerySet
+from backbeat_celery.models.transitions import transition_all
+from backbeat_celery.runtime import clock, failpoints
+from backbeat_celery.states import Outcome, Status
+
+END_OF_LINE = 2**62
+
+
+def open_ready(parent: Node, floor: int, now: datetime) -> Wake:
+    """Queue the ready children after seq `floor` whose turn has come.
+
+    The caller holds the parent's row lock, and nothing blocking up to `floor` is unfinished.
+    """
+    opening = _Opening(parent, now)
+    while (end := opening.open_some(floor)) is not None:
+        floor = end
+    if not opening.holds:
+        opening.wake.look_at.append(parent.pk)
+    failpoints.reached("stage_opened")
+    return opening.wake
+
+
+class _Opening:
+    """Children of one parent whose turn comes, some at a time."""
+
+    def __init__(self, parent: Node, now: datetime) -> None:
+        self.wake = Wake()
+        self.holds = False
+        """Whether something was queued that the parent waits for."""
+        self._parent = parent
+        self._now = now
+        self._stages = 1
+        self._is_paused: bool | None = None
+        self._flags: list[Node] = []
+        self._queued: list[Node] = []
+
+    def open_some(self, floor: int) -> int | None:
+        """Open what may be after `floor`; give the floor to go on from, None if that was all."""
+        rows = list(_turn(self._parent, floor, self._stages))
+        # By the rules none is there; a line that is out of order must not be run through.
+        bound = (
+            _first_begun(self._parent, floor, rows[-1].seq) if self._stages > 1 and rows else None
+        )
+        goes_on = all((bound is None or row.seq < bound) and self._take(row) for row in rows)
+        self._write()
+        if not rows or not goes_on:
+            return None
+        if rows[-1].is_blocking:
+            # Behind a flag there may be more of them: a long run takes few statements.
+            self._stages = min(self._stages * 10, AT_ONCE)
+            return rows[-1].seq
+        return rows[-1].seq if len(rows) == AT_ONCE else None
+
+    def _take(self, row: Node) -> bool:
+        """Let a child have its turn, and tell whether what is behind it has its turn, too."""
+        if row.barrier and not self._passes(row):
+            return False
+        if row.is_flag and is_due(row.fires_at, self._now) and not self._paused():
+            self._flags.append(row)
+            return True
+        self._queued.append(row)
+        return not row.is_blocking
+
+    def _passes(self, barrier: Node) -> bool:
+        self._write()
+        if not _is_clear_before(self._parent, barrier.seq):
+            return False
+        move_barrier(self._parent, barrier.seq)
+        return True
+
+    def _paused(self) -> bool:
+        if self._is_paused is None:
+            self._is_paused = is_paused(self._parent)
+        return self._is_paused
+
+    def _write(self) -> None:
+        flags, queued = self._flags, self._queued
+        self._flags, self._queued = [], []
+        _queue(queued, self._now)
+        complete_flags(flags)
+        self.wake.news.completed += [flag.pk for flag in flags]
+        self.holds = self.holds or any(row.counts for row in queued)
+        if len(self.wake.publications) < AT_ONCE:
+            self.wake.publications += publications_due(queued, self._now)
+        elif queued:
+            stretch = Stretch(self._parent.pk, queued[0].seq, queued[-1].seq)
+            self.wake.stretches.append(stretch)
+
+
+def open_behind(parent: Node, seq: int, now: datetime) -> Wake:
+    """Queue what stood behind a blocking child at `seq` that does not hold it back any more.
+
+    The caller holds the parent's row lock. Nothing opens while an earlier one still blocks.
+    """
+    if _awaited(parent).blocking().filter(seq__lt=seq).first_awaited():
+        return Wake()
+    return open_ready(parent, seq - 1, now)
+
+
+def queue_paused(
+    rows: Sequence[Node], *, actor: str = "", reason: str = "resumed", later: bool = False
+) -> Wake:
+    """Queue paused nodes of a workflow that goes on, in the caller's transaction.
+
+    The rows are read with their time. `later`: the sweeper publishes them, at its next pass.
+    """
+    if not rows:
+        return Wake()
+    tasks = [row for row in rows if not row.is_flag]
+    flags = [row for row in rows if row.is_flag]
+    said = {"actor": actor, "reason": reason}
+    publish_at = clock.after(-LONGEST_INTERVAL if later else settings.lease)
+    transition_all(tasks, Status.QUEUED, publish_at=publish_at, publications=0, **said)
+    transition_all(flags, Status.QUEUED, publish_at=clock.now(), publications=0, **said)
+    if later:
+        return Wake()
+    messages = publications_due(tasks, rows[0].db_now)
+    return Wake(publications=messages, due_flags=[flag.pk for flag in flags])
+
+
+def has_blocking_before(parent: Node) -> bool:
+    """Tell whether an unfinished blocking child holds back what is added to the line's end."""
+    return bool(_awaited(parent).blocking().first_awaited())
+
+
+def has_counting_before(parent: Node) -> bool:
+    """Tell whether an unfinished child that counts stands before the line's end."""
+    return bool(_awaited(parent).first_awaited())
+
+
+def next_turn(parent: Node, child: Node) -> list[Node]:
+    """Children behind one whose turn comes once that is gone; read without a lock.
+
+    At most `AT_ONCE` are given. Of a run of flags it is the first.
+    """
+    rows = _in_turn(parent, child.seq, 1, Status.READY).without_payload()[:AT_ONCE]
+    return _up_to_barrier(parent, rows, child)
+
+
+def first_turn(parent: Node) -> list[Node]:
+    """Children that wait for their parent's handler, and have their turn once that is done."""
+    rows = _in_turn(parent, -1, 1, Status.PENDING).without_payload()[:AT_ONCE]
+    return _up_to_barrier(parent, rows, None)
+
+
+def _up_to_barrier(parent: Node, rows: Iterable[Node], but: Node | None) -> list[Node]:
+    found: list[Node] = []
+    for row in rows:
+        if row.barrier and not _is_clear_before(parent, row.seq, but):
+            break
+        found.append(row)
+    return found
+
+
+def is_barrier_clear(parent: Node) -> bool:
+    """Tell whether a parent has a barrier with nothing that counts unfinished before it."""
+    return parent.next_barrier is not None and _is_clear_before(parent, parent.next_barrier)
+
+
+def _children(parent: Node) -> NodeQuerySet:
+    return Node.objects.using(parent.alias).children_of(parent.pk)
+
+
+def _awaited(parent: Node) -> NodeQuerySet:
+    return Node.objects.using(parent.alias).awaited_by(parent.pk)
+
+
+def _turn(parent: Node, floor: int, stages: int) -> NodeQuerySet:
+    """Ready children from `floor` to the so-manieth unfinished blocking one, locked."""
+    ready = _in_turn(parent, floor, stages, Status.READY).defer("result", "error", "metadata")
+    return ready.locked()[:AT_ONCE]
+
+
+def _in_turn(parent: Node, floor: int, stages: int, status: Status) -> NodeQuerySet:
+    after = _children(parent).filter(seq__gt=floor)
+    blocking = _awaited(parent).blocking().filter(seq__gt=floor).order_by("seq")
+    bound = blocking.values("seq")[stages - 1 : stages]
+    last = Coalesce(Subquery(bound), Value(END_OF_LINE), output_field=BigIntegerField())
+    return after.filter(status=status, seq__lte=last).order_by("seq")
+
+
+def _first_begun(parent: Node, floor: int, until: int) -> int | None:
+    """The place of a blocking child in that stretch whose turn has come before, if any."""
+    stretch = _awaited(parent).blocking().filter(seq__gt=floor, seq__lte=until)
+    begun = stretch.exclude(status=Status.READY).order_by("seq")
+    return begun.values_list("seq", flat=True).first()
+
+
+def is_paused(parent: Node) -> bool:
+    """Tell whether a node's workflow is paused."""
+    workflows = Workflow.objects.using(parent.alias).filter(pk=parent.workflow_id)
+    return workflows.filter(paused_at__isnull=False).exists()
+
+
+def _is_clear_before(parent: Node, seq: int, but: Node | None = None) -> bool:
+    # The mode, which all awaited children have, stands before seq in the index.
+    before = _awaited(parent).counting().filter(seq__lt=seq)
+    return not (before if but is None else before.exclude(pk=but.pk)).exists()
+
+
+def move_barrier(parent: Node, seq: int) -> None:
+    """Note the next barrier behind the one at `seq`, which is open or gone."""
+    following = _children(parent).filter(barrier=True, seq__gt=seq).unfinished()
+    parent.next_barrier = following.order_by("seq").values_list("seq", flat=True).first()
+    rows = Node.objects.using(parent.alias).filter(pk=parent.pk)
+    rows.update(next_barrier=parent.next_barrier)
+
+
+def _queue(rows: Sequence[Node], now: datetime) -> None:
+    lease, horizon = settings.lease, settings.publish_horizon
+    waits = {row.pk: seconds_until(row.fires_at, now) for row in rows}
+    at_once = [row for row in rows if not waits[row.pk] and not row.is_flag]
+    soon = [row for row in rows if 0 < waits[row.pk] <= horizon and not row.is_flag]
+    later = [row for row in rows if waits[row.pk] > horizon and not row.is_flag]
+    flags = [row for row in rows if row.is_flag]
+    transition_all(at_once, Status.QUEUED, publish_at=clock.after(lease))
+    transition_all(soon, Status.QUEUED, publish_at=_fires_at_plus(lease))
+    transition_all(later, Status.QUEUED, publish_at=_fires_at_plus(-horizon))
+    transition_all(flags, Status.QUEUED, publish_at=Coalesce(F("fires_at"), clock.now()))
+
+
+def _fires_at_plus(seconds: float) -> Combinable:
+    moved = F("fires_at") + timedelta(seconds=seconds)
+    return ExpressionWrapper(moved, output_field=DateTimeField())
+
+
+def complete_flags(flags: Sequence[Node]) -> None:
+    """Complete flags whose turn and time have come."""
+    for status in (Status.QUEUED, Status.READY):
+        due = [flag for flag in flags if flag.status == status]
+        transition_all(due, Status.COMPLETE, outcome=Outcome.SUCCEEDED, reason="flag is due")

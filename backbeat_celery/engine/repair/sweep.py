@@ -1,0 +1,256 @@
+"""The repair pass: find what is due, lost, overdue or forgotten, and call the step that mends it.
+
+It tests conditions, never time windows; each is a query on an index. Any number of sweeps may
+run at once, and each node is mended in a transaction of its own, so that one bad row stops
+nothing. A row that somebody has locked is left for a later pass. docs/recovery.md tells which
+condition repairs which crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.advance import advance, look
+from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.order.cancel import cancel_orphan
+from backbeat_celery.engine.order.finish import lock_node
+from backbeat_celery.engine.order.turns import is_barrier_clear, open_ready
+from backbeat_celery.engine.outcomes import Failed, Lost
+from backbeat_celery.engine.record import write_setback
+from backbeat_celery.engine.repair.republish import publish_due, requeue
+from backbeat_celery.engine.rescue import call_rescue
+from backbeat_celery.inputs.policy import policy_for
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.models.querysets import NodeQuerySet
+from backbeat_celery.models.transitions import StaleNode, transition
+from backbeat_celery.runtime import clock, failpoints, migration_state
+from backbeat_celery.runtime.ids import FIRST
+from backbeat_celery.runtime.lock_timeouts import RowHeld, step, without_waiting
+from backbeat_celery.runtime.transactions import repeat_on
+from backbeat_celery.states import AttemptOutcome, Status
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T", bound=tuple[Any, ...])
+
+BATCH = 500
+"""Rows mended in one pass of one condition; the rest follows in the next pass."""
+
+WALK = 2000
+"""Rows read at once for a condition that cannot be read off an index alone."""
+
+
+class Sweep:
+    """Repairs one database. Keeps between passes how far its walks have come."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self._reached: dict[str, UUID] = {}
+        self._alive: set[UUID] = set()
+        """Attempts that the pass before found expired and locked."""
+
+    def run(self) -> Counter[str]:
+        """Make one pass; give how many nodes each condition has mended."""
+        with without_waiting():
+            return self._run()
+
+    def _run(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for name, mend in self._steps().items():
+            failpoints.reached(f"sweep_{name}")
+            try:
+                counts[name] = mend()
+            except Exception as exc:
+                if not migration_state.tell(exc):
+                    logger.exception("Sweeping %s: %s goes wrong", self.using, name)
+        mended = +counts
+        if mended:
+            logger.info("Swept %s: %s", self.using, dict(mended))
+        return counts
+
+    def _steps(self) -> dict[str, Callable[[], int]]:
+        return {
+            "published": lambda: publish_due(self.using, BATCH),
+            "lost": self._lose_expired,
+            "timed_out": lambda: self._each(self._overdue(), time_out),
+            "unknown_task": lambda: self._each(self._unknown(), fail_unknown),
+            "completed": self._complete_waiting,
+            "barriers": self._open_barriers,
+            "resumed": lambda: self._each(self._paused_in_vain(), requeue),
+            "opened": self._open_stages,
+            "canceled": lambda: self._each(self._below_canceled(), cancel_orphan),
+        }
+
+    def _nodes(self) -> NodeQuerySet:
+        return Node.objects.using(self.using).unfinished().with_time()
+
+    def _lose_expired(self) -> int:
+        """A lock on its row keeps an attempt alive, and for a pass longer: its worker could not
+        renew the lease meanwhile.
+        """
+        rows, self._alive = list(self._expired(self._alive)), set()
+        return self._each(rows, lose, held=self._alive)
+
+    def _each(
+        self,
+        rows: Iterable[Node],
+        mend: Callable[[Node], Wake],
+        held: set[UUID] | None = None,
+    ) -> int:
+        """Mend rows one transaction each; one that fails is logged and does not stop the rest.
+
+        Notes in `held` those that somebody has locked, which are not waited for.
+        """
+        mended = 0
+        for row in rows:
+            try:
+                wake = repeat_on(row, mend, using=self.using)
+                failpoints.reached("mended")
+                advance(wake, self.using)
+                mended += 1
+            except StaleNode:
+                continue  # somebody else was faster
+            except RowHeld:
+                if held is not None:
+                    held.add(row.pk)
+            except Exception:
+                logger.exception("Cannot mend node %s", row.pk, extra={"node_id": row.pk})
+        return mended
+
+    def _expired(self, alive: set[UUID]) -> NodeQuerySet:
+        running = self._nodes().filter(status=Status.RUNNING, lease_expires_at__lte=clock.now())
+        return running.exclude(pk__in=alive).order_by("lease_expires_at")[:BATCH]
+
+    def _overdue(self) -> NodeQuerySet:
+        running = self._nodes().filter(status=Status.RUNNING, times_out_at__lte=clock.now())
+        return running.order_by("times_out_at")[:BATCH]
+
+    def _unknown(self) -> NodeQuerySet:
+        due = self._nodes().claimable().filter(times_out_at__lte=clock.now())
+        return due.order_by("times_out_at")[:BATCH]
+
+    def _paused_in_vain(self) -> NodeQuerySet:
+        going_on = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None)
+        return self._nodes().filter(Exists(going_on), status=Status.PAUSED)[:BATCH]
+
+    def _below_canceled(self) -> list[Node]:
+        # No model instances: of thousands of rows that are read, mostly none is to be mended.
+        unfinished = self._nodes().values_list("pk", "parent__status")
+        rows = self._walk("below_canceled", unfinished)
+        return self._read([pk for pk, above in rows if above == Status.CANCELED])
+
+    def _read(self, node_ids: Sequence[UUID]) -> list[Node]:
+        """Those of these nodes that are unfinished still, in the order of their ids."""
+        rows = self._nodes().without_payload().filter(pk__in=node_ids)
+        return list(rows.order_by("pk")) if node_ids else []
+
+    def _walk(self, name: str, rows: QuerySet[Any, T]) -> Iterator[T]:
+        """Go through rows, given as tuples with the id first, in order of their ids.
+
+        What does not fit into a part of the interval is gone through in the next pass.
+        """
+        until = time.monotonic() + settings.sweep_interval / 8
+        while True:
+            found = list(rows.filter(pk__gt=self._reached.get(name, FIRST)).order_by("pk")[:WALK])
+            yield from found
+            is_end = len(found) < WALK
+            self._reached[name] = FIRST if is_end else found[-1][0]
+            if is_end or time.monotonic() > until:
+                return
+
+    def _complete_waiting(self) -> int:
+        waiting = self._nodes().filter(status=Status.WAITING, parent__isnull=False)
+        columns = waiting.with_open_child().values_list("pk", "open_child")  # type: ignore[misc]
+        rows = self._walk("waiting", columns)
+        done = [pk for pk, open_child in rows if not open_child]
+        closed = Workflow.objects.using(self.using).filter(
+            unfinished=True, closed_at__isnull=False
+        )
+        done += [pk for (pk,) in self._walk("closed", closed.values_list("pk"))]
+        return self._look_at(done)
+
+    def _open_barriers(self) -> int:
+        parents = self._nodes().filter(status=Status.WAITING, next_barrier__isnull=False)
+        found = [pk for (pk,) in self._walk("barriers", parents.values_list("pk"))]
+        return self._look_at([row.pk for row in self._read(found) if is_barrier_clear(row)])
+
+    def _look_at(self, node_ids: Iterable[UUID]) -> int:
+        mended = 0
+        for node_id in node_ids:
+            if wake := look(node_id, self.using):
+                advance(wake, self.using)
+                mended += 1
+        return mended
+
+    def _open_stages(self) -> int:
+        """A net: stages open in the transaction that ends their blocking child."""
+        ahead = Node.objects.awaited_by(OuterRef("parent_id")).blocking()
+        held = Exists(ahead.filter(seq__lt=OuterRef("seq")))
+        ready = self._nodes().filter(status=Status.READY, barrier=False).annotate(is_held=held)  # type: ignore[no-redef]
+        columns = ready.values_list("pk", "is_held", "parent_id", "parent__status", "seq")  # type: ignore[misc]
+        floors: dict[UUID, int] = {}
+        for _, is_held, parent_id, above, seq in self._walk("stages", columns):
+            if not is_held and above == Status.WAITING:
+                floors.setdefault(parent_id, seq - 1)
+        opened = 0
+        for parent_id, floor in floors.items():
+            with suppress(RowHeld, StaleNode):
+                advance(_open_from(parent_id, floor, self.using), self.using)
+                opened += 1
+        return opened
+
+
+def lose(node: Node) -> Wake:
+    """Declare a running attempt lost: queue the next one, or fail a node that kills workers."""
+    ending = Lost(f"The worker {node.worker} was not heard of any more.")
+    return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
+
+
+def give_back(node: Node) -> Wake:
+    """Give back, uncounted, an attempt whose process died while its worker was shut down."""
+    ending = Lost("The worker was shut down.", AttemptOutcome.GIVEN_BACK, counted=False)
+    return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
+
+
+def time_out(node: Node) -> Wake:
+    """End a running attempt that is over its time as a failed one."""
+    ending = Failed(
+        f"The attempt was not done by {node.times_out_at:%Y-%m-%d %H:%M:%S %Z}.",
+        kind=AttemptOutcome.TIMED_OUT,
+    )
+    return _end(node, ending, Q(times_out_at__lte=clock.now()))
+
+
+def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
+    with step(node.alias):
+        now = node.db_now
+        wake = write_setback(node, ending, policy_for(node), now, guard=guard)
+        failpoints.reached("setback_written")
+        return wake
+
+
+def fail_unknown(node: Node) -> Wake:
+    """Fail a queued node that workers have refused for too long, not knowing its task."""
+    reason = "no worker knows the task"
+    overdue = Q(times_out_at__lte=clock.now())
+    with step(node.alias):
+        if node.status == Status.RETRYING:
+            transition(
+                node, Status.QUEUED, reason=reason, guard=overdue, times_out_at=node.times_out_at
+            )
+        transition(node, Status.FAILED, reason=reason, guard=overdue)
+        return call_rescue(node, policy_for(node), reason, node.error)
+
+
+def _open_from(parent_id: UUID, floor: int, using: str) -> Wake:
+    with step(using):
+        parent, now = lock_node(parent_id, using)
+        return open_ready(parent, floor, now)

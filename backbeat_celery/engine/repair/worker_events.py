@@ -1,0 +1,115 @@
+"""What a worker noticed of an attempt's end without a report: mend it now, not at the sweep.
+
+All of it is done by the thread that renews the worker's leases, which waits for no row: where
+somebody has locked the node, a hint raises RowHeld and is to be given again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.advance import advance
+from backbeat_celery.engine.after_commit import DISPATCH, Wake
+from backbeat_celery.engine.claim import NodeMessage
+from backbeat_celery.engine.delivery.outbox import make_due
+from backbeat_celery.engine.repair.sweep import give_back, lose, time_out
+from backbeat_celery.models import Node
+from backbeat_celery.models.querysets import NodeQuerySet
+from backbeat_celery.models.transitions import StaleNode
+from backbeat_celery.runtime import clock
+from backbeat_celery.runtime.lock_timeouts import step, without_waiting
+from backbeat_celery.runtime.transactions import repeat, repeat_on
+from backbeat_celery.states import CLAIMABLE
+
+
+def died(message: NodeMessage, *, in_shutdown: bool = False) -> None:
+    """The process that ran this attempt is gone: its lease ends now.
+
+    In a shutdown it was no fault of the attempt: who stops a worker may stop its children, too.
+    """
+    if _write(_running(message), message.using, lease_expires_at=clock.now()):
+        _mend(message, give_back if in_shutdown else lose)
+
+
+def overdue(message: NodeMessage) -> None:
+    """The attempt was killed at its hard time limit: it counts as failed now."""
+    if _write(_running(message), message.using, times_out_at=clock.now()):
+        _mend(message, time_out)
+
+
+def unpublished(message: NodeMessage) -> None:
+    """The message was dropped: the node needs another one."""
+    with without_waiting():
+        make_due([message.node_id], message.using)
+
+
+def unknown_task(message: NodeMessage) -> None:
+    """A worker does not know the node's task: from now on it has UNKNOWN_TASK_GRACE left."""
+    calls = Q(remote=True) if message.task == DISPATCH else Q(remote=False, task=message.task)
+    rows = Node.objects.using(message.using).filter(
+        calls,
+        pk=message.node_id,
+        status__in=CLAIMABLE,
+        times_out_at=None,
+    )
+    _write(
+        rows,
+        message.using,
+        times_out_at=clock.after(settings.unknown_task_grace),
+        error=f"A worker has no task named {message.task!r}; is it deployed everywhere?",
+    )
+
+
+def renew(messages: Sequence[NodeMessage]) -> bool:
+    """Renew the leases of attempts that still run; tell whether none of them is locked.
+
+    A lock keeps the sweeper away as well, for as long as it is held.
+    """
+    is_complete = True
+    for using in {message.using for message in messages}:
+        claims = [message.claim_id for message in messages if message.using == using]
+        nodes = [message.node_id for message in messages if message.using == using]
+        rows = Node.objects.using(using).filter(pk__in=nodes, claim_id__in=claims).with_lease()
+        free = repeat(partial(_renew_free, rows, using), using=using)
+        is_complete &= len(free) == len(nodes) or not rows.exclude(pk__in=free).exists()
+    return is_complete
+
+
+def _renew_free(rows: NodeQuerySet, using: str) -> Sequence[UUID]:
+    """Renew the leases of those of the rows that nobody has locked; give their ids."""
+    with transaction.atomic(using=using):
+        free = list(rows.free().values_list("pk", flat=True))
+        rows.filter(pk__in=free).update(lease_expires_at=clock.after(settings.lease))
+    return free
+
+
+def _running(message: NodeMessage) -> NodeQuerySet:
+    current = Q(pk=message.node_id, claim_id=message.claim_id)
+    return Node.objects.using(message.using).filter(current).with_lease()
+
+
+def _write(rows: NodeQuerySet, using: str, **values: Any) -> int:
+    def once() -> int:
+        with without_waiting(), step(using):
+            return rows.update(**values)
+
+    return repeat(once, using=using)
+
+
+def _mend(message: NodeMessage, end: Callable[[Node], Wake]) -> None:
+    node = _running(message).with_time().first()
+    if node is None:
+        return
+    try:
+        with without_waiting():
+            wake = repeat_on(node, end, using=message.using)
+            advance(wake, message.using)
+    except StaleNode:
+        return  # somebody else was faster

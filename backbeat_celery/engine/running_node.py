@@ -1,0 +1,173 @@
+"""The running node as its handler sees it: collects children, answers questions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Unpack
+from uuid import UUID
+
+from backbeat_celery.engine.progress import ProgressReport
+from backbeat_celery.exceptions import UnsupportedOption
+from backbeat_celery.inputs import tokens
+from backbeat_celery.inputs.message_headers import take
+from backbeat_celery.inputs.node_spec import NodeSpec, flag_spec, task_spec
+from backbeat_celery.models import Node
+from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.current_node import SpawnedChild, running
+from backbeat_celery.states import Mode, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backbeat_celery.engine.claim import Claim
+    from backbeat_celery.typing import SpawnOptions, TaskOrSignature
+
+
+class RunningNode:
+    """What `current_node()` gives."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+        self._progress = ProgressReport(claim)
+        self._signals: dict[tuple[str, UUID], dict[UUID, int]] = defaultdict(dict)
+        self._keys: dict[str, UUID] | None = None
+
+    def __repr__(self) -> str:
+        return f"<running node {self.name} {self.id}, attempt {self.attempt}>"
+
+    @property
+    def id(self) -> UUID:
+        return self._claim.node.pk
+
+    @property
+    def workflow_id(self) -> UUID:
+        return self._claim.node.workflow_id
+
+    @property
+    def parent_id(self) -> UUID:
+        parent_id = self._claim.node.parent_id
+        assert parent_id is not None  # only a root has none, and a root is never claimed
+        return parent_id
+
+    @property
+    def subject(self) -> str:
+        return str(self._claim.node.workflow.subject)
+
+    @property
+    def name(self) -> str:
+        return str(self._claim.node.name)
+
+    @property
+    def attempt(self) -> int:
+        return self._claim.node.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this node: hand it to services you call."""
+        return str(self.id)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = self._claim.node.metadata
+        return metadata
+
+    def completion_token(self) -> str:
+        """Give a signed token with which anybody may report this attempt's outcome, once.
+
+        Raises UnsupportedOption in a node whose outcome its handler's return decides.
+        """
+        node = self._claim.node
+        if not node.awaits_report:
+            raise UnsupportedOption(
+                f"{self.name} is done when its handler returns. Write awaits_completion=True on "
+                "the task to have it wait for a report.",
+                anchor="completion-from-outside",
+            )
+        return tokens.sign(tokens.Ticket(node.alias, node.pk, node.attempt, self._claim.claim_id))
+
+    def is_wanted(self) -> bool:
+        """Tell whether this attempt's outcome would still be accepted: one query."""
+        failpoints.reached("in_handler")
+        rows = Node.objects.using(self._claim.using).filter(pk=self.id, status=Status.RUNNING)
+        return rows.filter(self._claim.is_current).exists()
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell how far this attempt is; cheap enough to call for each item of a loop."""
+        failpoints.reached("in_handler")
+        self._progress.tell(done, total, message)
+
+    def spawn(
+        self,
+        signature: TaskOrSignature,
+        *,
+        mode: Mode | str | None = None,
+        barrier: bool = False,
+        fires_at: datetime | None = None,
+        delay: float | timedelta | None = None,
+        key: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> SpawnedChild:
+        """Register a child, recorded and started when this attempt succeeds."""
+        return self._register(
+            task_spec(
+                signature,
+                mode=mode,
+                barrier=barrier,
+                fires_at=fires_at,
+                delay=delay,
+                key=key,
+                metadata=metadata,
+            )
+        )
+
+    def spawn_many(
+        self, signatures: Iterable[TaskOrSignature], **options: Unpack[SpawnOptions]
+    ) -> list[SpawnedChild]:
+        """Register a child for each signature, all with the same options."""
+        specs = [task_spec(signature, **options) for signature in signatures]
+        return [self._register(spec) for spec in specs]
+
+    def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
+        """Register a child that calls no handler: it is done when its turn and time come."""
+        return self._register(flag_spec(name, **options))
+
+    def _register(self, spec: NodeSpec) -> SpawnedChild:
+        failpoints.reached("in_handler")
+        keys = {} if spec.key is None else self._known_keys()
+        if spec.key in keys:
+            return SpawnedChild(keys[spec.key])
+        self._claim.specs.append(take(spec))
+        if spec.key is not None:
+            keys[spec.key] = spec.id
+        return SpawnedChild(spec.id)
+
+    def _known_keys(self) -> dict[str, UUID]:
+        """The keys of all children so far, read once of those that were there before."""
+        if self._keys is None:
+            children = Node.objects.using(self._claim.using).children_of(self.id)
+            rows = children.filter(key__isnull=False).values_list("key", "pk")
+            self._keys = dict(rows) if self._claim.node.next_seq else {}  # type: ignore[arg-type]
+        return self._keys
+
+    def next_signal_key(self, task: str, workflow_id: UUID, spec_id: UUID) -> str:
+        """Make the key of a signal that this handler sends without one.
+
+        A retry sends the same signals in the same order, so it finds those sent before.
+        """
+        # A transaction that is repeated asks again for the same signal.
+        sent = self._signals[task, workflow_id]
+        ordinal = sent.setdefault(spec_id, len(sent))
+        return f"{self.id}:{ordinal}:{task}"[:255]
+
+
+@contextmanager
+def entered(node: RunningNode) -> Iterator[None]:
+    """Make `node` the current node."""
+    token = running.set(node)
+    try:
+        yield
+    finally:
+        running.reset(token)

@@ -1,0 +1,1 @@
+"""Check what comes in, before anything is written."""

@@ -1,0 +1,248 @@
+"""Message headers that belong to a node: what its caller, and what surrounds the caller, put on.
+
+Tenants, traces, request and user ids travel in headers that other packages add to each message:
+by a receiver of `before_task_publish`, by overriding `send_task` or `apply_async`, or by wrapping
+them. A node's messages are sent later and by others, so what they would add is taken when the
+node is created, by having Celery make the message and giving it to nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from functools import cache, lru_cache
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, Task, signals
+from celery._state import get_current_app
+from celery.app import amqp as celery_amqp
+from celery.app import base as celery_base
+from celery.app import task as celery_task
+from celery.app.task import Context
+from celery.exceptions import AlwaysEagerIgnored
+from kombu import Connection, Producer
+from kombu import messaging as kombu_messaging
+
+from backbeat_celery.exceptions import BadPayload, UnsupportedOption
+from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.redaction import redact, redact_args
+from backbeat_celery.inputs.task_registry import known_task
+
+if TYPE_CHECKING:
+    from backbeat_celery.inputs.node_spec import NodeSpec
+
+OPTION = "headers"
+"""Where a node's options keep its headers."""
+
+OF_NODES = frozenset({OPTION, "policy"})
+"""What a node's options keep besides options of its message."""
+
+HEADER = "backbeat"
+"""The message header that carries node, attempt and database."""
+
+CLAIM_HEADER = "backbeat_claim"
+"""Where the worker's main process notes the claim id of a delivery for its child."""
+
+STAMPED, STAMPS = "stamped_headers", "stamps"
+OURS = frozenset({HEADER, CLAIM_HEADER})
+CELERYS = frozenset({*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"}) - {
+    OPTION  # where some packages put theirs once more, for `request.headers` to show them
+}
+"""Headers that Celery writes itself: those that `request.headers` leaves out."""
+
+_taking: ContextVar[str | None] = ContextVar("backbeat_taking_headers", default=None)
+
+
+class TakenTwice(Exception):
+    """A task whose `apply_async` makes a node of it."""
+
+
+def given_headers(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Take `headers` and stamps out of a signature's options, as a message would show them."""
+    if OPTION not in options and STAMPED not in options:
+        return {}
+    headers = options.pop(OPTION, None) or {}
+    if not isinstance(headers, Mapping) or not all(isinstance(key, str) for key in headers):
+        raise UnsupportedOption(
+            f"{name}: headers is a dictionary with names as keys.", anchor="headers"
+        )
+    if clash := sorted(headers.keys() & CELERYS):
+        raise UnsupportedOption(
+            f"{name}: headers cannot be called {', '.join(clash)}, since Celery has its own.",
+            anchor="headers",
+        )
+    stamped = list(options.pop(STAMPED, None) or ())
+    stamps = {stamp: options.pop(stamp) for stamp in stamped if stamp in options}
+    return _storable(name, _own({**headers, STAMPED: stamped, STAMPS: stamps}))
+
+
+def take(spec: NodeSpec) -> NodeSpec:
+    """Keep with a new node what its caller's surroundings would put on a message for it."""
+    app: Celery = get_current_app()
+    task = known_task(spec.task)
+    if spec.task and not (sends_plainly(app) and _calls_plainly(task)):
+        if headers := _storable(spec.task, _taken(app, task, spec)):
+            spec.options[OPTION] = headers
+        else:
+            spec.options.pop(OPTION, None)
+    return spec
+
+
+def sends_plainly(app: Celery) -> bool:
+    """Tell whether nobody adds to what this app sends: no receiver, override or patch."""
+    # Celery's properties are slow, and each signal asks this several times.
+    own = vars(app)
+    amqp = own.get("amqp") or app.amqp
+    return (
+        not signals.before_task_publish.receivers
+        and "send_task" not in own
+        and _is_from(celery_base, type(app).send_task)
+        and _is_from(celery_amqp, type(amqp).as_task_v2, amqp.send_task_message)
+    )
+
+
+def _calls_plainly(task: Task[Any, Any] | None) -> bool:
+    calls = task is None or (
+        "apply_async" not in vars(task) and _is_from(celery_task, type(task).apply_async)
+    )
+    return calls and _is_from(kombu_messaging, Producer.publish)
+
+
+@lru_cache
+def _is_from(module: ModuleType, *functions: Any) -> bool:
+    for function in functions:
+        # A wrapper may have all of the function's names, and not its globals.
+        if type(function) is not FunctionType or function.__globals__ is not module.__dict__:
+            return False
+    return True
+
+
+def kept(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers that a node's options keep, as they go on a message."""
+    headers: dict[str, Any] = options.get(OPTION) or {}
+    return payload.decode(json.dumps(headers)) if headers else headers
+
+
+def replace_added(headers: dict[str, Any], keep: Mapping[str, Any]) -> None:
+    """Put the node's headers on a message in place of those that its publisher added."""
+    for name in headers.keys() - CELERYS - keep.keys():
+        del headers[name]
+    headers.update(keep)
+
+
+class Keeping:
+    """Stands before a producer: whoever publishes, a message has the headers of its node."""
+
+    def __init__(self, producer: Any, keep: Mapping[str, Any]) -> None:
+        self._producer = producer
+        self._keep = keep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def publish(self, body: Any, *, headers: dict[str, Any], **options: Any) -> Any:
+        """Publish a message that Celery has made."""
+        replace_added(headers, self._keep)
+        return self._producer.publish(body, headers=headers, **options)
+
+
+class Taker(Producer):
+    """Stands in for a producer, and keeps the headers of what it is to publish."""
+
+    def __init__(self) -> None:
+        super().__init__(None)  # type: ignore[arg-type]
+        self.__connection__ = _no_connection()  # type: ignore[misc]
+        self.taken: dict[str, Any] | None = None
+
+    def _publish(self, *message: Any, **_: Any) -> None:
+        # Not `publish`, which others patch: what they add is wanted as well.
+        self.taken = message[4]
+
+
+@cache
+def _no_connection() -> Connection:
+    return Connection("memory://")
+
+
+def _taken(app: Celery, task: Task[Any, Any] | None, spec: NodeSpec) -> dict[str, Any]:
+    """The headers of the message that Celery would send for a new node."""
+    if _taking.get() == spec.task:
+        raise TakenTwice
+    if _taking.get() is not None:
+        return dict(spec.options.get(OPTION) or {})
+    taker = Taker()
+    with _noted(spec.task):
+        _make_message(app, task, spec, taker)
+    return _own(taker.taken or {})
+
+
+def _make_message(app: Celery, task: Task[Any, Any] | None, spec: NodeSpec, taker: Taker) -> None:
+    is_eager = app.conf.task_always_eager  # `apply_async` would run the task in place
+    if task is not None and not is_eager:
+        with suppress(TakenTwice):
+            task.apply_async(tuple(spec.args), spec.kwargs, **_call_options(spec, taker))
+    if taker.taken is None:  # it was put off, or left to somebody else
+        with _quiet() if is_eager else nullcontext():
+            app.send_task(spec.task, tuple(spec.args), spec.kwargs, **_call_options(spec, taker))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AlwaysEagerIgnored)
+        yield
+
+
+@contextmanager
+def _noted(task: str) -> Iterator[None]:
+    token = _taking.set(task)
+    try:
+        yield
+    finally:
+        _taking.reset(token)
+
+
+def _call_options(spec: NodeSpec, taker: Taker) -> dict[str, Any]:
+    options = {name: value for name, value in spec.options.items() if name not in OF_NODES}
+    headers = kept(spec.options)
+    stamped, stamps = headers.pop(STAMPED, None), headers.pop(STAMPS, {})
+    return {
+        **options,
+        **(stamps | {STAMPED: stamped} if stamped else {}),
+        "headers": headers,
+        "producer": taker,
+        "task_id": str(spec.id),
+        "argsrepr": repr(tuple(redact_args(spec.task, spec.args, "***"))),
+        "kwargsrepr": repr(redact(spec.kwargs, "***")),
+        "ignore_result": True,
+        "add_to_parent": False,
+        "retry": False,
+    }
+
+
+def _own(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers that are neither Celery's nor ours, and the stamps."""
+    own = {name: value for name, value in headers.items() if name not in CELERYS | OURS}
+    if isinstance(again := own.get(OPTION), Mapping):
+        own[OPTION] = {name: value for name, value in again.items() if name not in OURS}
+    if headers.get(STAMPED):
+        own |= {STAMPED: list(headers[STAMPED]), STAMPS: dict(headers[STAMPS])}
+    return own
+
+
+def _storable(name: str, headers: dict[str, Any]) -> dict[str, Any]:
+    """The same as plain JSON that a row can keep; dates and the like as kombu marks them."""
+    if not headers:
+        return headers
+    try:
+        plain: dict[str, Any] = json.loads(payload.encode(headers, "It"))
+        return payload.check_metadata(plain)
+    except BadPayload as exc:
+        raise UnsupportedOption(
+            f"{name}: the headers that would go on its message cannot be kept. {exc}",
+            anchor="headers",
+        ) from exc

@@ -1,0 +1,271 @@
+"""What a task says about its retries and limits, and what follows for a node.
+
+Options are read from the task's attributes under Celery's own names. There are two rules.
+Any error of a NodeTask is retried: Celery gives every task a value for some options, of which
+only those count that the task's author wrote, and otherwise the settings decide. Any other task
+keeps the rule that its author wrote for Celery, with Celery's defaults.
+
+What differs from the settings is kept with each node when it is created, so that a process
+without the task decides as one that has it: `policy_for` is the one who is asked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from celery import Task
+
+from backbeat_celery.conf import seconds, settings
+from backbeat_celery.inputs.task_registry import known_task
+
+if TYPE_CHECKING:
+    from backbeat_celery.inputs.node_spec import NodeSpec
+    from backbeat_celery.models import Node
+
+Kinds = tuple[type[BaseException] | str, ...]
+"""Types of errors, or the names of those that are not at hand."""
+
+KEPT = ("max_retries", "base_delay", "backoff", "backoff_max", "jitter", "rescue")
+"""What is kept with a node where it is not the settings'."""
+
+SENT = ("queue", "exchange", "routing_key", "priority", "time_limit", "soft_time_limit")
+"""What a task's author says of its messages; kept as well, for who publishes without the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Retries and limits of one task; times in seconds."""
+
+    max_retries: int | None
+    base_delay: float
+    backoff: bool
+    backoff_max: float
+    jitter: tuple[float, float] | None
+    """Between which factors a delay is drawn; None: it is kept to the second."""
+    fatal: Kinds
+    quiet: tuple[type[BaseException], ...]
+    timeout: float | None
+    atomic: bool
+    rescue: str = ""
+    """The name of the task that is called once when retries are exhausted."""
+    retried: Kinds | None = None
+    """Errors that are retried unless they are fatal; None: all of them."""
+
+    def gives_up_on(self, error: BaseException | None) -> bool:
+        """Tell whether a failure is final by its kind.
+
+        Without an error it is one that no handler raised, such as a timeout: it is retried where
+        every Exception is.
+        """
+        if error is not None and _is_one(type(error), self.fatal):
+            return True
+        kind = Exception if error is None else type(error)
+        return self.retried is not None and not _is_one(kind, self.retried)
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after failure number `failures`, counted from 1."""
+        exponent = failures - 1 if self.backoff else 0
+        # Powers beyond this only overflow; every delay is capped long before.
+        delay = min(self.base_delay * 2.0 ** min(exponent, 512), self.backoff_max)
+        if not self.backoff:
+            delay = self.base_delay
+        return delay if self.jitter is None else delay * random.uniform(*self.jitter)
+
+    def is_exhausted(self, failures: int, max_retries: int | None = None) -> bool:
+        """Tell whether that many failures are too many; `max_retries` overrides the task's."""
+        limit = self.max_retries if max_retries is None else max_retries
+        return limit is not None and failures > limit
+
+
+def policy_for(node: Node) -> Policy:
+    """The policy that decides for a node: its task's own, or what was kept of it.
+
+    For a node whose task is another code base's, the settings decide.
+    """
+    known = None if node.remote else known_task(node.task)
+    return policy_of(known) if known is not None else _kept_policy(node.options)
+
+
+def policy_by_name(task: str) -> Policy:
+    """The policy of a task; for one that is not known here, the settings' policy."""
+    known = known_task(task)
+    return policy_of(known) if known is not None else usual_policy()
+
+
+NODE_JITTER = (0.8, 1.2)
+CELERY_JITTER = (0.0, 1.0)
+CELERY_BACKOFF_MAX = 600
+
+
+def policy_of(task: Task[Any, Any]) -> Policy:
+    """Read the policy from a task."""
+    retries = _of_node_task(task) if is_node_task(task) else _of_plain_task(task)
+    return Policy(
+        **retries,
+        fatal=tuple(getattr(task, "dont_autoretry_for", ())),
+        quiet=(task.throws,) if isinstance(task.throws, type) else tuple(task.throws or ()),
+        timeout=seconds(task.timeout if hasattr(task, "timeout") else settings.default_timeout),
+        atomic=bool(getattr(task, "atomic", False)),
+        rescue=rescue_name(task),
+    )
+
+
+def is_node_task(task: Task[Any, Any]) -> bool:
+    """Tell whether a task was written as a node, and not for Celery alone."""
+    return bool(getattr(task, "is_node_task", False))
+
+
+def _of_node_task(task: Task[Any, Any]) -> dict[str, Any]:
+    retry_kwargs = getattr(task, "retry_kwargs", None) or {}
+    backoff = getattr(task, "retry_backoff", True)
+    base = retry_kwargs.get("countdown", _own(task, "default_retry_delay", settings.retry_delay))
+    if backoff is not True and backoff:
+        base = backoff
+    # A wait that the author wrote down is kept to the second, as Celery does.
+    drawn = bool(getattr(task, "retry_jitter", True)) and "countdown" not in retry_kwargs
+    return {
+        "max_retries": retry_kwargs.get(
+            "max_retries", _own(task, "max_retries", settings.max_retries)
+        ),
+        "base_delay": float(seconds(base)),
+        "backoff": bool(backoff) and "countdown" not in retry_kwargs,
+        "backoff_max": float(
+            seconds(getattr(task, "retry_backoff_max", settings.retry_backoff_max))
+        ),
+        "jitter": NODE_JITTER if drawn else None,
+    }
+
+
+def _of_plain_task(task: Task[Any, Any]) -> dict[str, Any]:
+    """What `celery.app.autoretry` makes of the same options."""
+    retry_kwargs = getattr(task, "retry_kwargs", None) or {}
+    backoff = float(getattr(task, "retry_backoff", False))
+    own_delay, own_limit = retry_kwargs.get("countdown"), retry_kwargs.get("max_retries")
+    delay = seconds(task.default_retry_delay if own_delay is None else own_delay)
+    drawn = bool(backoff and getattr(task, "retry_jitter", True))
+    return {
+        "max_retries": task.max_retries if own_limit is None else own_limit,
+        "base_delay": float(int(max(1.0, backoff)) if backoff else delay),
+        "backoff": bool(backoff),
+        "backoff_max": float(getattr(task, "retry_backoff_max", CELERY_BACKOFF_MAX)),
+        "jitter": CELERY_JITTER if drawn else None,
+        "retried": tuple(getattr(task, "autoretry_for", ())),
+    }
+
+
+def rescue_name(task: Task[Any, Any]) -> str:
+    """The name of a task's rescue, which is given as a task or by name; empty if it has none."""
+    rescue = getattr(task, "rescue", None) or ""
+    return rescue if isinstance(rescue, str) else str(rescue.name)
+
+
+def _own(task: Task[Any, Any], name: str, default: Any) -> Any:
+    """Read an attribute unless it is only Celery's default for all tasks."""
+    if name in vars(task):
+        return vars(task)[name]
+    for cls in type(task).__mro__:
+        if cls is Task:
+            break
+        if name in vars(cls):
+            return vars(cls)[name]
+    return default
+
+
+def kept_options(name: str) -> dict[str, Any]:
+    """What a new node keeps of its task's policy: nothing where that is the settings'."""
+    task = known_task(name)
+    if task is None:
+        return {}
+    values = settings.user_values
+    read_with, kept = _read.get(task, (None, {}))
+    if read_with is not values:
+        kept = {"policy": found} if (found := _to_keep(task)) else {}
+        _read[task] = values, kept
+    return kept
+
+
+def rescue_options(node: Node, rescue: str) -> dict[str, Any]:
+    """What the rescue of a node keeps of its own policy, also where its task is not known."""
+    if known_task(rescue) is not None:
+        return kept_options(rescue)
+    kept = node.options.get("policy", {}).get("rescue_policy")
+    return {"policy": kept} if kept else {}
+
+
+def _to_keep(task: Task[Any, Any]) -> dict[str, Any]:
+    """A task's policy as JSON, without what is the settings'; with that of its rescue."""
+    kept = _differing(task)
+    rescue = known_task(kept.get("rescue", ""))
+    if rescue is not None and (own := _differing(rescue)):
+        kept["rescue_policy"] = own
+    return kept
+
+
+def _differing(task: Task[Any, Any]) -> dict[str, Any]:
+    policy, usual = policy_of(task), usual_policy()
+    kept = {
+        name: value for name in KEPT if (value := getattr(policy, name)) != getattr(usual, name)
+    }
+    for name in ("fatal", "retried"):
+        if (kinds := getattr(policy, name)) != getattr(usual, name):
+            kept[name] = [_type_name(kind) for kind in kinds]
+    if sent := sent_options(task):
+        kept["sent"] = sent
+    return kept
+
+
+def sent_options(task: Task[Any, Any]) -> dict[str, Any]:
+    """What a task's author says of its messages, as JSON."""
+    said = {name: seconds(getattr(task, name, None)) for name in SENT}
+    if said["priority"] == task.app.conf.task_default_priority:
+        del said["priority"]  # Celery writes it on each task
+    return {
+        # A queue or an exchange may be one of kombu's, with a name.
+        name: value if isinstance(value, (str, int, float)) else str(getattr(value, "name", value))
+        for name, value in said.items()
+        if value is not None
+    }
+
+
+def kept_sent_options(node: Node | NodeSpec) -> dict[str, Any]:
+    """What was kept of them with a node, where its task is not known here."""
+    kept: dict[str, Any] = node.options.get("policy", {}).get("sent", {})
+    return kept if kept and known_task(node.task) is None else {}
+
+
+def usual_policy() -> Policy:
+    """The policy of the settings alone."""
+    return policy_of(_UNKNOWN)
+
+
+def _kept_policy(options: Mapping[str, Any]) -> Policy:
+    kept = options.get("policy", {})
+    # JSON has lists only.
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in kept.items() if k in _FIELDS
+    }
+    return replace(usual_policy(), **values)
+
+
+def _is_one(kind: type[BaseException], kinds: Kinds) -> bool:
+    """Tell whether a type of errors is one of these, or derived from one."""
+    if issubclass(kind, tuple(known for known in kinds if not isinstance(known, str))):
+        return True
+    names = {name for name in kinds if isinstance(name, str)}
+    return bool(names) and any(_type_name(base) in names for base in kind.__mro__)
+
+
+def _type_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_FIELDS = frozenset({*KEPT, "fatal", "retried"})
+
+
+_UNKNOWN: Task[Any, Any] = Task()
+_UNKNOWN.is_node_task = True  # type: ignore[attr-defined]
+_read: WeakKeyDictionary[Task[Any, Any], tuple[Any, dict[str, Any]]] = WeakKeyDictionary()

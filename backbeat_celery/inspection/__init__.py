@@ -1,0 +1,1 @@
+"""Read and explain what is in the tables. Nothing here steers a node."""

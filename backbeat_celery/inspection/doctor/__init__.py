@@ -1,0 +1,165 @@
+"""Examine the tables: every invariant as a query for the rows that break it, and some repairs.
+
+A check is one statement over a slice of the tables, so that the largest ones are examined in
+bounded memory and without long transactions. A repair locks the rows, looks again, and
+changes a status only as the engine itself does. docs/operating.md lists the checks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
+from django.db.models import Model
+
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.advance import advance
+from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.order.finish import lock_node
+from backbeat_celery.inspection.doctor import completion, history, ordering, workflows
+from backbeat_celery.inspection.doctor.check import (
+    Check,
+    Checks,
+    Finding,
+    Slice,
+    slices,
+    subject_of,
+)
+from backbeat_celery.inspection.doctor.cycles import circles
+from backbeat_celery.inspection.doctor.environment import surroundings
+from backbeat_celery.models import Node, Workflow, node_alias
+from backbeat_celery.models.transitions import StaleNode
+from backbeat_celery.runtime import clock
+from backbeat_celery.runtime.transactions import repeat
+
+__all__ = ["CHECKS", "Finding", "Report", "examine"]
+
+CHECKS: Checks = (*workflows.CHECKS, *history.CHECKS, *ordering.CHECKS, *completion.CHECKS)
+MOST = 200
+"""Findings of one check that are kept, and mended, in one examination."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What an examination has found."""
+
+    findings: list[Finding] = field(default_factory=list)
+    more: Counter[str] = field(default_factory=Counter)
+    """Checks that had no room for all their findings."""
+
+    @property
+    def broken(self) -> list[Finding]:
+        """What is wrong and was not mended; hints left out."""
+        return [found for found in self.findings if found.is_serious and not found.is_fixed]
+
+    @property
+    def is_healthy(self) -> bool:
+        return not self.broken
+
+
+def examine(
+    using: str | None = None,
+    *,
+    fix: bool = False,
+    wait: float | None = None,
+    most: int = MOST,
+) -> Report:
+    """Look for rows that break an invariant, at most `most` of each kind; mend what can be.
+
+    What the sweeper mends by itself is looked at again after `wait` seconds, by default two
+    of its intervals, and is found only if it is still there.
+    """
+    examination = _Examination(using or node_alias(), fix, most)
+    examination.look()
+    examination.look_again(_default_wait() if wait is None else wait)
+    report = examination.report
+    report.findings += [*circles(examination.using, most), *surroundings(examination.using)]
+    return report
+
+
+def _default_wait() -> float:
+    # Nothing moves a simulated clock meanwhile.
+    return 0.0 if clock.is_simulated() else settings.sweep_interval * 2 + 1
+
+
+class _Examination:
+    def __init__(self, using: str, fix: bool, most: int) -> None:
+        self.using = using
+        self.report = Report()
+        self._fix = fix
+        self._most = most
+        self._found: Counter[str] = Counter()
+        self._passing: dict[str, list[Any]] = defaultdict(list)
+
+    def look(self) -> None:
+        """Go through the tables once."""
+        for part in slices(self.using):
+            for check in CHECKS:
+                for row in self._rows(check, part):
+                    if check.is_passing:
+                        self._passing[check.name].append(row.pk)
+                    else:
+                        self._note(check, row)
+
+    def look_again(self, wait: float) -> None:
+        """Keep of what may pass by itself that which did not."""
+        if self._passing and wait and not self._fix:
+            time.sleep(wait)
+        for check in CHECKS:
+            if ids := self._passing.get(check.name):
+                for row in check.find(Slice(self.using)).filter(pk__in=ids):
+                    self._note(check, row)
+
+    def _rows(self, check: Check, part: Slice) -> Iterator[Model]:
+        room = self._most - self._found[check.name]
+        if room <= 0:
+            return
+        rows = list(check.find(part)[: room + 1])
+        self._found[check.name] += len(rows[:room])
+        if len(rows) > room:
+            self.report.more[check.name] += 1
+        yield from rows[:room]
+
+    def _note(self, check: Check, row: Model) -> None:
+        found = Finding(check.name, check.invariant, subject_of(row), check.problem, check.advice)
+        if self._fix and check.mend is not None:
+            found.is_fixed = self._mended(check, row)
+        self.report.findings.append(found)
+
+    def _mended(self, check: Check, row: Model) -> bool:
+        try:
+            wake = repeat(lambda: self._mend(check, row.pk, type(row)), using=self.using)
+        except (StaleNode, ObjectDoesNotExist):
+            wake = None  # somebody else was faster; the last look tells
+        if wake:
+            advance(wake, self.using)
+        return not self._still(check, row.pk)
+
+    def _mend(self, check: Check, pk: Any, model: type[Model]) -> Wake | None:
+        with transaction.atomic(using=self.using):
+            row = self._lock(model, pk)
+            if row is None or not self._still(check, pk):
+                return None
+            assert check.mend is not None
+            return check.mend(row)
+
+    def _still(self, check: Check, pk: Any) -> bool:
+        return bool(check.find(Slice(self.using)).filter(pk=pk).exists())
+
+    def _lock(self, model: type[Model], pk: Any) -> Model | None:
+        """Lock as the engine does: the workflow, then ancestors before descendants."""
+        rows = model._default_manager.using(self.using).filter(pk=pk)
+        row = rows.first()
+        if isinstance(row, Node):
+            if row.parent_id is not None:
+                lock_node(row.parent_id, self.using)
+            return lock_node(row.pk, self.using)[0]
+        if isinstance(row, Workflow):
+            row = rows.select_for_update().first()
+            lock_node(pk, self.using)
+        return row

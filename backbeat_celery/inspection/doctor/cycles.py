@@ -1,0 +1,64 @@
+"""Links that close a circle: found among workflows first, then followed node by node."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef, QuerySet
+
+from backbeat_celery.engine.order.waiting_graph import find_circles
+from backbeat_celery.inspection.doctor.check import Finding
+from backbeat_celery.inspection.explain import name_circle
+from backbeat_celery.models import Link
+
+Pair = tuple[UUID, UUID]
+
+
+def circles(using: str, most: int) -> Iterator[Finding]:
+    """Find circles of nodes that wait for each other."""
+    suspects = _in_circles(_edges(using))
+    links = _open_links(using).filter(source__workflow_id__in=suspects)
+    sources = list(links.values_list("source_id", flat=True).distinct())
+    known: set[frozenset[UUID]] = set()
+    for circle in find_circles(sources, using):
+        if frozenset(circle) not in known and len(known) < most:
+            known.add(frozenset(circle))
+            yield Finding("circle", 5, f"{len(circle)} nodes", name_circle(circle, using))
+
+
+def _edges(using: str) -> dict[UUID, set[UUID]]:
+    """Which workflow waits for which; a workflow that waits for nobody closes no circle."""
+    onward = Link.objects.filter(
+        source__workflow_id=OuterRef("target__workflow_id"),
+        source__finished_at=None,
+        target__finished_at=None,
+    )
+    rows = _open_links(using).filter(Exists(onward))
+    pairs = rows.values_list("source__workflow_id", "target__workflow_id").distinct()
+    edges: dict[UUID, set[UUID]] = defaultdict(set)
+    for source, target in pairs.iterator():
+        edges[source].add(target)
+    return edges
+
+
+def _in_circles(edges: dict[UUID, set[UUID]]) -> set[UUID]:
+    """Leave out workflows again and again that wait for none of the others."""
+    waiting: dict[UUID, list[UUID]] = defaultdict(list)
+    for source, targets in edges.items():
+        for target in targets:
+            waiting[target].append(source)
+    left = {source: len(targets) for source, targets in edges.items()}
+    ahead = [pk for pk in waiting if not left.get(pk)]
+    while ahead:
+        for source in waiting[ahead.pop()]:
+            left[source] -= 1
+            if not left[source]:
+                ahead.append(source)
+    return {pk for pk, count in left.items() if count}
+
+
+def _open_links(using: str) -> QuerySet[Link]:
+    links = Link.objects.using(using)
+    return links.filter(source__finished_at=None, target__finished_at=None)

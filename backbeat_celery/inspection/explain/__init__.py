@@ -1,0 +1,62 @@
+"""Say in one sentence why a node is not running, and what would make it run."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from backbeat_celery.engine.order.waiting_graph import find_circle
+from backbeat_celery.inspection.explain import reads
+from backbeat_celery.inspection.explain.blocked import MaySee, Story, anything
+from backbeat_celery.inspection.explain.due import next_pass
+from backbeat_celery.models import Node, Workflow
+from backbeat_celery.states import Status
+
+__all__ = ["explain", "explain_workflow"]
+
+
+def explain(node: Node, may_see: MaySee = anything) -> str:
+    """Say why a node is not running and what would make it, by its row as it is now.
+
+    Other nodes are named only if `may_see` says so.
+    """
+    return _explain(node, node.name, may_see)
+
+
+def explain_workflow(workflow: Workflow) -> str:
+    """Say what a workflow waits for."""
+    return _explain(workflow, str(workflow), anything)
+
+
+def _explain(row: Node | Workflow, name: str, may_see: MaySee) -> str:
+    try:
+        return _told(reads.read(row.pk, row.alias), may_see)
+    except Node.DoesNotExist:
+        return f"{name} is gone: it was deleted or purged."
+
+
+def _told(node: Node, may_see: MaySee) -> str:
+    subject = str(node.workflow) if node.is_root else node.name
+    if circle := _circle(node, may_see):
+        return f"{subject} {circle}."
+    parent = None if node.is_finished else reads.parent_of(node)
+    if parent is not None and parent.status == Status.CANCELED:
+        above = Story(may_see).name(parent)
+        return f"{subject} is below {above}, which was canceled; so is it {next_pass(node)}."
+    return f"{subject} {Story(may_see).tell(node)}."
+
+
+def _circle(node: Node, may_see: MaySee) -> str:
+    """Tell of nodes that wait for each other, if this one waits for them."""
+    if node.status not in {Status.WAITING, Status.READY}:
+        return ""
+    ids = find_circle(node.pk, node.alias)
+    return f"waits in vain, because {name_circle(ids, node.alias, may_see)}" if ids else ""
+
+
+def name_circle(ids: list[UUID], using: str, may_see: MaySee = anything) -> str:
+    """Tell who waits for whom in a circle, and how it is broken."""
+    nodes = Node.objects.using(using).in_bulk(ids)
+    story = Story(may_see)
+    names = [story.name(nodes[pk]) if pk in nodes else str(pk) for pk in ids]
+    chain = ", which waits for ".join([*names[1:], names[0]])
+    return f"{names[0]} waits for {chain}; cancel() one of them"

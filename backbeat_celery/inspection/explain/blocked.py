@@ -1,0 +1,182 @@
+"""Explain nodes that wait for other nodes, down to the one that holds them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from backbeat_celery.engine.order.consequences import following_cancel, given_up_with
+from backbeat_celery.inputs.redaction import error_of, told_of
+from backbeat_celery.inspection.explain import reads
+from backbeat_celery.inspection.explain.due import claimable, next_pass, running
+from backbeat_celery.inspection.explain.phrases import by, moment, named, paused, short, times
+from backbeat_celery.inspection.explain.reads import Blockers
+from backbeat_celery.models import Node
+from backbeat_celery.states import Outcome, Status
+
+DEEPEST = 12
+"""Nodes that are named on the way to the one that holds them all."""
+
+
+SOME = 100
+"""Nodes that are counted where a sentence has room for one name."""
+
+
+MaySee = Callable[[Node], bool]
+UNSEEN = "a node that is not shown to you"
+
+
+def anything(node: Node) -> bool:
+    """Hide no node from whoever asks."""
+    return True
+
+
+class Story:
+    """Tells about a node and, in the same sentence, about what it waits for."""
+
+    def __init__(self, may_see: MaySee = anything) -> None:
+        self._told: set[UUID] = set()
+        self._may_see = may_see
+
+    def name(self, node: Node) -> str:
+        """Name a node to somebody who may see it."""
+        return named(node) if self._may_see(node) else UNSEEN
+
+    def tell(self, node: Node) -> str:
+        """What became of a node or what it waits for: a sentence without its subject."""
+        if node.pk in self._told or len(self._told) >= DEEPEST:
+            return f"is {node.status}"
+        self._told.add(node.pk)
+        match node.status:
+            case Status.PENDING:
+                return self._pending(node)
+            case Status.READY:
+                return self._ready(node)
+            case Status.QUEUED | Status.RETRYING:
+                return claimable(node)
+            case Status.RUNNING:
+                return running(node)
+            case Status.WAITING:
+                return self._root(node) if node.is_root else self._waiting(node)
+            case Status.PAUSED:
+                return self._paused(node)
+            case Status.FAILED:
+                return self._failed(node)
+        return self._finished(node)
+
+    def _pending(self, node: Node) -> str:
+        parent = reads.parent_of(node)
+        if parent is None or parent.is_finished:
+            return f"waits for its parent's handler in vain: cancel() it{self._doctor()}"
+        if parent.status == Status.WAITING:
+            return f"waits, although its parent's handler is done{self._doctor()}"
+        return f"waits until the handler of its parent {self._which(parent)}"
+
+    def _ready(self, node: Node) -> str:
+        ahead = reads.siblings_ahead(node)
+        if ahead is None:
+            return f"waits for nothing any more and is queued {next_pass(node)}"
+        if node.barrier:
+            return f"is a barrier and waits for {self._among(ahead, 'earlier sibling')}"
+        return f"waits for its turn behind its sibling {self._which(ahead.first)}"
+
+    def _waiting(self, node: Node) -> str:
+        edges = self._edges(node)
+        return edges or f"waits for nothing any more and is completed {next_pass(node)}"
+
+    def _edges(self, node: Node) -> str:
+        children, links = reads.open_children(node), reads.open_links(node)
+        if children is None and links is None:
+            return ""
+        what = "signal" if node.is_root else "child"
+        if links is None:
+            assert children is not None
+            return f"waits for {self._among(children, what)}"
+        if not self._may_see(links.first):
+            far = "a signal of another workflow that is not shown to you"
+            return f"waits by a link for {far}" + self._and_children(children, what)
+        far = f"{named(links.first)} of the workflow {links.first.workflow}"
+        if links.count > 1:
+            far = f"{links.count} linked signals, among them {far}"
+        if children is None:
+            return f"waits by a link for {far}, which {self.tell(links.first)}"
+        return f"waits by a link for {far}" + self._and_children(children, what)
+
+    def _and_children(self, children: Blockers | None, what: str) -> str:
+        return f", and for {self._among(children, what)}" if children is not None else ""
+
+    def _root(self, node: Node) -> str:
+        workflow = node.workflow
+        is_paused = f"is {paused(workflow)} until resume(), " if workflow.paused_at else ""
+        edges = self._edges(node)
+        if workflow.closed_at is None:
+            state = "is open"
+            rest = edges or "waits for signals, or for close()"
+        else:
+            closed = f"{moment(workflow.closed_at)}{by(workflow.closed_by, workflow.close_reason)}"
+            state = f"was closed at {closed}"
+            rest = edges or f"is completed {next_pass(node)}"
+        return f"{is_paused}{state} and {rest}"
+
+    def _paused(self, node: Node) -> str:
+        if node.workflow.paused_at is None:
+            return f"was paused, its workflow goes on, and it is queued {next_pass(node)}"
+        return f"is due, but its workflow is {paused(node.workflow)}; resume() lets it run"
+
+    def _failed(self, node: Node) -> str:
+        change = reads.last_change(node)
+        at = f" at {moment(change.at)}" if change else ""
+        why = f" ({short(told_of(node, change.reason))})" if change and change.reason else ""
+        error = f": {short(error_of(node))}" if node.error else ""
+        rescue = reads.rescue_of(node)
+        help_ = f"; its rescue {self.name(rescue)} is {rescue.status}" if rescue else ""
+        return f"failed at attempt {node.attempt}{at}{why}{error}{help_}; {self._choices(node)}"
+
+    def _choices(self, node: Node) -> str:
+        """What may be done about a failed node, what that starts, and what it cancels."""
+        going_on = following_cancel(node)
+        effect = "let the others go on"
+        if going_on.started:
+            effect = f"start {self._some(going_on.started)}"
+        given_up = list(given_up_with(node).without_payload()[: SOME + 1])
+        if not given_up:
+            return f"retry() it, or resolve(), shutdown() or cancel() it to {effect}"
+        return (
+            f"retry() it, or resolve() or cancel() it to {effect}, or shutdown() it to cancel "
+            f"{self._some(given_up)}"
+        )
+
+    def _some(self, nodes: list[Node]) -> str:
+        """The first of some nodes, and how many others there are."""
+        rest = len(nodes) - 1
+        if not rest:
+            return self.name(nodes[0])
+        return f"{self.name(nodes[0])} and {rest if rest < SOME else f'at least {SOME}'} more"
+
+    def _finished(self, node: Node) -> str:
+        change = reads.last_change(node)
+        at = moment(node.finished_at) if node.finished_at else "an unknown time"
+        who = by(change.actor, told_of(node, change.reason)) if change else ""
+        if node.status == Status.CANCELED:
+            return f"was canceled at {at}{who}"
+        if node.outcome == Outcome.RESOLVED:
+            return f"was resolved at {at}{who}, after it had failed: {short(error_of(node))}"
+        if node.outcome == Outcome.SHUTDOWN:
+            return f"was shut down at {at}{who}, after it had failed: {short(error_of(node))}"
+        attempt = f" in attempt {node.attempt}" if node.attempt else ""
+        return f"is complete: it succeeded{attempt} and finished at {at}"
+
+    def _among(self, blockers: Blockers, what: str) -> str:
+        """Name the one that says most, and how many there are."""
+        if blockers.count == 1:
+            return f"its {what} {self._which(blockers.first)}"
+        return f"{times(blockers.count, what)}, among them {self._which(blockers.first)}"
+
+    def _which(self, node: Node) -> str:
+        if not self._may_see(node):
+            return UNSEEN
+        return f"{named(node)}, which {self.tell(node)}"
+
+    @staticmethod
+    def _doctor() -> str:
+        return "; backbeat_doctor --fix mends that"

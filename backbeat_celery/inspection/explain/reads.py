@@ -1,0 +1,88 @@
+"""What an explanation reads: a node, and the most telling of those it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Case, IntegerField, Value, When
+
+from backbeat_celery.models import Link, Node, SweeperLease, Transition
+from backbeat_celery.models.querysets import NodeQuerySet
+from backbeat_celery.states import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Blockers:
+    """How many nodes are waited for, and the one that says most about why."""
+
+    count: int
+    first: Node
+
+
+def read(pk: Any, using: str) -> Node:
+    """A node as it is now, with its workflow and the engine's time."""
+    return _rows(Node.objects.using(using).filter(pk=pk)).get()
+
+
+def parent_of(node: Node) -> Node | None:
+    """The node above, as it is now."""
+    return read(node.parent_id, node.alias) if node.parent_id else None
+
+
+def open_children(node: Node) -> Blockers | None:
+    """The unfinished children that count."""
+    return _blockers(Node.objects.using(node.alias).awaited_by(node.pk))
+
+
+def siblings_ahead(node: Node) -> Blockers | None:
+    """The unfinished siblings that a ready node has to wait for."""
+    if node.parent_id is None:
+        return None
+    ahead = Node.objects.using(node.alias).awaited_by(node.parent_id).filter(seq__lt=node.seq)
+    return _blockers(ahead if node.barrier else ahead.blocking())
+
+
+def open_links(node: Node) -> Blockers | None:
+    """The unfinished signals of other workflows that a node is linked to."""
+    unsettled = Link.objects.using(node.alias).filter(source_id=node.pk, settled=False)
+    targets = unsettled.values_list("target_id")
+    ids = [pk for (pk,) in targets]
+    return (
+        _blockers(Node.objects.using(node.alias).filter(pk__in=ids).unfinished()) if ids else None
+    )
+
+
+def rescue_of(node: Node) -> Node | None:
+    """The latest rescue of a failed node."""
+    children = Node.objects.using(node.alias).children_of(node.pk)
+    return _rows(children.filter(rescue=True)).order_by("-seq").first()
+
+
+def last_change(node: Node) -> Transition | None:
+    """How the node came to its present status."""
+    return Transition.objects.using(node.alias).filter(node_id=node.pk).order_by("-pk").first()
+
+
+def sweeper(using: str) -> SweeperLease | None:
+    """Who sweeps this database, and when a pass was last made."""
+    return SweeperLease.objects.using(using).first()
+
+
+def _blockers(rows: NodeQuerySet) -> Blockers | None:
+    """A failed one first, since it does not go on by itself; else the first in line."""
+    count = rows.count()
+    if not count:
+        return None
+    failed_first = Case(
+        When(status=Status.FAILED, then=Value(0)),
+        default=Value(1),
+        output_field=IntegerField(),
+    )
+    first = _rows(rows).order_by(failed_first, "seq").first()
+    return Blockers(count, first) if first is not None else None
+
+
+def _rows(rows: NodeQuerySet) -> NodeQuerySet:
+    slim = rows.defer("args", "kwargs", "result", "metadata").with_time()
+    return slim.select_related("workflow")

@@ -1,0 +1,190 @@
+"""Look at nodes: their history, their attempts, and a printable picture of their tree.
+
+Writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.termcolors import colorize
+
+from backbeat_celery.inputs.redaction import error_of, told_of
+from backbeat_celery.inspection.tree_reader import PAGE, Branch, tree
+from backbeat_celery.models import Attempt, Node, Transition, Workflow
+from backbeat_celery.models.transitions import status_before_claim
+from backbeat_celery.states import Mode, Outcome, Status
+
+__all__ = ["PAGE", "SIGNS", "Branch", "attempts", "draw", "history", "label", "render", "tree"]
+
+
+def history(node: Node, latest: int | None = None) -> list[Transition]:
+    """Every change of a node's status in order, its creation first; or the `latest` ones.
+
+    Creation and the step into `running` are read off the node's own columns.
+    """
+    rows = _last(node.transitions.order_by("pk"), latest)
+    running = node.status == Status.RUNNING
+    if latest is None or len(rows) < latest:
+        if rows:
+            first = rows[0].from_status
+        else:
+            first = status_before_claim(node) if running else node.status
+        created = Transition(node=node, to_status=first, at=node.created_at, attempt=0)
+        rows = [created, *rows]
+    if running:
+        rows.append(
+            Transition(
+                node=node,
+                from_status=rows[-1].to_status,
+                to_status=Status.RUNNING,
+                at=node.started_at or node.created_at,
+                attempt=node.attempt,
+                actor=node.worker,
+            )
+        )
+    return rows if latest is None else rows[-latest:]
+
+
+def attempts(node: Node, latest: int | None = None) -> list[Attempt]:
+    """Every attempt of a node in order, the running one included; or the `latest` ones."""
+    rows = _last(node.ended_attempts.order_by("number"), latest)
+    if node.status == Status.RUNNING:
+        rows.append(Attempt.running(node))
+    return rows if latest is None else rows[-latest:]
+
+
+def _last(rows: QuerySet[Any], count: int | None) -> list[Any]:
+    """The last of these rows in their order: a node may have any number of attempts."""
+    return list(rows) if count is None else list(rows.reverse()[:count])[::-1]
+
+
+SIGNS = {
+    Status.PENDING: "·",
+    Status.READY: "○",
+    Status.QUEUED: "◔",
+    Status.RUNNING: "▶",
+    Status.RETRYING: "↻",
+    Status.WAITING: "◑",
+    Status.PAUSED: "⏸",
+    Status.FAILED: "✖",
+    Status.COMPLETE: "✔",
+    Status.CANCELED: "⊘",
+}
+
+
+COLOURS: Mapping[Status, dict[str, Any]] = {
+    Status.RUNNING: {"fg": "cyan"},
+    Status.RETRYING: {"fg": "yellow"},
+    Status.PAUSED: {"fg": "magenta"},
+    Status.FAILED: {"fg": "red", "opts": ("bold",)},
+    Status.COMPLETE: {"fg": "green"},
+}
+
+
+def render(
+    start: Workflow | Node,
+    limit: int = PAGE,
+    *,
+    color: bool | None = False,
+    statuses: Collection[str] = (),
+    task: str = "",
+) -> str:
+    """Draw the tree below a workflow or a node as text, at most `limit` nodes of it.
+
+    `color=None` colours it if standard output is a terminal and NO_COLOR is not set.
+    With `statuses` or `task` it shows the nodes that match, and those above them.
+    """
+    branch = tree(start, limit, statuses=statuses, task=task)
+    return draw(branch, start, takes_color(sys.stdout) if color is None else color)
+
+
+def draw(branch: Branch, start: Workflow | Node, color: bool = False) -> str:
+    """Draw a branch that was read before."""
+    title = _title(start) if isinstance(start, Workflow) else label(branch.node, color)
+    return "\n".join([title, *_lines(branch, color)])
+
+
+def takes_color(stream: Any) -> bool:
+    """Tell whether a stream is a terminal whose user has not asked for plain text."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream is not None and bool(stream.isatty())
+
+
+def _title(workflow: Workflow) -> str:
+    words = [str(workflow)]
+    if workflow.paused_at:
+        words.append("[paused]")
+    if workflow.closed_at and workflow.unfinished:
+        words.append("[closed]")
+    return " ".join(words)
+
+
+def label(node: Node, color: bool = False) -> str:
+    """One line about a node: sign, name, status, and what is special about it."""
+    status = Status(node.status)
+    words = [SIGNS[status], node.name, node.outcome if _is_forced(node) else node.status]
+    words += _marks(node)
+    if node.retries:
+        words.append(f"after {node.retries} failed")
+    if node.lost_attempts:
+        words.append(f"{node.lost_attempts} lost")
+    text = " ".join(str(word) for word in words) + _times(node) + _progress(node)
+    if node.status == Status.FAILED and node.error:
+        text += f": {error_of(node).splitlines()[0][:100]}"
+    return colorize(text, **COLOURS[status]) if color and status in COLOURS else text
+
+
+def _is_forced(node: Node) -> bool:
+    return node.outcome in {Outcome.RESOLVED, Outcome.SHUTDOWN}
+
+
+def _marks(node: Node) -> Iterator[str]:
+    if node.mode != Mode.BLOCKING and not node.rescue:
+        yield f"[{Mode(node.mode).label}]"
+    for name in ("barrier", "rescue", "remote"):
+        if getattr(node, name):
+            yield f"[{name}]"
+
+
+def _times(node: Node) -> str:
+    """When a node runs that does not run yet, if that was written down."""
+    if node.fires_at is None or node.status not in {Status.QUEUED, Status.RETRYING}:
+        return ""
+    return f", due {timezone.localtime(node.fires_at):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _progress(node: Node) -> str:
+    said = node.progress
+    if node.status != Status.RUNNING or not isinstance(said, dict) or said.get("done") is None:
+        return ""
+    total = said.get("total")
+    message = f" {told_of(node, str(said['message']))}" if said.get("message") else ""
+    return f", {said['done']}{'' if total is None else f' of {total}'} done{message}"
+
+
+def _lines(top: Branch, color: bool) -> Iterator[str]:
+    """The lines below a branch; a stack rather than recursion, since trees may be deep."""
+    ahead: list[tuple[Branch | int, str, bool]] = _below(top, "")
+    while ahead:
+        item, indent, is_last = ahead.pop()
+        if isinstance(item, int):
+            yield f"{indent}└─ … {item} more"
+            continue
+        yield f"{indent}{'└─' if is_last else '├─'} {label(item.node, color)}"
+        ahead += _below(item, indent + ("   " if is_last else "│  "))
+
+
+def _below(branch: Branch, indent: str) -> list[tuple[Branch | int, str, bool]]:
+    """A branch's children, and how many are hidden, last first."""
+    items: list[Branch | int] = [*branch.children]
+    if branch.hidden:
+        items.append(branch.hidden)
+    last = len(items) - 1
+    return [(item, indent, index == last) for index, item in enumerate(items)][::-1]

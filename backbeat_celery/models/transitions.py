@@ -1,0 +1,142 @@
+"""The only writer of a node's status: check the table, update the row if it still is as it
+was read, and write the history, in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q
+
+from backbeat_celery.exceptions import InvalidTransition
+from backbeat_celery.models import Node, Transition
+from backbeat_celery.runtime import clock
+from backbeat_celery.states import CLAIMABLE, FINISHED, Status, is_allowed
+
+CHUNK = 5000
+"""Rows changed in one statement: SQLite limits the parameters of one."""
+
+
+class StaleNode(Exception):
+    """The row is no longer as it was read: somebody else was faster."""
+
+
+class RowDeleted(StaleNode):
+    """The row is gone since it was read: its workflow was deleted, or it was purged."""
+
+
+def transition(
+    node: Node,
+    to: Status,
+    *,
+    reason: str = "",
+    actor: str = "",
+    guard: Q | None = None,
+    claimed_from: str = "",
+    **values: Any,
+) -> None:
+    """Move one node to another status, together with other columns of it.
+
+    The row must still have the status in `node` and match `guard`, else StaleNode is raised
+    and nothing is written. `claimed_from` is the status before the running one that now ends,
+    when the caller knows it.
+    """
+    if not is_allowed(node.status, to):
+        raise InvalidTransition(node.status, to, node.pk)
+    using = node.alias
+    values = {**_columns(to), **values, "status": to}
+    rows = Node.objects.using(using).filter(pk=node.pk, status=node.status)
+    if not (rows.filter(guard) if guard is not None else rows).update(**values):
+        raise StaleNode
+    if to != Status.RUNNING:
+        history = _history(node, to, reason=reason, actor=actor, claimed_from=claimed_from)
+        Transition.objects.using(using).bulk_create(history)
+    _remember(node, values)
+
+
+def transition_all(
+    nodes: Sequence[Node],
+    to: Status,
+    *,
+    reason: str = "",
+    actor: str = "",
+    **values: Any,
+) -> None:
+    """Move nodes of one status, whose rows the caller has locked, in one statement each."""
+    if not nodes:
+        return
+    status, using = nodes[0].status, nodes[0].alias
+    if not is_allowed(status, to):
+        raise InvalidTransition(status, to, nodes[0].pk)
+    values = {**_columns(to), **values, "status": to}
+    for chunk in _chunks(nodes):
+        rows = Node.objects.using(using).filter(pk__in=[node.pk for node in chunk], status=status)
+        if rows.update(**values) != len(chunk):
+            raise StaleNode
+        Transition.objects.using(using).bulk_create(
+            row
+            for node in chunk
+            for row in _history(node, to, reason=reason, actor=actor, claimed_from="")
+        )
+    for node in nodes:
+        _remember(node, values)
+
+
+def _columns(to: Status) -> dict[str, Any]:
+    """Columns that only have a value while a node is in certain statuses."""
+    columns: dict[str, Any] = {}
+    if to not in CLAIMABLE:
+        columns["publish_at"] = None
+    if to != Status.RUNNING:
+        columns.update(claim_id=None, task_id=None, report=None)
+        columns.update(lease_expires_at=None, times_out_at=None)
+    if to in FINISHED:
+        columns.update(finished_at=clock.now(), awaited_by=None)
+    if to == Status.CANCELED:
+        columns["outcome"] = ""  # a node that was resolved and still waited has one
+    return columns
+
+
+def _history(
+    node: Node, to: Status, *, reason: str, actor: str, claimed_from: str
+) -> list[Transition]:
+    rows = []
+    if node.status == Status.RUNNING:
+        # The step into `running` is written with the step that ends it: one INSERT the fewer.
+        before = claimed_from or status_before_claim(node)
+        rows.append(_row(node, before, Status.RUNNING, node.started_at, "", node.worker))
+    rows.append(_row(node, node.status, to, clock.now(), reason, actor))
+    return rows
+
+
+def _row(
+    node: Node, before: str, after: str, at: datetime | Any, reason: str, actor: str
+) -> Transition:
+    return Transition(
+        node_id=node.pk,
+        from_status=before,
+        to_status=after,
+        at=at,
+        attempt=node.attempt,
+        reason=reason[:255],
+        actor=actor[:150],
+    )
+
+
+def status_before_claim(node: Node) -> str:
+    """Find out from the history what a running node was before it was claimed."""
+    last = Transition.objects.using(node.alias).filter(node_id=node.pk).order_by("-pk").first()
+    return last.to_status if last else Status.QUEUED
+
+
+def _remember(node: Node, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if not hasattr(value, "resolve_expression"):
+            setattr(node, name, value)
+
+
+def _chunks(nodes: Sequence[Node]) -> Iterable[Sequence[Node]]:
+    for start in range(0, len(nodes), CHUNK):
+        yield nodes[start : start + CHUNK]

@@ -1,0 +1,32 @@
+"""What has a tree that can be read and drawn: a workflow, and every node of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack, cast
+
+if TYPE_CHECKING:
+    from backbeat_celery.inspection.tree_reader import Branch
+    from backbeat_celery.models import Node, Workflow
+    from backbeat_celery.typing import TreeOptions
+
+
+class TreeMixin:
+    """The methods of `Workflow` and `Node` that show the whole and what is below it."""
+
+    def tree(self, **options: Unpack[TreeOptions]) -> Branch:
+        """Read this and what is below it, at most `limit` nodes, 1000 unless told otherwise.
+
+        With `statuses` or `task` it has the nodes that match, and those above them.
+        """
+        from backbeat_celery.inspection.tree import tree
+
+        return tree(cast("Workflow | Node", self), **options)
+
+    def render(self, *, color: bool | None = None, **options: Unpack[TreeOptions]) -> str:
+        """Draw this and what is below it as text; takes the options of `tree`.
+
+        Without `color` it is coloured if standard output is a terminal.
+        """
+        from backbeat_celery.inspection.tree import render
+
+        return render(cast("Workflow | Node", self), color=color, **options)

@@ -1,0 +1,100 @@
+"""Write to the project's ADMINS when a node has failed, if `MAIL_ADMINS` is on.
+
+The engine only asks for a task, so that no step of it waits for a mail server. Like the
+signal `node_failed` that it comes from, a mail is sent at most once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.apps import apps
+from django.core.mail import mail_admins
+from django.urls import NoReverseMatch, reverse
+
+from backbeat_celery.conf import settings
+from backbeat_celery.engine.delivery.outbox import outbox
+from backbeat_celery.inputs.redaction import error_of
+from backbeat_celery.models import Node
+from backbeat_celery.signals import node_failed
+from backbeat_celery.states import Status
+
+LONGEST_LINE = 200
+
+BODY = """\
+{name} has failed: {reason}.
+
+workflow   {workflow}
+node       {id}
+attempts   {attempt}
+worker     {worker}
+error      {error}
+
+{advice}
+"""
+ADVICE = """\
+It waits for an operator or a rescue handler. What waits for it keeps waiting: its parent, and
+its later siblings if it is blocking. The node's attempts have the traceback.{link}"""
+
+
+def connect() -> None:
+    """Listen to failures."""
+    node_failed.connect(on_node_failed, dispatch_uid="backbeat_celery.notifications.mail")
+
+
+def on_node_failed(node: Node, **_: Any) -> None:
+    """Ask a worker to write the mail."""
+    if settings.mail_admins:
+        outbox().call_task("backbeat.mail_failure", node_id=str(node.pk), using=node.alias)
+
+
+def send(node_id: UUID, using: str) -> None:
+    """Write the mail, unless the node is gone."""
+    node = Node.objects.using(using).select_related("workflow").filter(pk=node_id).first()
+    if node is not None:
+        subject = f"{node.name} failed for {node.workflow.subject}"
+        mail_admins(_line(subject), body(node))
+
+
+def body(node: Node) -> str:
+    """What the mail says; of the arguments it says nothing."""
+    failures = node.transitions.filter(to_status=Status.FAILED).order_by("-pk")
+    reason = failures.values_list("reason", flat=True).first()
+    return BODY.format(
+        name=_line(node.name),
+        reason=reason or "its retries are exhausted",
+        workflow=_line(str(node.workflow)),
+        id=node.pk,
+        attempt=node.attempt,
+        worker=node.worker or "none",
+        error=_line(_first_line(error_of(node))),
+        advice=_advice(node),
+    )
+
+
+def _advice(node: Node) -> str:
+    if node.status != Status.FAILED:
+        return f"Meanwhile it is {node.status}."
+    path = admin_path(node)
+    return ADVICE.format(link=f"\n\n{path}" if path else "")
+
+
+def admin_path(node: Node) -> str:
+    """The node's page in the admin, as a path; empty if there is none."""
+    if not apps.is_installed("django.contrib.admin"):
+        return ""
+    try:
+        return reverse("admin:backbeat_celery_node_change", args=[node.pk])
+    except NoReverseMatch:
+        return ""
+
+
+def _first_line(text: str | None) -> str:
+    return next(iter((text or "").splitlines()), "") or "none"
+
+
+def _line(text: str) -> str:
+    """One line of bearable length: a mail's subject must not have more."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"

@@ -1,0 +1,1 @@
+"""Delete what is no longer needed."""

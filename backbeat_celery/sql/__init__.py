@@ -1,0 +1,1 @@
+"""Run prepared statements on PostgreSQL, and read their rows."""

@@ -1,0 +1,33 @@
+"""Rows that somebody else deletes while a verb is at work on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from django.db.models import Model
+
+from backbeat_celery.exceptions import InvalidTransition
+from backbeat_celery.models.transitions import RowDeleted
+from backbeat_celery.runtime import failpoints
+
+WHY = "Its workflow was deleted, or it was purged."
+
+
+@contextmanager
+def unless_deleted(verb: str, pk: UUID) -> Iterator[None]:
+    """Raise InvalidTransition where a node, or a workflow by its root, is gone."""
+    try:
+        yield
+    except RowDeleted:
+        raise InvalidTransition("deleted", verb, pk, WHY) from None
+
+
+def reread(row: Model) -> None:
+    """Read a row anew after the commit; one that was deleted since stays as it was."""
+    failpoints.reached("verb_done")
+    try:
+        row.refresh_from_db()
+    except type(row).DoesNotExist:  # type: ignore[attr-defined]
+        return

@@ -1,0 +1,266 @@
+"""Send signals, and add children from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import DatabaseError, transaction
+
+from backbeat_celery.api import CheckedSignal
+from backbeat_celery.engine.advance import advance_after_commit
+from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.delivery.outbox import outbox
+from backbeat_celery.engine.order.finish import lock_node
+from backbeat_celery.engine.order.links import link as link_nodes
+from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.engine.order.turns import has_blocking_before, has_counting_before
+from backbeat_celery.engine.running_node import RunningNode
+from backbeat_celery.engine.statements import signal_batches
+from backbeat_celery.engine.statements import signals as postgres
+from backbeat_celery.exceptions import BackbeatError, BadInput, NodeFinished, WorkflowClosed
+from backbeat_celery.inputs.message_headers import take
+from backbeat_celery.inputs.node_spec import NodeSpec, task_spec
+from backbeat_celery.models import Node, Workflow, node_alias
+from backbeat_celery.models.querysets import RACES
+from backbeat_celery.models.transitions import RowDeleted
+from backbeat_celery.runtime import failpoints, migration_state
+from backbeat_celery.runtime.current_node import running
+from backbeat_celery.runtime.transactions import repeat
+from backbeat_celery.states import Mode, Status
+from backbeat_celery.verbs.deleted_rows import WHY
+from backbeat_celery.verbs.foreign_transaction import warn_if_apart
+
+if TYPE_CHECKING:
+    from backbeat_celery.typing import TaskOrSignature
+
+
+def send(signals: Sequence[CheckedSignal]) -> list[Node]:
+    """Write checked signals in one transaction; give their nodes in the same order."""
+    aliases = {signal.using or node_alias() for signal in signals}
+    if len(aliases) > 1:
+        raise BadInput(f"One transaction has one database; these signals name {sorted(aliases)}.")
+    alias = aliases.pop()
+    warn_if_apart(alias)
+    # Two callers with the same workflows lock them in the same order.
+    order = sorted(range(len(signals)), key=lambda i: (signals[i].name, signals[i].subject, i))
+
+    def once() -> list[Node]:
+        nodes = _send_plain(signals, order, alias) or _send_any(signals, order, alias)
+        return [nodes[index] for index in range(len(signals))]
+
+    try:
+        return repeat(once, using=alias)
+    except DatabaseError as exc:
+        migration_state.refuse(exc, alias)
+        raise
+
+
+def _send_any(
+    signals: Sequence[CheckedSignal], order: Sequence[int], alias: str
+) -> dict[int, Node]:
+    nodes: dict[int, Node] = {}
+    wake = Wake()
+    with transaction.atomic(using=alias):
+        for index in order:
+            nodes[index], left = _signal_open_run(signals[index], alias)
+            wake += left
+        # After the roots of all: a node that waits may be below one of them.
+        for index in order:
+            _link(signals[index].link, nodes[index], alias)
+        advance_after_commit(wake, alias)
+    return nodes
+
+
+def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, Wake]:
+    """Add a signal to the open run; the one that was found may end before it is locked."""
+    workflows = Workflow.objects.db_manager(alias)
+    for _ in range(RACES):
+        workflow = workflows.for_subject(signal.subject, signal.name)
+        failpoints.reached("run_found")
+        try:
+            return _signal(workflow, signal.spec)
+        except RunIsOver:
+            continue
+    raise BackbeatError(f"The runs of {signal.name!r} for {signal.subject!r} keep ending.")
+
+
+def _send_plain(
+    signals: Sequence[CheckedSignal], order: Sequence[int], alias: str
+) -> dict[int, Node]:
+    """Write signals in few statements, and send their messages together; {}: it cannot be."""
+    if len(signals) > 1:
+        return _send_batch(signals, order, alias)
+    written = postgres.write(signals[0], alias, outbox().prepare)
+    if written is None:
+        return {}
+    node, wake = written
+    advance_after_commit(wake, alias)
+    return {0: node}
+
+
+def _send_batch(
+    signals: Sequence[CheckedSignal], order: Sequence[int], alias: str
+) -> dict[int, Node]:
+    if not signal_batches.can_write(signals, alias):
+        return {}
+    with transaction.atomic(using=alias):
+        written = signal_batches.write_all([signals[index] for index in order], alias)
+        if written is None:
+            transaction.set_rollback(True, using=alias)
+            return {}
+        nodes, wake = written
+        advance_after_commit(wake, alias)
+    return dict(zip(order, nodes, strict=True))
+
+
+def signal_workflow(
+    workflow: Workflow,
+    signature: TaskOrSignature,
+    *,
+    key: str | None = None,
+    mode: Mode | str = Mode.BLOCKING,
+    fires_at: datetime | None = None,
+    delay: float | timedelta | None = None,
+    link: Node | UUID | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Node:
+    """Add a signal to this very run of a workflow."""
+    spec = task_spec(
+        signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
+    )
+    take(spec)
+    alias = workflow.alias
+    warn_if_apart(alias)
+
+    def once() -> Node:
+        with transaction.atomic(using=alias):
+            failpoints.reached("run_found")
+            node, wake = _signal(workflow, spec)
+            _link(link, node, alias)
+            advance_after_commit(wake, alias)
+            return node
+
+    return repeat(once, using=alias)
+
+
+def _signal(workflow: Workflow, spec: NodeSpec) -> tuple[Node, Wake]:
+    root, now = _lock_run(workflow)
+    key = spec.key or _key_in_handler(spec, workflow)
+    node, wake = _child_with_key(root, key), Wake()
+    if node is None:
+        node, wake = _append(root, spec, key, now)
+    return node, wake
+
+
+def _link(source: Node | UUID | None, node: Node, using: str) -> None:
+    if source is not None:
+        link_nodes(source.pk if isinstance(source, Node) else source, node, using)
+
+
+class RunIsOver(WorkflowClosed):
+    """The run is finished, or was deleted: `signal()` opens the next one."""
+
+
+def _lock_run(workflow: Workflow) -> tuple[Node, datetime]:
+    """Lock the root of a run that takes signals, or raise WorkflowClosed."""
+    try:
+        root, now = lock_node(workflow.pk, workflow.alias)
+        workflow.refresh_from_db(fields=["closed_at", "unfinished"])
+    except (RowDeleted, Workflow.DoesNotExist):
+        raise RunIsOver(f"{workflow} was deleted. signal() opens the next run.") from None
+    if workflow.unfinished is None:
+        raise RunIsOver(f"{workflow} is finished. signal() opens the next run.")
+    workflow.refuse_if_closed()
+    return root, now
+
+
+def _key_in_handler(spec: NodeSpec, workflow: Workflow) -> str | None:
+    """A signal from inside a handler stays sent if the attempt fails: the retry must find it."""
+    node = running.get()
+    if not isinstance(node, RunningNode):
+        return None
+    return node.next_signal_key(spec.task, workflow.pk, spec.id)
+
+
+def add_child(
+    parent: Node,
+    signature: TaskOrSignature,
+    *,
+    mode: Mode | str | None = None,
+    barrier: bool = False,
+    fires_at: datetime | None = None,
+    delay: float | timedelta | None = None,
+    key: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Node:
+    """Add a child from outside to a node that is not finished, and have it waited for.
+
+    It takes its place in the line at once and runs when the parent's handler is accepted.
+    Raises NodeFinished if there is nothing left to wait for it, BadInput for a flag.
+    """
+    spec = task_spec(
+        signature,
+        mode=mode,
+        barrier=barrier,
+        fires_at=fires_at,
+        delay=delay,
+        key=key,
+        metadata=metadata,
+    )
+    take(spec)
+    using = parent.alias
+    warn_if_apart(using)
+
+    def once() -> Node:
+        with transaction.atomic(using=using):
+            row, now = _lock_parent(parent)
+            if row.is_root:
+                row.workflow.refuse_if_closed()
+            if known := _child_with_key(row, spec.key):
+                return known
+            node, wake = _append(row, spec, spec.key, now)
+            advance_after_commit(wake, using)
+            return node
+
+    return repeat(once, using=using)
+
+
+def _lock_parent(parent: Node) -> tuple[Node, datetime]:
+    """Lock a node that may still get children; raise NodeFinished, or BadInput for a flag."""
+    try:
+        row, now = lock_node(parent.pk, parent.alias)
+    except RowDeleted:
+        raise NodeFinished("deleted", "add_child", parent.pk, WHY) from None
+    if row.is_finished:
+        raise NodeFinished(row.status, "add_child", row.pk, "Add it to a node above.")
+    if row.is_flag:
+        raise BadInput(f"{row.name} is a flag, done at its time; add the child to a node above.")
+    return row, now
+
+
+def _child_with_key(parent: Node, key: str | None) -> Node | None:
+    if key is None:
+        return None
+    return Node.objects.using(parent.alias).children_of(parent.pk).filter(key=key).first()
+
+
+def _append(parent: Node, spec: NodeSpec, key: str | None, now: datetime) -> tuple[Node, Wake]:
+    """Insert a child at the end of a parent's line, whose row is locked."""
+    line = Line(parent, now)
+    line.add([replace(spec, key=key)], spawned_by=None)
+    if parent.status == Status.WAITING:
+        line.take_turns(
+            blocked=has_blocking_before(parent),
+            crowded=spec.barrier and has_counting_before(parent),
+        )
+    else:
+        line.hold(Status.PENDING)
+    rows = Node.objects.using(parent.alias).filter(pk=parent.pk)
+    rows.update(**line.counters())
+    wake = line.insert()
+    assert line.first is not None
+    return line.first, wake

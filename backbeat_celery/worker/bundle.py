@@ -1,0 +1,152 @@
+"""Run the nodes of one message, one after another, and record them together.
+
+To Celery's signals and monitors a bundle is one call of its task. What became of each node is
+in its row and its history, and its failures are logged by us.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore, Retry
+from django.db import Error as DatabaseTrouble
+
+from backbeat_celery.engine.advance import advance
+from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.bundle import still_held
+from backbeat_celery.engine.claim import Claim
+from backbeat_celery.engine.outcomes import Ending, Lost
+from backbeat_celery.exceptions import StaleAttempt
+from backbeat_celery.runtime import failpoints, sessions
+from backbeat_celery.states import AttemptOutcome, Status
+from backbeat_celery.worker.exposed_arguments import Told
+from backbeat_celery.worker.recording import record_all_apart
+from backbeat_celery.worker.run import Run
+from backbeat_celery.worker.shutdown import is_shutdown
+
+logger = logging.getLogger(__name__)
+
+RECORD_AFTER = 1.0
+"""Seconds after which what is done is recorded, although the bundle is not."""
+
+
+class Bundle:
+    """Several attempts that came with one message. To the task it looks like the current one."""
+
+    def __init__(self, task: Task[Any, Any], claims: Sequence[Claim]) -> None:
+        self.task = task
+        self.is_started = False
+        self.is_failed = False
+        self.before_handler: Callable[..., Any] | None = None
+        self.told: Told | None = None
+        self.result: Any = None
+        """What Celery's hooks are told: each node's own is in its row."""
+        self._claims = claims
+        self._current = Run(task, claims[0])
+        self._ended: list[tuple[Run, Ending, BaseException | None]] = []
+        self._wake = Wake()
+        self._recorded_at = time.monotonic()
+        self._opened: Mapping[str, Any] = {}
+
+    @property
+    def claim(self) -> Claim:
+        """The attempt whose handler is called."""
+        return self._current.claim
+
+    def take_wake(self) -> Wake | None:
+        """What the records left to do; handed out once."""
+        wake, self._wake = self._wake, Wake()
+        return wake
+
+    def ask_for_retry(
+        self,
+        exc: Exception | None,
+        eta: datetime | None,
+        countdown: float | None,
+        max_retries: int | None,
+    ) -> Retry:
+        """What `self.retry` raises in the current handler."""
+        return self._current.ask_for_retry(exc, eta, countdown, max_retries)
+
+    def execute(self, own_call: Callable[..., Any] | None = None) -> None:
+        """Call the handlers in the order of the message."""
+        self.is_started = True
+        self._opened = sessions.opened()
+        waiting = deque(self._claims)
+        try:
+            self._call_all(waiting, own_call)
+        except BaseException as exc:
+            if is_shutdown(exc):
+                self._give_back(waiting)
+                self._record()
+            raise
+        failpoints.reached("after_record")
+
+    def _call_all(self, waiting: deque[Claim], own_call: Callable[..., Any] | None) -> None:
+        while waiting:
+            claim = waiting.popleft()
+            cause = self._call(claim, own_call)
+            if cause is not None and is_shutdown(cause):
+                raise cause
+            if time.monotonic() > self._recorded_at + RECORD_AFTER:
+                self._record()
+                with sessions.of_engine(claim.using):
+                    advance(self.take_wake() or Wake(), claim.using)
+                    held = still_held(waiting)
+                waiting.clear()
+                waiting.extend(held)
+        self._record()
+
+    def _call(self, claim: Claim, own_call: Callable[..., Any] | None) -> BaseException | None:
+        run = self._current = Run(self.task, claim)
+        run.before_handler = self.before_handler
+        node = claim.node
+        self.task.request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        if self.told is not None:
+            self.told.tell(node)
+        failpoints.reached("before_handler")
+        ending, cause = run.attempt(own_call)
+        self._ended.append((run, ending, cause))
+        sessions.close_all_but(self._opened)
+        return cause
+
+    def _give_back(self, claims: Iterable[Claim]) -> None:
+        ending = Lost("The worker was shut down.", AttemptOutcome.GIVEN_BACK, counted=False)
+        self._ended += [(Run(self.task, claim), ending, None) for claim in claims]
+
+    def _record(self) -> None:
+        ended, self._ended = self._ended, []
+        self._recorded_at = time.monotonic()
+        if not ended:
+            return
+        try:
+            self._wake += record_all_apart([(run.claim, ending) for run, ending, _ in ended])
+        except DatabaseTrouble as exc:
+            logger.exception("Cannot record %d nodes; their leases run out.", len(ended))
+            raise Ignore("the outcomes could not be recorded") from exc
+        except Exception:
+            logger.exception("Cannot record %d nodes together.", len(ended))
+            ended = [self._settled(*one) for one in ended]
+        for run, _, cause in ended:
+            status = run.claim.node.status
+            if cause is not None and status == Status.RETRYING:
+                run.log_retry(cause)
+            elif cause is not None and status == Status.FAILED:
+                run.explain_failure(self._wake, cause, run.without_secrets(cause))
+
+    def _settled(
+        self, run: Run, ending: Ending, cause: BaseException | None
+    ) -> tuple[Run, Ending, BaseException | None]:
+        """Record one node by itself, so that what is wrong with another does not matter."""
+        try:
+            ending, cause = run.settle(ending, cause)
+        except StaleAttempt as exc:
+            logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
+        self._wake += run.take_wake() or Wake()
+        return run, ending, cause

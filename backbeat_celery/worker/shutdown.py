@@ -1,0 +1,108 @@
+"""Tell a shutdown of the worker, and a kill by it, from a handler that exits by itself."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from billiard import common
+from celery import bootsteps, current_task
+from celery.exceptions import WorkerShutdown, WorkerTerminate
+from celery.platforms import EX_FAILURE
+
+from backbeat_celery.runtime.current_node import running
+from backbeat_celery.worker.message import has_header
+
+_should_have_exited: list[bool] = common._should_have_exited  # type: ignore[attr-defined]
+"""What `terminate_handler_fired()` of billiard 4.3 reads; versions before it have no function."""
+
+# One byte that the main process shares with the children it forks: they are ended by the
+# same SIGTERM at a shutdown, at a hard time limit and when a message is revoked.
+_going_down = mmap.mmap(-1, 1)
+
+
+def note_shutdown(**_: Any) -> None:
+    """In the main process, when it is told to stop: let the children know."""
+    _going_down[0] = 1
+
+
+def note_start() -> None:
+    """In the main process, when a worker starts."""
+    _going_down[0] = 0
+
+
+class ColdShutdownStep(bootsteps.Step):
+    """Lets the children know of a cold shutdown before Celery ends what they run.
+
+    Celery sends `worker_shutting_down` only afterwards.
+    """
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        consumer.cancel_active_requests = partial(_cancel, consumer.cancel_active_requests)
+
+
+class ConnectionLossStep(bootsteps.Step):
+    """Lets the handlers of nodes go on when the broker is lost.
+
+    Celery's worker_cancel_long_running_tasks_on_connection_loss ends what is acknowledged late,
+    since it will be delivered again. A node's second delivery claims nothing.
+    """
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        lost = consumer.on_connection_error_after_connected
+        consumer.on_connection_error_after_connected = partial(_spare_nodes, lost)
+
+
+def _spare_nodes(connection_lost: Callable[[Any], None], exc: Any) -> None:
+    from celery.worker.state import active_requests  # not in a process that is no worker
+
+    nodes = [
+        r for r in tuple(active_requests) if has_header(r.request_dict) and not r.acknowledged
+    ]
+    for request in nodes:
+        request.acknowledged = True  # what Celery asks before it cancels
+    try:
+        connection_lost(exc)
+    finally:
+        for request in nodes:
+            request.acknowledged = False
+
+
+def _cancel(cancel_active_requests: Callable[[], None]) -> None:
+    note_shutdown()
+    try:
+        cancel_active_requests()
+    except NotImplementedError:
+        # A pool that can interrupt nothing. In the solo pool this would reach what runs here.
+        if not current_task or not has_header(vars(current_task.request)):
+            raise
+        if running.get() is not None:
+            raise WorkerTerminate(EX_FAILURE) from None
+
+
+def is_going_down() -> bool:
+    """Tell whether this worker has been told to stop."""
+    return _going_down[0] == 1
+
+
+def is_shutdown(exc: BaseException) -> bool:
+    """Tell whether `exc` ended a handler because its worker is going down."""
+    if isinstance(exc, (WorkerShutdown, WorkerTerminate)):
+        return True
+    is_exit = isinstance(exc, (SystemExit, KeyboardInterrupt)) or _is_greenlets_end(exc)
+    return is_exit and is_going_down()
+
+
+def _is_greenlets_end(exc: BaseException) -> bool:
+    greenlet = sys.modules.get("greenlet")
+    return greenlet is not None and isinstance(exc, greenlet.GreenletExit)
+
+
+def is_kill(exc: BaseException) -> bool:
+    """Tell whether the main process is ending this child; it knows why and sees to the node."""
+    return isinstance(exc, SystemExit) and _should_have_exited[0] and not is_going_down()

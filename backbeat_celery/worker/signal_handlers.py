@@ -1,0 +1,168 @@
+"""Receivers of Celery's signals. They hold no rules: each reads what happened and calls one step.
+
+None of them is trusted with an outcome, since Celery swallows what they raise and skips them
+when a process dies. Those in the worker's main process run in its event loop, so they only
+hand work to a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals
+from celery.app.trace import logger as trace_logger
+from celery.exceptions import Retry
+
+from backbeat_celery.engine.advance import advance, is_needed
+from backbeat_celery.engine.repair import worker_events
+from backbeat_celery.inputs.message_headers import CLAIM_HEADER
+from backbeat_celery.runtime import sessions
+from backbeat_celery.worker.current_run import run_of
+from backbeat_celery.worker.deliveries import deliveries
+from backbeat_celery.worker.message import has_header, parse
+from backbeat_celery.worker.shutdown import is_going_down, note_shutdown, note_start
+from backbeat_celery.worker.task import is_node_capable
+
+if TYPE_CHECKING:
+    from backbeat_celery.worker.bundle import Bundle
+    from backbeat_celery.worker.run import Run
+
+# Only a worker needs what a worker is made of.
+
+
+def connect() -> None:
+    """Connect every receiver, once."""
+    signals.task_prerun.connect(on_prerun, dispatch_uid="backbeat_celery.on_prerun")
+    # Before those of packages that were imported earlier, whom it tells the arguments.
+    signals.task_prerun.receivers.insert(0, signals.task_prerun.receivers.pop())
+    for signal, receiver in (
+        (signals.task_success, on_outcome),
+        (signals.task_failure, on_outcome),
+        (signals.task_retry, on_outcome),
+        (signals.task_postrun, on_return),
+        (signals.task_received, on_received),
+        (signals.task_failure, on_death),
+        (signals.task_revoked, on_revoked),
+        (signals.task_unknown, on_unknown),
+        (signals.celeryd_init, on_celeryd_init),
+        (signals.worker_init, on_worker_init),
+        (signals.worker_shutting_down, note_shutdown),
+    ):
+        signal.connect(receiver, dispatch_uid=f"backbeat_celery.{receiver.__name__}")
+    trace_logger.addFilter(on_trace_log)
+
+
+def on_trace_log(record: logging.LogRecord) -> bool:
+    """In the process that runs the handler: Celery tells of an error that ends a task call."""
+    if record.levelno == logging.ERROR:
+        from backbeat_celery.worker.log_level import demote
+
+        demote(record)
+    return True
+
+
+def on_prerun(task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
+    """In the process that runs the handler: claim the node, before others hear of its call."""
+    request = task.request
+    if has_header(vars(request)) and is_node_capable(task):
+        from backbeat_celery.worker.begin import begin_early
+
+        begin_early(task, request, args, kwargs)
+
+
+def on_outcome(sender: Any = None, **_: Any) -> None:
+    """In the process that ran the handler: advance the tree, once for each recorded outcome."""
+    _advance(run_of(sender.request))
+
+
+def _advance(run: Run | Bundle | None) -> None:
+    wake = run.take_wake() if run is not None else None
+    if run is not None and wake is not None and is_needed(wake):
+        with sessions.of_engine(run.claim.using):
+            advance(wake, run.claim.using)
+
+
+def on_return(sender: Any = None, retval: Any = None, **_: Any) -> None:
+    """At the end of a node's task call: let go of connections, and of what its exception holds."""
+    request = sender.request
+    if not has_header(vars(request)):
+        return
+    try:
+        _advance(run_of(request))  # for an end of which no other signal tells
+    finally:
+        sessions.end_call()
+        _let_go(retval)
+
+
+def _let_go(retval: Any) -> None:
+    """Forget the frames of an error.
+
+    An exception, its traceback and Celery's frames hold one another, some 200 KB for each
+    call with billiard's copy of the frames, until Python's collector comes by. Whoever reports
+    errors has read them by now.
+    """
+    ring = [retval]
+    while ring:
+        exc = ring.pop()
+        if isinstance(exc, BaseException) and (exc.__traceback__ or exc.args[:1] == (exc,)):
+            exc.__traceback__ = None
+            ring += [exc.__cause__, exc.__context__]
+            if isinstance(exc, Retry):
+                ring.append(exc.exc)
+                exc.args = ()  # Celery's Retry is an argument of itself
+
+
+def on_received(request: Any = None, **_: Any) -> None:
+    """In the main process: give each delivery the claim id by which its lease is renewed."""
+    headers = request.request_dict
+    if has_header(headers):
+        headers[CLAIM_HEADER] = str(uuid4())
+        deliveries.add(request, parse(headers, request.task_name))
+        from backbeat_celery.worker.exposed_arguments import show_in_worker
+
+        show_in_worker(request)
+
+
+def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
+    """In the main process: a child died or was killed at its hard time limit."""
+    message = deliveries.named(task_id)
+    if message is None:
+        return
+    if isinstance(exception, TimeLimitExceeded):
+        deliveries.tell(worker_events.overdue, message)
+    elif isinstance(exception, WorkerLostError):
+        deliveries.tell(partial(worker_events.died, in_shutdown=is_going_down()), message)
+
+
+def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
+    """In the main process: a revoked message is a lost message; the node is still wanted."""
+    message = deliveries.named(request.id)
+    if message is None:
+        return
+    deliveries.tell(worker_events.died if terminated else worker_events.unpublished, message)
+
+
+def on_unknown(sender: Any = None, name: str = "", message: Any = None, **_: Any) -> None:
+    """In the main process: this worker does not know the task of a node."""
+    headers = getattr(message, "headers", None) or {}
+    if has_header(headers) and (node := parse(headers, name)):
+        deliveries.tell(worker_events.unknown_task, node)
+
+
+def on_celeryd_init(instance: Any = None, **_: Any) -> None:
+    """When `celery worker` starts, before its pool and its tasks' tracers are made."""
+    note_start()
+    from backbeat_celery.worker.bootstep import prepare
+
+    prepare(instance, alone=True)
+
+
+def on_worker_init(sender: Any = None, **_: Any) -> None:
+    """When any worker starts; that of `celery.contrib.testing` sends nothing else."""
+    from backbeat_celery.worker.bootstep import prepare
+
+    prepare(sender, alone=False)
