@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from backbeat_celery.headers import CLAIM_HEADER, HEADER
 
+from backbeat_celery.inputs.message_headers import CLAIM_HEADER, HEADER
 from backbeat_celery.worker.message import parse
 
 NODE, OTHER, CLAIM = (str(UUID(int=n)) for n in (1, 2, 3))
