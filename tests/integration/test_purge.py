@@ -252,6 +252,7 @@ def test_a_purge_that_was_cut_short_goes_on(sim):
     assert rows()[:2] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_deep_tree_goes_without_recursion(sim, script):
     def deeper(task):
         if Node.objects.count() < 300:
