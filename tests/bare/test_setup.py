@@ -14,11 +14,11 @@ from datetime import timedelta
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from backbeat_celery import signal
-from backbeat_celery.engine import publish
+from backbeat_celery.engine.delivery import outbox
 from backbeat_celery.models import Node
 def no_broker():
     raise OperationalError("no broker for this test")
-publish.current_broker = no_broker
+outbox.current_broker = no_broker
 from till.tasks import charge
 nodes = [signal(charge.s("4111", 5), subject=f"order {n}") for n in range(2)]
 Node.objects.update(publish_at=timezone.now() + timedelta(hours=1))

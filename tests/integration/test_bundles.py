@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from celery import current_app
 from celery.exceptions import WorkerShutdown
+from django.db import Error as DatabaseTrouble
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -344,3 +345,40 @@ def test_expected_errors_are_logged_without_traceback(sim, fan_out, caplog, monk
     logged = [r for r in caplog.records if "has failed" in r.message]
     assert [(r.levelname, bool(r.exc_info)) for r in logged] == [("ERROR", False), ("ERROR", True)]
     assert statuses() == ["complete", "failed", "failed"]
+
+
+def test_a_bundle_that_cannot_be_recorded_together_is_recorded_one_by_one(
+    sim, fan_out, monkeypatch, caplog
+):
+    """Two are done and one has failed; what is wrong with the statement for all is not theirs."""
+
+    def broken(ended):
+        raise LookupError("a fault of ours")
+
+    monkeypatch.setattr(bundle, "record_all_apart", broken)
+    fan_out(3, fails_at(1))
+    sim.run()
+
+    assert statuses() == ["complete", "retrying", "complete"]
+    assert "Cannot record 3 nodes together." in caplog.text
+    assert [len(child.attempts) for child in children()] == [1, 1, 1]
+
+
+def test_a_bundle_that_no_database_records_runs_again(sim, fan_out, monkeypatch):
+    original = bundle.record_all_apart
+    outages = [1]
+
+    def broken(ended):
+        if outages:
+            outages.clear()
+            raise DatabaseTrouble("no route to the database")
+        return original(ended)
+
+    monkeypatch.setattr(bundle, "record_all_apart", broken)
+    fan_out(3)
+    sim.run()
+    assert statuses() == ["running"] * 3
+    sim.advance(minutes=5)
+
+    assert statuses() == ["complete"] * 3
+    assert sorted(numbers(sim)) == [0, 0, 1, 1, 2, 2]

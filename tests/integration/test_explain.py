@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import current_node, node_task, signal
-from backbeat_celery.models import Link, Node, Workflow
+from backbeat_celery.models import Link, Node, SweeperLease, Workflow
 from backbeat_celery.states import Status
 from tests import workflows
 from tests.stages import staged
@@ -320,3 +320,18 @@ def test_without_a_sweeper_the_sentence_says_so(db):
     node = signal(workflows.done.s(), subject="camera")
     Node.objects.filter(pk=node.pk).update(publish_at=node.created_at)
     assert "none has been seen yet: start a worker" in node.explain()
+
+
+def test_without_a_sweeper_the_next_pass_is_in_doubt(db):
+    """In the simulation the test itself sweeps."""
+    node = signal(workflows.done.s(), subject="camera")
+    Node.objects.filter(pk=node.pk).update(publish_at=None)
+    node.refresh_from_db()
+    said(node, "published by the sweeper at its next pass", "none has been seen yet")
+
+    SweeperLease.objects.get_or_create()
+    SweeperLease.objects.update(swept_at=node.created_at - timedelta(hours=3))
+    said(node, "none has been seen for 3 h", "start a worker")
+
+    SweeperLease.objects.update(swept_at=node.created_at + timedelta(seconds=1))
+    assert "none has been seen" not in node.explain()

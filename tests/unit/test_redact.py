@@ -7,9 +7,10 @@ from functools import wraps
 import pytest
 from celery import current_app
 
-from backbeat_celery import node_task
+from backbeat_celery import node_task, signal
 from backbeat_celery.engine.after_commit import shown_args, shown_kwargs
 from backbeat_celery.inputs.redaction import redact, redact_args, scrub, secrets_of
+from tests import workflows
 
 
 @node_task(name="tests.charge")
@@ -142,3 +143,15 @@ def test_an_argument_without_a_value_hides_nothing(nothing):
 )
 def test_what_a_cut_leaves_of_a_secret_is_hidden(text, shown):
     assert scrub(text, {"4111-SECRET"}) == shown
+
+
+def test_a_tree_as_data_hides_what_is_quoted_at_any_depth(db):
+    node = signal(
+        workflows.done.s(card="4111-1111"),
+        subject="order",
+        metadata={"about": ["paid with 4111-1111", 7], "by": {"note": "4111-1111"}},
+    )
+
+    metadata = node.tree().as_dict()["metadata"]
+
+    assert metadata == {"about": ["paid with ***", 7], "by": {"note": "***"}}
