@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 
 from backbeat_celery.admin import lookups, paging
 from backbeat_celery.admin.paging import CappedPaginator, PagedChangeList
-from backbeat_celery.admin.visibility import Sight, shows_all
+from backbeat_celery.admin.visibility import Visibility, shows_all
 from backbeat_celery.models import node_alias
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ class ViewAdmin(_ModelAdmin):
         pk = self.opts.pk
         return pk is not None and to_field in {"pk", pk.name}
 
-    def sight(self, request: HttpRequest) -> Sight:
+    def visibility(self, request: HttpRequest) -> Visibility:
         """What the user sees of workflows and nodes."""
-        return Sight(request, self.admin_site)
+        return Visibility(request, self.admin_site)
 
     def complete_rows(self, request: HttpRequest, rows: list[Any]) -> None:
         """Add to the rows of one page what their columns show."""

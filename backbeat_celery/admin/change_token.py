@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Count, Max, Sum
 
-from backbeat_celery.admin.summary import Standing
+from backbeat_celery.admin.summary import Summary
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Status
 
@@ -15,7 +15,7 @@ PROGRESSES = 200
 """Running nodes whose progress is looked at."""
 
 
-def pulse(workflow: Workflow, *parts: Any) -> str:
+def change_token(workflow: Workflow, *parts: Any) -> str:
     """Give the ETag of a page about a workflow, which depends on `parts` besides.
 
     A node that finishes raises the latest end; all other changes show in the open nodes.
@@ -42,6 +42,6 @@ def _open(nodes: Any) -> list[Any]:
     return [*rows, *running.values_list("pk", "progress")[:PROGRESSES]]
 
 
-def is_moving(standing: Standing) -> bool:
+def is_moving(summary: Summary) -> bool:
     """Tell whether something of the workflow may change by itself."""
-    return bool(set(standing.open) - {Status.FAILED, Status.PAUSED})
+    return bool(set(summary.open) - {Status.FAILED, Status.PAUSED})

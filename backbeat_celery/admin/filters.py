@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from backbeat_celery.admin.markup import engine_now
-from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.states import FINISHED, UNFINISHED, Status
 
@@ -44,15 +44,15 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(conditions.get(self.value() or "", Q()))
 
 
-class SightedFilter(admin.SimpleListFilter):
+class VisibleRowsFilter(admin.SimpleListFilter):
     """A filter that reads rows itself, and those only that the user sees."""
 
     def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
-        self.sight = Sight(request, model_admin.admin_site)
+        self.visibility = Visibility(request, model_admin.admin_site)
         super().__init__(request, params, model, model_admin)
 
 
-class FailuresFilter(SightedFilter):
+class FailuresFilter(VisibleRowsFilter):
     """Workflows in which something waits for an operator, or is tried again."""
 
     title = _("failures")
@@ -64,11 +64,11 @@ class FailuresFilter(SightedFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() not in {Status.FAILED, Status.RETRYING}:
             return queryset
-        nodes = self.sight.nodes(Node.objects.unfinished().filter(status=self.value()))
+        nodes = self.visibility.nodes(Node.objects.unfinished().filter(status=self.value()))
         return queryset.filter(unfinished=True, pk__in=nodes.values("workflow"))
 
 
-class StuckFilter(SightedFilter):
+class StuckFilter(VisibleRowsFilter):
     """Workflows with open nodes in which nothing has happened for a while."""
 
     title = _("time without news")
@@ -88,7 +88,7 @@ class StuckFilter(SightedFilter):
         if self.value() not in self.minutes:
             return queryset
         since = engine_now() - timedelta(minutes=self.minutes[str(self.value())])
-        nodes: Any = self.sight.nodes(Node.objects.filter(workflow=OuterRef("pk")))
+        nodes: Any = self.visibility.nodes(Node.objects.filter(workflow=OuterRef("pk")))
         fresh = Q(created_at__gt=since) | Q(started_at__gt=since)
         return queryset.filter(
             Exists(nodes.unfinished().filter(parent__isnull=False)),
@@ -99,21 +99,21 @@ class StuckFilter(SightedFilter):
         )
 
 
-class NameFilter(SightedFilter):
+class NameFilter(VisibleRowsFilter):
     """Workflows of one name. Names are read by jumping from one to the next in their index."""
 
     title = _("name")
     parameter_name = "name"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [(name, name) for name in _names(self.sight)]
+        return [(name, name) for name in _names(self.visibility)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(name=self.value()) if self.value() else queryset
 
 
-def _names(sight: Sight) -> Iterator[str]:
-    workflows = sight.workflows(Workflow.objects.using(node_alias()))
+def _names(visibility: Visibility) -> Iterator[str]:
+    workflows = visibility.workflows(Workflow.objects.using(node_alias()))
     names = workflows.order_by("name").values_list("name", flat=True)
     name: str | None = ""
     for _number in range(MOST_NAMES):

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from backbeat_celery.admin import markup
 from backbeat_celery.admin.treepage import ancestors
 from backbeat_celery.admin.values import Value, cut, pretty
-from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.engine.after_commit import message_options
 from backbeat_celery.inputs.policy import policy_for
 from backbeat_celery.inputs.redaction import node_secrets, redact, redact_args, scrub
@@ -28,7 +28,7 @@ MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptLine:
+class RenderedAttempt:
     """An attempt as it is shown."""
 
     attempt: Attempt
@@ -41,7 +41,7 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
     """Everything that the page shows."""
     node = Node.objects.using(node.alias).select_related("workflow").get(pk=node.pk)
     whole = "whole" in request.GET and may_see_all(request)
-    sight: Sight = admin.sight(request)
+    visibility: Visibility = admin.visibility(request)
     secrets = node_secrets(node)
     now = markup.engine_now()
     return {
@@ -50,11 +50,11 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
         "node": node,
         "original": node,
         "workflow": node.workflow,
-        "why": scrub(sight.explain(node), secrets),
-        "above": ancestors(node, sight),
-        "siblings": _near(node, sight),
-        "children": _children(node, sight),
-        "links": _links(node, sight),
+        "why": scrub(visibility.explain(node), secrets),
+        "above": ancestors(node, visibility),
+        "siblings": _near(node, visibility),
+        "children": _children(node, visibility),
+        "links": _links(node, visibility),
         "values": _values(node, secrets, whole),
         "whole": whole,
         "may_see_all": may_see_all(request),
@@ -66,9 +66,9 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
         "took": _took(node, now),
         "due": node.fires_at if node.status in CLAIMABLE else None,
         # How many there are of something may count what is not shown.
-        "is_narrow": sight.is_narrow,
+        "is_narrow": visibility.is_narrow,
         "tools": admin.tools_of(request, node),
-        "can_view_workflow": sight.may_view_workflows,
+        "can_view_workflow": visibility.may_view_workflows,
     }
 
 
@@ -95,9 +95,9 @@ def _values(node: Node, secrets: set[str], whole: bool) -> list[tuple[str, Value
     return [(label, cut(text, whole=whole)) for label, text in texts]
 
 
-def _attempts(node: Node, secrets: set[str], whole: bool, now: datetime) -> list[AttemptLine]:
+def _attempts(node: Node, secrets: set[str], whole: bool, now: datetime) -> list[RenderedAttempt]:
     return [
-        AttemptLine(
+        RenderedAttempt(
             attempt,
             scrub(attempt.error, secrets),
             cut(scrub(attempt.traceback, secrets), whole=whole),
@@ -111,28 +111,28 @@ def _history(node: Node, secrets: set[str]) -> list[tuple[Transition, str]]:
     return [(step, scrub(step.reason, secrets)) for step in reversed(history(node, MOST))]
 
 
-def _near(node: Node, sight: Sight) -> list[Node]:
+def _near(node: Node, visibility: Visibility) -> list[Node]:
     """The siblings around a node's place in the line, itself included."""
     if node.parent_id is None:
         return []
     siblings = Node.objects.using(node.alias).children_of(node.parent_id).without_payload()
     near = siblings.filter(seq__gte=max(0, node.seq - NEAR), seq__lte=node.seq + NEAR)
-    return list(sight.nodes(near).order_by("seq"))
+    return list(visibility.nodes(near).order_by("seq"))
 
 
-def _children(node: Node, sight: Sight) -> list[Node]:
+def _children(node: Node, visibility: Visibility) -> list[Node]:
     children = Node.objects.using(node.alias).children_of(node.pk).without_payload()
-    return list(sight.nodes(children).order_by("seq")[: 2 * NEAR])
+    return list(visibility.nodes(children).order_by("seq")[: 2 * NEAR])
 
 
-def _links(node: Node, sight: Sight) -> list[tuple[str, Node]]:
+def _links(node: Node, visibility: Visibility) -> list[tuple[str, Node]]:
     """Nodes of other workflows that this one waits for, and those that wait for it."""
     links = Link.objects.using(node.alias)
     there = links.filter(source=node.pk).select_related("target__workflow")[: 4 * NEAR]
     here = links.filter(target=node.pk).select_related("source__workflow")[: 4 * NEAR]
     found = [(_("waits for"), link.target) for link in there]
     found += [(_("is awaited by"), link.source) for link in here]
-    seen = {node.pk for node in sight.seen([other for _kind, other in found])}
+    seen = {node.pk for node in visibility.seen([other for _kind, other in found])}
     return [(kind, other) for kind, other in found if other.pk in seen]
 
 

@@ -27,7 +27,7 @@ class NodeAdmin(SteeringAdmin):
 
     verbs = NODE_ACTIONS
     page_template = "admin/backbeat_celery/node/node.html"
-    list_display = ("title", "standing", "attempts", "due", "worker", "age")
+    list_display = ("title", "state", "attempts", "due", "worker", "age")
     list_filter = (StatusFilter, TroubleFilter, HandlerFilter)
     search_fields = ("id",)
     search_help_text = gettext_lazy(
@@ -48,12 +48,12 @@ class NodeAdmin(SteeringAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Read nodes of the workflows that the user sees."""
         rows = super().get_queryset(request).filter(parent__isnull=False)
-        nodes = self.sight(request).nodes_of_workflows(rows)
+        nodes = self.visibility(request).nodes_of_workflows(rows)
         return nodes.select_related("workflow").defer("args", "kwargs", "result", "options")
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         """Put the workflow second, linked to its page for those who may see that."""
-        may_view = self.sight(request).may_view_workflows
+        may_view = self.visibility(request).may_view_workflows
 
         @admin.display(description=gettext_lazy("workflow"))
         def place(node: Node) -> SafeString | str:
@@ -77,7 +77,7 @@ class NodeAdmin(SteeringAdmin):
         return format_html('<span title="{}">{}</span>', node.name, markup.short_name(node.name))
 
     @admin.display(description=gettext_lazy("status"))
-    def standing(self, node: Node) -> SafeString:
+    def state(self, node: Node) -> SafeString:
         return markup.status_badge(node.status)
 
     @admin.display(description=gettext_lazy("attempts"))

@@ -15,7 +15,7 @@ from backbeat_celery.admin.broker import asker
 from backbeat_celery.admin.charts import Chart, Column
 from backbeat_celery.admin.recent import CAP as RECENT
 from backbeat_celery.admin.recent import Recent
-from backbeat_celery.admin.visibility import Sight, site_of
+from backbeat_celery.admin.visibility import Visibility, site_of
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.repair.heartbeats import BEAT
 from backbeat_celery.models import Node, SweeperLease, WorkerHeartbeat, node_alias
@@ -45,8 +45,8 @@ WAITING = (Status.FAILED, Status.QUEUED, Status.RETRYING, Status.PAUSED)
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Everything that the page shows; only what the user may see."""
     now = markup.engine_now()
-    sight = Sight(request, site_of(request))
-    found: dict[str, Any] = {"now": now, "may_see": sight.may_view_nodes}
+    visibility = Visibility(request, site_of(request))
+    found: dict[str, Any] = {"now": now, "may_see": visibility.may_view_nodes}
     if not found["may_see"]:
         return found
     recent, yesterday = Recent.read(node_alias()), now - timedelta(days=1)
@@ -54,36 +54,38 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         **found,
         "counted_since": recent.since if recent.is_cut(yesterday) else None,
         "counted": RECENT,
-        "may_view_workflows": sight.may_view_workflows,
-        "counts": _counts(sight),
+        "may_view_workflows": visibility.may_view_workflows,
+        "counts": _counts(visibility),
         "charts": [
-            ("hour", _chart(now, timedelta(minutes=1), 60, recent, sight)),
-            ("day", _chart(now, timedelta(hours=1), 24, recent, sight)),
+            ("hour", _chart(now, timedelta(minutes=1), 60, recent, visibility)),
+            ("day", _chart(now, timedelta(hours=1), 24, recent, visibility)),
         ],
-        "oldest": _oldest(sight),
-        "failing": _failing(recent.attempts(yesterday), sight),
+        "oldest": _oldest(visibility),
+        "failing": _failing(recent.attempts(yesterday), visibility),
         "sweeper": _sweeper(now),
         "workers": _workers(now),
         "queue": asker.ask(),
     }
 
 
-def _open(sight: Sight) -> Any:
+def _open(visibility: Visibility) -> Any:
     nodes = Node.objects.using(node_alias()).filter(finished_at=None, parent__isnull=False)
-    return sight.nodes(nodes)
+    return visibility.nodes(nodes)
 
 
-def _counts(sight: Sight) -> list[dict[str, Any]]:
+def _counts(visibility: Visibility) -> list[dict[str, Any]]:
     """How many open nodes there are of each status, as far as it is cheap to count."""
     counts = []
     for status in SHOWN:
         nodes = Node.objects.using(node_alias()).filter(finished_at=None, status=status)
-        count = sight.nodes(nodes).order_by()[: CAP + 1].count()
+        count = visibility.nodes(nodes).order_by()[: CAP + 1].count()
         counts.append({"status": status, "count": min(count, CAP), "is_more": count > CAP})
     return counts
 
 
-def _chart(now: datetime, step: timedelta, count: int, recent: Recent, sight: Sight) -> Chart:
+def _chart(
+    now: datetime, step: timedelta, count: int, recent: Recent, visibility: Visibility
+) -> Chart:
     """Ended attempts, one column for each step back from now."""
     truncate = TruncMinute if step < timedelta(hours=1) else TruncHour
     last = now.astimezone(UTC).replace(second=0, microsecond=0)
@@ -91,7 +93,7 @@ def _chart(now: datetime, step: timedelta, count: int, recent: Recent, sight: Si
         last = last.replace(minute=0)
     start = last - step * (count - 1)
     rows = (
-        sight.attempts(recent.attempts(start))
+        visibility.attempts(recent.attempts(start))
         .annotate(slot=truncate("finished_at", tzinfo=UTC))
         .order_by()
         .values("slot", "outcome")
@@ -104,11 +106,11 @@ def _chart(now: datetime, step: timedelta, count: int, recent: Recent, sight: Si
     return Chart([Column(at, found[at][True], found[at][False]) for at in slots])
 
 
-def _oldest(sight: Sight) -> list[Node]:
+def _oldest(visibility: Visibility) -> list[Node]:
     """What has waited longest in each status that should not last; one node of those alike."""
     found: dict[tuple[Any, ...], Node] = {}
     for status in WAITING:
-        rows = _open(sight).filter(status=status).without_payload().select_related("workflow")
+        rows = _open(visibility).filter(status=status).without_payload().select_related("workflow")
         alike: dict[tuple[Any, ...], Node] = {}
         for node in rows.order_by("pk")[:ALIKE]:
             alike.setdefault((status, node.workflow_id, node.name), node)
@@ -116,10 +118,10 @@ def _oldest(sight: Sight) -> list[Node]:
     return sorted(found.values(), key=lambda node: node.created_at)[: 2 * MOST]
 
 
-def _failing(attempts: QuerySet[Any], sight: Sight) -> list[dict[str, Any]]:
+def _failing(attempts: QuerySet[Any], visibility: Visibility) -> list[dict[str, Any]]:
     """The handlers with the most failed ones of these attempts."""
     rows = attempts.filter(outcome__in=[AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT])
-    names = sight.attempts(rows).order_by().values("node__name").annotate(count=Count("pk"))
+    names = visibility.attempts(rows).order_by().values("node__name").annotate(count=Count("pk"))
     return [dict(row) for row in names.order_by("-count", "node__name")[:MOST]]
 
 

@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.models import F, Q, QuerySet
 from django.db.models.fields.json import KeyTransform
 
-from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.inputs.redaction import redact
 from backbeat_celery.models import Node, Workflow, node_alias
 
@@ -24,31 +24,33 @@ def as_uuid(text: str) -> UUID | None:
         return None
 
 
-def search_workflows(rows: QuerySet[Any], term: str, sight: Sight) -> QuerySet[Any]:
+def search_workflows(rows: QuerySet[Any], term: str, visibility: Visibility) -> QuerySet[Any]:
     """Workflows by id, by the id or a Celery id of a node, by metadata, name or subject."""
     term = term.strip()
     if not term:
         return rows
     if (pk := as_uuid(term)) is not None:
         # Looked up first: as one condition the two would be answered by reading every row.
-        nodes = sight.nodes(_named(pk))
+        nodes = visibility.nodes(_named(pk))
         return rows.filter(pk__in=[pk, *nodes.values_list("workflow", flat=True)])
     key, sign, value = term.partition("=")
     if sign and key:
-        return _with_metadata(rows, key.strip(), value.strip(), sight)
+        return _with_metadata(rows, key.strip(), value.strip(), visibility)
     return rows.filter(Q(subject__startswith=term) | Q(name=term))
 
 
-def _with_metadata(rows: QuerySet[Any], key: str, value: str, sight: Sight) -> QuerySet[Any]:
+def _with_metadata(
+    rows: QuerySet[Any], key: str, value: str, visibility: Visibility
+) -> QuerySet[Any]:
     """Workflows by their metadata, and by that of their signals, as far as the user sees them."""
     if any(redact({key: wanted}) != {key: wanted} for wanted in _values(value)):
         return rows.none()  # a value that is hidden must not be found by guessing
     # Both conditions are those of the indexes on metadata.
     workflows = Workflow.objects.using(node_alias()).exclude(metadata={})
     found = with_metadata(workflows, key, value).values_list("pk")
-    if sight.may_view_nodes:
+    if visibility.may_view_nodes:
         nodes = Node.objects.using(node_alias()).exclude(metadata={})
-        signals = sight.nodes(nodes.filter(parent_id=F("workflow_id")))
+        signals = visibility.nodes(nodes.filter(parent_id=F("workflow_id")))
         found = found.union(with_metadata(signals, key, value).values_list("workflow"))
     return rows.filter(pk__in=found)
 

@@ -25,7 +25,7 @@ from django.utils.translation import ngettext
 from backbeat_celery.admin.actions import Action
 from backbeat_celery.admin.base import ViewAdmin
 from backbeat_celery.admin.search import as_uuid
-from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.exceptions import BackbeatError
 from backbeat_celery.verbs.impact import Ahead, Touched, canceled_by, let_go_by, started_by_resume
 
@@ -39,7 +39,7 @@ REASONS = 5
 
 
 @dataclass(slots=True)
-class Report:
+class ActionReport:
     """What became of an action."""
 
     done: list[Any] = field(default_factory=list)
@@ -172,11 +172,11 @@ class SteeringAdmin(ViewAdmin):
             "rows": rows[:1] if across else rows,
             "checkbox": helpers.ACTION_CHECKBOX_NAME,
             "is_bulk": "action" in request.POST,
-            **consequences(verb, rows, self.sight(request)),
+            **consequences(verb, rows, self.visibility(request)),
         }
         return self.page(request, "admin/backbeat_celery/confirm.html", context)
 
-    def _tell(self, request: HttpRequest, verb: Action, report: Report, reason: str) -> None:
+    def _tell(self, request: HttpRequest, verb: Action, report: ActionReport, reason: str) -> None:
         """Report to the user, and leave a log entry for each object."""
         if report.done:
             count = len(report.done)
@@ -197,9 +197,9 @@ class SteeringAdmin(ViewAdmin):
             messages.warning(request, skipped_text(report.skipped))
 
 
-def do(verb: Action, rows: Sequence[Any], user: Any, data: dict[str, Any]) -> Report:
+def do(verb: Action, rows: Sequence[Any], user: Any, data: dict[str, Any]) -> ActionReport:
     """Act on each row; one that cannot be acted on does not stop the others."""
-    report = Report()
+    report = ActionReport()
     for row in rows:
         pk = row.pk
         try:
@@ -227,7 +227,7 @@ def skipped_text(skipped: Counter[str]) -> str:
     return text + "; ".join(why) + more
 
 
-def consequences(verb: Action, rows: Sequence[Any], sight: Sight) -> dict[str, Any]:
+def consequences(verb: Action, rows: Sequence[Any], visibility: Visibility) -> dict[str, Any]:
     """What the action would do to these rows, and which of them it would skip.
 
     What it does to nodes that the user does not see is counted, but they are not named.
@@ -247,13 +247,13 @@ def consequences(verb: Action, rows: Sequence[Any], sight: Sight) -> dict[str, A
         "fit_more": max(0, len(fit) - SAMPLED),
         "refused": refused.most_common(REASONS),
         "touched": touched,
-        "touched_listed": (listed := sight.seen(touched.listed)),
+        "touched_listed": (listed := visibility.seen(touched.listed)),
         "touched_unlisted": touched.count - len(listed),
         "started": ahead.started,
-        "started_listed": (starting := sight.seen(ahead.started.listed)),
+        "started_listed": (starting := visibility.seen(ahead.started.listed)),
         "started_unlisted": ahead.started.count - len(starting),
         "completed": ahead.completed,
-        "completed_listed": (ending := sight.seen(ahead.completed.listed)),
+        "completed_listed": (ending := visibility.seen(ahead.completed.listed)),
         "completed_unlisted": ahead.completed.count - len(ending),
         "touched_sample": len(fit) > SAMPLED,
     }

@@ -8,8 +8,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from backbeat_celery.admin import markup
-from backbeat_celery.admin.summary import STATES, standings, state_of
-from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.summary import STATES, label, summaries
+from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.inputs.subject import subject_key
 from backbeat_celery.models import Workflow, node_alias
 
@@ -42,21 +42,21 @@ class BackbeatSubjectMixin(_ModelAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> Any:
-        sight = Sight(request, self.admin_site)
-        if obj is not None and sight.may_view_workflows:
-            context["backbeat_workflows"] = workflows_of(obj, sight)
+        visibility = Visibility(request, self.admin_site)
+        if obj is not None and visibility.may_view_workflows:
+            context["backbeat_workflows"] = workflows_of(obj, visibility)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
 
-def workflows_of(obj: Any, sight: Sight) -> list[dict[str, Any]]:
+def workflows_of(obj: Any, visibility: Visibility) -> list[dict[str, Any]]:
     """The latest workflows about an object that the user sees, and how they stand."""
     rows = Workflow.objects.using(node_alias()).filter(subject=subject_key(obj))
-    workflows = list(sight.workflows(rows).order_by("-pk")[:LATEST])
-    found = standings(workflows, sight)
+    workflows = list(visibility.workflows(rows).order_by("-pk")[:LATEST])
+    found = summaries(workflows, visibility)
     lines = []
     for workflow in workflows:
-        standing = found[workflow.pk]
-        word = state_of(workflow, standing)
+        summary = found[workflow.pk]
+        word = label(workflow, summary)
         state = markup.badge(word, STATES[word], word)
-        lines.append({"workflow": workflow, "standing": standing, "state": state})
+        lines.append({"workflow": workflow, "summary": summary, "state": state})
     return lines

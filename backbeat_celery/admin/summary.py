@@ -10,13 +10,13 @@ from uuid import UUID
 
 from django.db.models import Count, Max
 
-from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.states import Status
 
 
 @dataclass(slots=True)
-class Standing:
+class Summary:
     """The counts of one workflow's nodes, its root left out."""
 
     done: int = 0
@@ -42,24 +42,24 @@ class Standing:
         self.last_at = max(known, default=None)
 
 
-def standings(workflows: Iterable[Workflow], sight: Sight) -> dict[UUID, Standing]:
+def summaries(workflows: Iterable[Workflow], visibility: Visibility) -> dict[UUID, Summary]:
     """Count by status those nodes of these workflows that the user sees."""
-    found = {workflow.pk: Standing(last_at=workflow.created_at) for workflow in workflows}
+    found = {workflow.pk: Summary(last_at=workflow.created_at) for workflow in workflows}
     nodes: Any = Node.objects.using(node_alias()).filter(workflow__in=list(found)).order_by()
-    nodes = sight.nodes(nodes)
+    nodes = visibility.nodes(nodes)
     finished = nodes.filter(finished_at__isnull=False)
     for row in finished.values("workflow").annotate(count=Count("pk"), last=Max("finished_at")):
-        standing = found[row["workflow"]]
-        standing.done = row["count"]
-        standing.note(row["last"])
+        summary = found[row["workflow"]]
+        summary.done = row["count"]
+        summary.note(row["last"])
     unfinished = nodes.unfinished().filter(parent__isnull=False)
     groups = unfinished.values("workflow", "status")
     for group in groups.annotate(
         count=Count("pk"), created=Max("created_at"), started=Max("started_at")
     ):
-        standing = found[group["workflow"]]
-        standing.open[group["status"]] = group["count"]
-        standing.note(group["created"], group["started"])
+        summary = found[group["workflow"]]
+        summary.open[group["status"]] = group["count"]
+        summary.note(group["created"], group["started"])
     for workflow in workflows:
         if workflow.unfinished is None:
             found[workflow.pk].done -= 1  # its root
@@ -79,17 +79,17 @@ STATES = {
 """How a workflow stands, in a word, with its sign; the first that fits."""
 
 
-def state_of(workflow: Workflow, standing: Standing) -> str:
+def label(workflow: Workflow, summary: Summary) -> str:
     """Tell in one of the words of `STATES` how a workflow stands."""
     if workflow.unfinished is None:
         return "finished"
-    if standing.failed:
+    if summary.failed:
         return "failing"
     if workflow.paused_at is not None:
         return "paused"
     for status in (Status.RETRYING, Status.RUNNING):
-        if standing.open.get(status):
+        if summary.open.get(status):
             return str(status)
     if workflow.closed_at is not None:
         return "closing"
-    return "waiting" if standing.open else "idle"
+    return "waiting" if summary.open else "idle"

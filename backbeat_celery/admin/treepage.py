@@ -14,12 +14,12 @@ from django.utils.translation import gettext as _
 
 from backbeat_celery.admin import markup, timeline
 from backbeat_celery.admin.ancestors import trail
-from backbeat_celery.admin.change_token import is_moving, pulse
-from backbeat_celery.admin.summary import STATES, Standing, standings, state_of
-from backbeat_celery.admin.treerows import PAGE, Row, read_rows
+from backbeat_celery.admin.change_token import change_token, is_moving
+from backbeat_celery.admin.summary import STATES, Summary, label, summaries
+from backbeat_celery.admin.treerows import PAGE, TreeRow, read_rows
 from backbeat_celery.admin.treestate import TreeState
 from backbeat_celery.admin.values import shown
-from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.admin.waiting_notes import note
 from backbeat_celery.inputs.redaction import redact
 from backbeat_celery.models import Node, Workflow
@@ -44,10 +44,10 @@ STEP = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RenderedRow:
     """A row of the table: a node, or the place where children are left out."""
 
-    row: Row
+    row: TreeRow
     toggle: str = ""
     note: Any = ""
     lane: timeline.Lane | None = None
@@ -63,9 +63,9 @@ class Line:
 def context(request: HttpRequest, workflow: Workflow, admin: Any) -> dict[str, Any]:
     """Everything that the page shows."""
     state = TreeState.read(request.GET)
-    sight: Sight = admin.sight(request)
-    standing = standings([workflow], sight)[workflow.pk]
-    word = state_of(workflow, standing)
+    visibility: Visibility = admin.visibility(request)
+    summary = summaries([workflow], visibility)[workflow.pk]
+    word = label(workflow, summary)
     return {
         "title": workflow.name,
         "subtitle": None,
@@ -73,27 +73,27 @@ def context(request: HttpRequest, workflow: Workflow, admin: Any) -> dict[str, A
         "original": workflow,
         "subject": markup.subject_link(workflow.subject, request, admin.admin_site),
         "state": markup.badge(word, STATES[word], _(word)),
-        "standing": standing,
+        "summary": summary,
         "metadata": [(key, shown(value)) for key, value in redact(workflow.metadata).items()],
-        "counts": _counts(standing),
+        "counts": _counts(summary),
         # How many there are of something may count what is not shown.
-        "is_narrow": sight.is_narrow,
+        "is_narrow": visibility.is_narrow,
         "tools": admin.tools_of(request, workflow),
-        "can_view_nodes": sight.may_view_nodes,
-        "poll": POLL if is_moving(standing) else SLOW_POLL if workflow.unfinished else "",
-        **_tree(workflow, state, sight),
-        "holding": _holding(workflow, sight) if standing.open else [],
+        "can_view_nodes": visibility.may_view_nodes,
+        "poll": POLL if is_moving(summary) else SLOW_POLL if workflow.unfinished else "",
+        **_tree(workflow, state, visibility),
+        "holding": _holding(workflow, visibility) if summary.open else [],
     }
 
 
 def live(request: HttpRequest, workflow: Workflow, admin: Any) -> HttpResponse:
     """Give the changing part of the page, or 304 while nothing of it has changed."""
-    standing_moves = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).unfinished()
+    open_nodes = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).unfinished()
     now = markup.engine_now()
-    runs = standing_moves.filter(status=Status.RUNNING).exists()
+    runs = open_nodes.filter(status=Status.RUNNING).exists()
     step = int(now.timestamp()) // STEP if runs else 0
     query = request.GET.urlencode()
-    etag = f'"{pulse(workflow, query, step, get_language(), request.user.pk)}"'
+    etag = f'"{change_token(workflow, query, step, get_language(), request.user.pk)}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache, private", "X-Backbeat": "tree"}
     if request.headers.get("If-None-Match") == etag:
         return HttpResponseNotModified(headers=headers)
@@ -102,25 +102,25 @@ def live(request: HttpRequest, workflow: Workflow, admin: Any) -> HttpResponse:
     return HttpResponse(html, headers={**headers, "X-Backbeat-Now": now.isoformat()})
 
 
-def _counts(standing: Standing) -> list[tuple[str, Any]]:
+def _counts(summary: Summary) -> list[tuple[str, Any]]:
     """How many nodes there are in each status, with a badge."""
-    order = [status for status in Status if standing.open.get(status)]
+    order = [status for status in Status if summary.open.get(status)]
     return [
-        (str(status), markup.status_badge(status, str(standing.open[status]))) for status in order
+        (str(status), markup.status_badge(status, str(summary.open[status]))) for status in order
     ]
 
 
-def _tree(workflow: Workflow, state: TreeState, sight: Sight) -> dict[str, Any]:
+def _tree(workflow: Workflow, state: TreeState, visibility: Visibility) -> dict[str, Any]:
     nodes = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).without_payload()
-    top = sight.nodes(nodes.filter(pk=state.top or workflow.pk)).first() or workflow.root
-    root = read_rows(top, state, sight)
+    top = visibility.nodes(nodes.filter(pk=state.top or workflow.pk)).first() or workflow.root
+    root = read_rows(top, state, visibility)
     now = markup.engine_now()
     shown = [row for row in root.walk() if not row.node.is_root]
     drawing = timeline.draw([row.node for row in shown], now, squeeze=state.squeezed)
     return {
         "state_url": state.url,
         "top": None if top.is_root else top,
-        "above": ancestors(top, sight),
+        "above": ancestors(top, visibility),
         "lines": list(_lines(root, state, drawing, now)),
         "drawing": drawing,
         "squeeze_url": state.squeeze(not state.squeezed).url,
@@ -129,37 +129,41 @@ def _tree(workflow: Workflow, state: TreeState, sight: Sight) -> dict[str, Any]:
     }
 
 
-def ancestors(node: Node, sight: Sight) -> list[Node]:
+def ancestors(node: Node, visibility: Visibility) -> list[Node]:
     """The nodes above one, the topmost first, without the root; of many the first and the last."""
-    return sight.seen(trail(node))
+    return visibility.seen(trail(node))
 
 
 def _lines(
-    root: Row, state: TreeState, drawing: timeline.Timeline, now: datetime
-) -> Iterator[Line]:
+    root: TreeRow, state: TreeState, drawing: timeline.Timeline, now: datetime
+) -> Iterator[RenderedRow]:
     if not root.node.is_root:
         yield _line(root, {}, state, drawing, now)
     yield from _below(root, state, drawing, now)
 
 
 def _below(
-    parent: Row, state: TreeState, drawing: timeline.Timeline, now: datetime
-) -> Iterator[Line]:
+    parent: TreeRow, state: TreeState, drawing: timeline.Timeline, now: datetime
+) -> Iterator[RenderedRow]:
     names = {row.node.seq: markup.short_name(row.node.name) for row in parent.children}
     if parent.before:
         url = state.turn_to(parent.node.pk, parent.start - PAGE).url
-        yield Line(parent, more="before", url=url)
+        yield RenderedRow(parent, more="before", url=url)
     for row in parent.children:
         yield _line(row, names, state, drawing, now)
         yield from _below(row, state, drawing, now)
     if parent.after:
         url = state.turn_to(parent.node.pk, parent.start + PAGE).url
-        yield Line(parent, more="after", url=url)
+        yield RenderedRow(parent, more="after", url=url)
 
 
 def _line(
-    row: Row, names: dict[int, str], state: TreeState, drawing: timeline.Timeline, now: datetime
-) -> Line:
+    row: TreeRow,
+    names: dict[int, str],
+    state: TreeState,
+    drawing: timeline.Timeline,
+    now: datetime,
+) -> RenderedRow:
     node = row.node
     toggle = ""
     if row.has_children and not row.is_deep:
@@ -167,7 +171,7 @@ def _line(
     is_idle = node.status in {Status.FAILED, Status.RETRYING, Status.QUEUED, Status.PAUSED}
     took = "" if is_idle else markup.lasting(node.started_at, node.finished_at, now)
     lane = drawing.lanes.get(node.pk)
-    return Line(row, toggle, note(row, names, now), lane, took)
+    return RenderedRow(row, toggle, note(row, names, now), lane, took)
 
 
 @dataclass(slots=True)
@@ -179,7 +183,7 @@ class Held:
     others: int = 0
 
 
-def _holding(workflow: Workflow, sight: Sight) -> list[Held]:
+def _holding(workflow: Workflow, visibility: Visibility) -> list[Held]:
     """What holds the workflow up, the worst first; nodes alike are named once.
 
     Why is told to those who may view nodes: a reason quotes errors.
@@ -188,7 +192,7 @@ def _holding(workflow: Workflow, sight: Sight) -> list[Held]:
     unfinished = Node.objects.using(workflow.alias).filter(
         workflow=workflow.pk, finished_at=None, parent__isnull=False
     )
-    nodes: Any = sight.nodes(unfinished)
+    nodes: Any = visibility.nodes(unfinished)
     for status in HOLDING:
         rows = nodes.filter(status=status).without_payload().order_by("pk")
         for row in rows[:MOST_ALIKE]:
@@ -196,7 +200,7 @@ def _holding(workflow: Workflow, sight: Sight) -> list[Held]:
             if alike is not None:
                 alike.others += 1
             elif len(found) < MOST_HOLDING:
-                found[row.status, row.name] = Held(row, sight.explain(row))
+                found[row.status, row.name] = Held(row, visibility.explain(row))
     return list(found.values())
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db.models import Min, Q
 
 from backbeat_celery.admin.treestate import TreeState
-from backbeat_celery.admin.visibility import Sight
+from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.models import Node
 from backbeat_celery.states import Mode, Status
 
@@ -28,7 +28,7 @@ DEPTH = 12
 
 
 @dataclass(slots=True)
-class Row:
+class TreeRow:
     """A node on the page, with the children that are shown below it."""
 
     node: Node
@@ -36,7 +36,7 @@ class Row:
     is_open: bool = False
     start: int = 0
     size: int = 1
-    children: list[Row] = field(default_factory=list)
+    children: list[TreeRow] = field(default_factory=list)
     note: str = ""
     blocker: int | None = None
 
@@ -65,41 +65,41 @@ class Row:
             return 0
         return max(0, self.node.next_seq - self.children[-1].node.seq - 1)
 
-    def walk(self) -> Iterator[Row]:
+    def walk(self) -> Iterator[TreeRow]:
         """This row and all below it, parents first."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
-def read_rows(top: Node, state: TreeState, sight: Sight) -> Row:
+def read_rows(top: Node, state: TreeState, visibility: Visibility) -> TreeRow:
     """Read what a page shows of the tree below a node, level by level."""
-    root = Row(top, 0, is_open=top.next_seq > 0)
-    root.start = _first_page(root, state, sight)
+    root = TreeRow(top, 0, is_open=top.next_seq > 0)
+    root.start = _first_page(root, state, visibility)
     level, room = [root], ROOM
     for _level in range(DEPTH):
         opened = [row for row in level if row.is_open]
         if not opened:
             break
-        level = _read_children(opened, sight)
+        level = _read_children(opened, visibility)
         room -= len(level)
         _open(level, state, room)
     _note_blockers(root.walk())
     return root
 
 
-def _first_page(root: Row, state: TreeState, sight: Sight) -> int:
+def _first_page(root: TreeRow, state: TreeState, visibility: Visibility) -> int:
     """Where to begin below the top: where something is still to be done, else with the last."""
     chosen = state.page_of(root.node.pk)
     if chosen is not None or not root.is_wide:
         return chosen or 0
-    nodes = sight.nodes(Node.objects.using(root.node.alias).awaited_by(root.node.pk))
+    nodes = visibility.nodes(Node.objects.using(root.node.alias).awaited_by(root.node.pk))
     first = nodes.aggregate(first=Min("seq"))["first"]
     last_page = root.node.next_seq - PAGE
     return last_page if first is None else max(0, min(first - 3, last_page))
 
 
-def _open(rows: Iterable[Row], state: TreeState, room: int) -> None:
+def _open(rows: Iterable[TreeRow], state: TreeState, room: int) -> None:
     """Choose which branches of a level are open: those asked for, then those still at work."""
     parents = [row for row in rows if row.has_children and row.level < DEPTH]
     for row in parents:
@@ -110,30 +110,30 @@ def _open(rows: Iterable[Row], state: TreeState, room: int) -> None:
         room -= size if row.is_open else 0
 
 
-def _rank(row: Row) -> tuple[bool, int]:
+def _rank(row: TreeRow) -> tuple[bool, int]:
     return row.node.is_finished, row.node.seq
 
 
-def _read_children(parents: list[Row], sight: Sight) -> list[Row]:
+def _read_children(parents: list[TreeRow], visibility: Visibility) -> list[TreeRow]:
     """Read one page of children for each of these rows, in one statement."""
     by_id = {row.node.pk: row for row in parents}
     wanted = Q(parent__in=[row.node.pk for row in parents if not row.is_wide])
     for row in parents:
         if row.is_wide:
             wanted |= Q(parent=row.node.pk, seq__gte=row.start, seq__lt=row.start + PAGE)
-    nodes = sight.nodes(Node.objects.using(parents[0].node.alias).filter(wanted))
+    nodes = visibility.nodes(Node.objects.using(parents[0].node.alias).filter(wanted))
     # Options tell how often a node is retried where its task is not known.
     slim = nodes.defer("args", "kwargs", "result", "error", "metadata")
     for node in slim.order_by("parent", "seq"):
         assert node.parent_id is not None
         parent = by_id[node.parent_id]
-        parent.children.append(Row(node, parent.level + 1, size=parent.node.next_seq))
+        parent.children.append(TreeRow(node, parent.level + 1, size=parent.node.next_seq))
     return [child for row in parents for child in row.children]
 
 
-def _note_blockers(rows: Iterable[Row]) -> None:
+def _note_blockers(rows: Iterable[TreeRow]) -> None:
     """Note for each parent with a child that waits for its turn who is first in its line."""
-    waiting: dict[UUID, list[Row]] = defaultdict(list)
+    waiting: dict[UUID, list[TreeRow]] = defaultdict(list)
     for row in rows:
         if row.node.status == Status.READY and row.node.parent_id:
             waiting[row.node.parent_id].append(row)

@@ -34,7 +34,7 @@ def site_of(request: HttpRequest) -> AdminSite:
     return found
 
 
-class Sight:
+class Visibility:
     """What the user of a request sees of workflows and nodes on one admin site."""
 
     def __init__(self, request: HttpRequest, site: AdminSite) -> None:

@@ -12,12 +12,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from backbeat_celery.admin.markup import ago
-from backbeat_celery.admin.treerows import Row
+from backbeat_celery.admin.treerows import TreeRow
 from backbeat_celery.inputs.policy import policy_for
 from backbeat_celery.states import Status
 
 
-def note(row: Row, names: dict[int, str], now: datetime) -> SafeString | str:
+def note(row: TreeRow, names: dict[int, str], now: datetime) -> SafeString | str:
     """Say why a node waits; `names` are those of its siblings by their place."""
     node = row.node
     if node.status == Status.RETRYING:

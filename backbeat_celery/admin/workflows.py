@@ -18,7 +18,7 @@ from backbeat_celery.admin.actions import WORKFLOW_ACTIONS
 from backbeat_celery.admin.filters import FailuresFilter, NameFilter, StateFilter, StuckFilter
 from backbeat_celery.admin.search import search_workflows
 from backbeat_celery.admin.steering import SteeringAdmin
-from backbeat_celery.admin.summary import STATES, standings, state_of
+from backbeat_celery.admin.summary import STATES, label, summaries
 from backbeat_celery.models import Workflow
 
 
@@ -54,14 +54,14 @@ class WorkflowAdmin(SteeringAdmin):
         return [title, about, *others]
 
     def complete_rows(self, request: HttpRequest, rows: list[Any]) -> None:
-        found = standings(rows, self.sight(request))
+        found = summaries(rows, self.visibility(request))
         for row in rows:
-            row.standing = found[row.pk]
+            row.summary = found[row.pk]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        return search_workflows(queryset, search_term, self.sight(request)), False
+        return search_workflows(queryset, search_term, self.visibility(request)), False
 
     @admin.display(description=gettext_lazy("name"))
     def title(self, workflow: Workflow) -> str:
@@ -69,22 +69,20 @@ class WorkflowAdmin(SteeringAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, workflow: Workflow) -> SafeString:
-        state = state_of(workflow, workflow.standing)  # type: ignore[attr-defined]
+        state = label(workflow, workflow.summary)  # type: ignore[attr-defined]
         return markup.badge(state, STATES[state], _(state))
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, workflow: Workflow) -> SafeString:
-        standing = workflow.standing  # type: ignore[attr-defined]
+        summary = workflow.summary  # type: ignore[attr-defined]
         return format_html(
             '<span class="bb-figure"><progress class="bb-progress" max="100" value="{}" '
             'aria-label="{}"></progress> {} / {}</span> {}',
-            standing.percent,
-            _("%d percent done") % standing.percent,
-            standing.done,
-            standing.total,
-            markup.badge("failed", "✖", _("%d failed") % standing.failed)
-            if standing.failed
-            else "",
+            summary.percent,
+            _("%d percent done") % summary.percent,
+            summary.done,
+            summary.total,
+            markup.badge("failed", "✖", _("%d failed") % summary.failed) if summary.failed else "",
         )
 
     @admin.display(description=gettext_lazy("age"), ordering="-id")
@@ -93,7 +91,7 @@ class WorkflowAdmin(SteeringAdmin):
 
     @admin.display(description=gettext_lazy("last news"))
     def last_activity(self, workflow: Workflow) -> SafeString | str:
-        return markup.age(workflow.standing.last_at)  # type: ignore[attr-defined]
+        return markup.age(workflow.summary.last_at)  # type: ignore[attr-defined]
 
     def get_urls(self) -> list[URLPattern]:
         wrap, info = self.admin_site.admin_view, "backbeat_celery_workflow"

@@ -126,8 +126,8 @@ def test_counts_are_of_what_is_shown(two, narrow, admin_client, rf, admin_user):
     assert html.count("tests.broken") and "tests.canary" not in html
     request = rf.get("/")
     request.user = admin_user
-    sight = admin.site._registry[Workflow].sight(request)
-    shown = workflows_of("canary", sight), workflows_of("mine 1", sight)
+    visibility = admin.site._registry[Workflow].visibility(request)
+    shown = workflows_of("canary", visibility), workflows_of("mine 1", visibility)
     assert [len(lines) for lines in shown] == [0, 1]
 
 
@@ -167,7 +167,7 @@ def test_nodes_that_are_not_shown_are_not_in_the_tree(sim, narrow, admin_client)
     for url in pages(node):
         assert "tests.canary" not in admin_client.get(url).content.decode(), url
     tree = f"{BASE}/workflow/{node.workflow_id}/change/"
-    assert admin_client.get(tree).context["standing"].total == 2
+    assert admin_client.get(tree).context["summary"].total == 2
     assert "an error of mine" in admin_client.get(tree).content.decode()
 
 
