@@ -66,7 +66,7 @@ import django
 django.setup()
 import gevent
 from django.db import connection
-from backbeat_celery.engine.statements import session
+from backbeat_celery.sql import session
 from backbeat_celery.sql.statement import Statement
 
 connection.ensure_connection()

@@ -8,12 +8,9 @@ from django.db import connections
 
 from backbeat_celery.engine.statements import children as postgres
 from backbeat_celery.models import Node
+from backbeat_celery.sql.columns import NEW_NODE
 
-INSERTED = """
-    id workflow parent awaited_by seq stage barrier rescue remote awaits_completion task name
-    mode status args kwargs options metadata key spawned_by fires_at publish_at created_at
-"""
-INSERTED_FIELDS = [Node._meta.get_field(name) for name in INSERTED.split()]
+INSERTED_FIELDS = [field for field in Node._meta.concrete_fields if field.attname in NEW_NODE]
 
 
 def insert(children: Sequence[Node]) -> None:

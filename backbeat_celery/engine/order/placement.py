@@ -17,6 +17,7 @@ from backbeat_celery.engine.order.turns import complete_flags, is_paused
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
+from backbeat_celery.sql import columns
 from backbeat_celery.sql.rows import new_node
 from backbeat_celery.states import Status
 
@@ -151,23 +152,12 @@ class Line:
             awaited_by=parent_id if spec.counts else None,
             seq=place.seq,
             stage=place.stage,
-            barrier=spec.barrier,
-            rescue=spec.rescue,
-            remote=spec.remote,
-            awaits_completion=spec.awaits_completion,
-            task=spec.task,
-            name=spec.name,
-            mode=spec.mode,
             status=place.status,
-            args=spec.args,
-            kwargs=spec.kwargs,
-            options=spec.options,
-            metadata=spec.metadata,
-            key=spec.key,
             spawned_by=self._spawned_by,
             fires_at=place.fires_at,
             publish_at=place.publish_at,
             created_at=self.now,
+            **columns.of(spec),
         )
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
-from backbeat_celery.models.fields import ENVELOPE
-from backbeat_celery.sql import rows, session
+from backbeat_celery.sql import columns, rows, session
 from backbeat_celery.sql.statement import Statement
 
 LARGEST = 16 * 1024 * 1024
@@ -17,20 +16,16 @@ LARGEST = 16 * 1024 * 1024
 # What children of one node have in common are parameters; the rest is said of each.
 _insert = Statement(
     "insert_children",
-    """
-INSERT INTO {nodes} (
-    id, workflow_id, parent_id, awaited_by, seq, stage, barrier, rescue, remote,
-    awaits_completion, task, name, mode, status, args, kwargs, options, metadata, key,
-    spawned_by, fires_at, publish_at, created_at
+    f"""
+INSERT INTO {{nodes}} (
+    id, workflow_id, parent_id, awaited_by, seq, stage, status, spawned_by, fires_at, publish_at,
+    created_at, {columns.listed()}
 )
-SELECT id, $2::uuid, $3::uuid, CASE WHEN counts THEN $3::uuid END, seq, stage, barrier, rescue,
-    remote, awaits_completion, task, name, mode, status, args, kwargs, options, metadata, key,
-    spawned_by, fires_at, publish_at, created_at
+SELECT id, $2::uuid, $3::uuid, CASE WHEN counts THEN $3::uuid END, seq, stage, status, spawned_by,
+    fires_at, publish_at, created_at, {columns.listed()}
 FROM json_to_recordset($1::json) AS child (
-    id uuid, counts boolean, seq int, stage int, barrier boolean, rescue boolean, remote boolean,
-    awaits_completion boolean, task varchar, name varchar, mode varchar, status varchar,
-    args text, kwargs text, options jsonb, metadata jsonb, key varchar, spawned_by int,
-    fires_at timestamptz, publish_at timestamptz, created_at timestamptz
+    id uuid, counts boolean, seq int, stage int, status varchar, spawned_by int,
+    fires_at timestamptz, publish_at timestamptz, created_at timestamptz, {columns.typed()}
 )
 ORDER BY seq
 """,
@@ -67,21 +62,10 @@ def _said(child: Node) -> Mapping[str, Any]:
         "counts": child.awaited_by is not None,
         "seq": child.seq,
         "stage": child.stage,
-        "barrier": child.barrier,
-        "rescue": child.rescue,
-        "remote": child.remote,
-        "awaits_completion": child.awaits_completion,
-        "task": child.task,
-        "name": child.name,
-        "mode": child.mode,
         "status": child.status,
-        "args": payload.encode(child.args, "args", ENVELOPE),
-        "kwargs": payload.encode(child.kwargs, "kwargs", ENVELOPE),
-        "options": child.options,
-        "metadata": child.metadata,
-        "key": child.key,
         "spawned_by": child.spawned_by,
         "fires_at": rows.text(child.fires_at),
         "publish_at": rows.text(child.publish_at),
         "created_at": rows.text(child.created_at),
+        **columns.as_json(child),
     }

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 from backbeat_celery.conf import settings
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.runtime.sessions import connection_to
-from backbeat_celery.sql import rows, session
+from backbeat_celery.sql import columns, rows, session
 from backbeat_celery.sql.statement import Row, Statement, array
 from backbeat_celery.states import Status
 
 if TYPE_CHECKING:
     from backbeat_celery.engine.claim import NodeMessage
 
+# What the handler and its record need; the claim itself knows the rest.
 COLUMNS = (
-    *("id", "workflow_id", "parent_id", "seq", "stage", "barrier", "rescue", "name", "mode"),
-    *("args", "kwargs", "options", "metadata", "retries", "lost_attempts", "fires_at"),
+    *("id", "workflow_id", "parent_id", "seq", "stage", "retries", "lost_attempts", "fires_at"),
     *("started_at", "next_seq", "next_stage", "next_barrier"),
+    *columns.without({"task", "remote", "awaits_completion", "key"}),
 )
 
 # A node that has never been claimed can only be queued, so the status that it had is known.

@@ -26,7 +26,7 @@ from backbeat_celery.engine.statements.signals import (
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.ids import uuid7
-from backbeat_celery.sql import publish_time, session
+from backbeat_celery.sql import columns, publish_time, session
 from backbeat_celery.sql.rows import text
 from backbeat_celery.sql.statement import Row, Statement, array
 
@@ -38,12 +38,11 @@ MOST = 1000
 """Signals in one statement."""
 
 # What the batch says of each signal. `run_id` is the id of a run that is to be opened.
-SENT = """
+SENT = f"""
 sent AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1::json) AS sent (
         position int, workflow varchar, subject varchar, run_id uuid, id uuid, counts boolean,
-        task varchar, mode varchar, args text, kwargs text, options jsonb, metadata jsonb,
-        remote boolean, awaits_completion boolean, fires_at timestamptz, delay float8
+        fires_at timestamptz, delay float8, {columns.typed()}
     )
 )
 """
@@ -69,9 +68,7 @@ child AS (
         {columns}
     )
     SELECT place.id, place.run_id, place.run_id, CASE WHEN place.counts THEN place.run_id END,
-        place.seq, place.stage, FALSE, place.task, place.task, place.mode, place.status,
-        place.args, place.kwargs, place.options, place.metadata, place.remote,
-        place.awaits_completion, place.fires_at, {publish_at}, {{now}}
+        place.seq, place.stage, place.status, place.fires_at, {publish_at}, {{now}}, {from_spec}
     FROM ({place}) AS place
     ORDER BY place.position
     RETURNING id, workflow_id, seq, stage, status, {returned}
@@ -82,16 +79,20 @@ SELECT * FROM child
 
 def _child(place: str) -> str:
     return CHILD.format(
-        columns=CHILD_COLUMNS, publish_at=publish_at("$2", "$3"), place=place, returned=RETURNED
+        columns=CHILD_COLUMNS,
+        from_spec=columns.listed(prefix="place."),
+        publish_at=publish_at("$2", "$3"),
+        place=place,
+        returned=RETURNED,
     )
 
 
-PLACE = """
-    SELECT sent.position, sent.id, run.id AS run_id, sent.counts, sent.task, sent.mode, sent.args,
-        sent.kwargs, sent.options, sent.metadata, sent.remote, sent.awaits_completion,
-        coalesce(sent.fires_at, {{now}} + make_interval(secs => sent.delay)) AS fires_at,
+PLACE = f"""
+    SELECT sent.position, sent.id, run.id AS run_id, sent.counts,
+        {columns.listed(prefix="sent.")},
+        coalesce(sent.fires_at, {{{{now}}}} + make_interval(secs => sent.delay)) AS fires_at,
         run.next_seq + sent.ahead AS seq, run.next_stage + sent.blocking_ahead AS stage,
-        CASE WHEN run.is_held OR sent.blocking_ahead > 0 THEN {{ready}} ELSE {{queued}} END
+        CASE WHEN run.is_held OR sent.blocking_ahead > 0 THEN {{{{ready}}}} ELSE {{{{queued}}}} END
             AS status
 """
 
@@ -245,16 +246,9 @@ def _said(spec: NodeSpec) -> Mapping[str, Any]:
     return {
         "id": str(spec.id),
         "counts": spec.counts,
-        "task": spec.task,
-        "mode": spec.mode.value,
-        "args": payload.encode(spec.args, "args"),
-        "kwargs": payload.encode(spec.kwargs, "kwargs"),
-        "options": spec.options,
-        "metadata": spec.metadata,
-        "remote": spec.remote,
-        "awaits_completion": spec.awaits_completion,
         "fires_at": text(spec.fires_at),
         "delay": None if spec.delay is None else float(spec.delay),
+        **columns.as_json(spec),
     }
 
 

@@ -5,18 +5,16 @@ Only the plain case: one signal without key and link, sent from outside of handl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from backbeat_celery.engine.after_commit import Publication, Wake, publications_due
-from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.current_node import running
 from backbeat_celery.runtime.ids import uuid7
-from backbeat_celery.sql import publish_time, rows, session
+from backbeat_celery.sql import columns, publish_time, rows, session
 from backbeat_celery.sql.statement import Row, Statement
 from backbeat_celery.states import Status
 
@@ -24,10 +22,9 @@ if TYPE_CHECKING:
     from backbeat_celery.api import CheckedSignal
     from backbeat_celery.inputs.node_spec import NodeSpec
 
-CHILD_COLUMNS = """
-        id, workflow_id, parent_id, awaited_by, seq, stage, barrier, task, name, mode, status,
-        args, kwargs, options, metadata, remote, awaits_completion, fires_at, publish_at,
-        created_at
+CHILD_COLUMNS = f"""
+        id, workflow_id, parent_id, awaited_by, seq, stage, status, fires_at, publish_at,
+        created_at, {columns.listed()}
 """.strip()
 
 ROOT_COLUMNS = """
@@ -53,27 +50,29 @@ def publish_at(lease: str, horizon: str) -> str:
 """.strip()
 
 
-# $1 and $2 are the workflow's name and subject, $3 to $14 the child's columns, $15 and $16
-# lease and horizon, $17 the id of a new workflow.
-CHILD = """
+# $1 and $2 are the workflow's name and subject, $3 to $6 the child's id, whether it counts, and
+# its time; $7 and $8 lease and horizon; then the columns from its spec; the last parameter is
+# the id of a new workflow.
+SPEC = columns.parameters(first=9)
+NEW_ID = f"${9 + len(SPEC)}"
+CHILD = f"""
 child AS (
-    INSERT INTO {{nodes}} (
-        {columns}
+    INSERT INTO {{{{nodes}}}} (
+        {CHILD_COLUMNS}
     )
     SELECT $3::uuid, place.id, place.id, CASE WHEN $4::boolean THEN place.id END, place.seq,
-        place.stage, FALSE, $5::varchar, $5::varchar, $6::varchar, place.status, $7, $8,
-        $9::jsonb, $10::jsonb, $11::boolean, $12::boolean, place.fires_at,
-        {publish_at},
-        {{now}}
-    FROM ({place}) AS place
-    RETURNING workflow_id, seq, stage, status, {returned}
+        place.stage, place.status, place.fires_at,
+        {{publish_at}},
+        {{{{now}}}}, {", ".join(SPEC.values())}
+    FROM ({{place}}) AS place
+    RETURNING workflow_id, seq, stage, status, {{returned}}
 )
 SELECT * FROM child
 """
 TIMES = ("fires_at", "publish_at", "created_at")
-TIMED = publish_at("$15", "$16")
+TIMED = publish_at("$7", "$8")
 RETURNED = ", ".join(rows.microseconds(name) for name in TIMES)
-FIRES_AT = "coalesce($13::timestamptz, {now} + make_interval(secs => $14::float8)) AS fires_at"
+FIRES_AT = "coalesce($5::timestamptz, {now} + make_interval(secs => $6::float8)) AS fires_at"
 
 
 # The run that is open can only be the last one. A planner that knows nothing of the table takes
@@ -123,12 +122,11 @@ WITH run AS (
 ), counted AS (
     UPDATE {{nodes}} AS root
     SET next_seq = root.next_seq + 1,
-        next_stage = root.next_stage + ($6::varchar = {{blocking}})::int
+        next_stage = root.next_stage + ({SPEC["mode"]} = {{blocking}})::int
     FROM run WHERE root.id = (SELECT id FROM run)
     RETURNING root.id
 ), {
         CHILD.format(
-            columns=CHILD_COLUMNS,
             publish_at=TIMED,
             returned=RETURNED,
             place=f'''
@@ -145,7 +143,7 @@ _open = Statement(
     f"""
 WITH run AS (
     INSERT INTO {{workflows}} (id, name, subject, run, unfinished, created_at, metadata)
-    SELECT $17::uuid, $1::varchar, $2::varchar, coalesce(max(run), 0) + 1, TRUE, {{now}},
+    SELECT {NEW_ID}::uuid, $1::varchar, $2::varchar, coalesce(max(run), 0) + 1, TRUE, {{now}},
         '{{{{}}}}'
     FROM {{workflows}} WHERE name = $1::varchar AND subject = $2::varchar
     HAVING coalesce(current_setting('backbeat.locked', TRUE), '') = ''
@@ -156,12 +154,11 @@ WITH run AS (
         {ROOT_COLUMNS}
     )
     SELECT id, id, 0, 0, FALSE, '', name, {{non_blocking}}, {{waiting}}, '[]', '{{{{}}}}',
-        '{{{{}}}}', '{{{{}}}}', {{now}}, 1, ($6::varchar = {{blocking}})::int
+        '{{{{}}}}', '{{{{}}}}', {{now}}, 1, ({SPEC["mode"]} = {{blocking}})::int
     FROM run
     RETURNING id
 ), {
         CHILD.format(
-            columns=CHILD_COLUMNS,
             publish_at=TIMED,
             returned=RETURNED,
             place=f'''
@@ -209,7 +206,6 @@ def write(signal: CheckedSignal, using: str, prepare: Prepare) -> tuple[Node, Wa
     if not is_plain(signal) or not session.is_available(using):
         return None
     values = [signal.name, signal.subject, *_texts(spec)]
-    values += publish_time.times()
     begin = _open.call(*values, str(uuid7()))
     is_due = spec.fires_at is None and spec.delay is None
     expected = Publication.first(spec, countdown=0) if is_due else None
@@ -241,16 +237,10 @@ def _texts(spec: NodeSpec) -> list[str | None]:
     return [
         str(spec.id),
         str(spec.counts),
-        spec.task,
-        spec.mode.value,
-        payload.encode(spec.args, "args"),
-        payload.encode(spec.kwargs, "kwargs"),
-        json.dumps(spec.options),
-        payload.json_text(spec.metadata),
-        str(spec.remote),
-        str(spec.awaits_completion),
         rows.text(spec.fires_at),
         None if spec.delay is None else repr(float(spec.delay)),
+        *publish_time.times(),
+        *columns.as_texts(spec),
     ]
 
 
@@ -270,16 +260,8 @@ def node(spec: NodeSpec, row: Row, using: str) -> Node:
         awaited_by=UUID(workflow_id) if spec.counts else None,
         seq=int(seq),
         stage=int(stage),
-        remote=spec.remote,
-        awaits_completion=spec.awaits_completion,
-        task=spec.task,
-        name=spec.name,
-        mode=spec.mode,
         status=Status(status),
-        args=spec.args,
-        kwargs=spec.kwargs,
-        options=spec.options,
-        metadata=spec.metadata,
+        **columns.of(spec),
         **times,
     )
 
