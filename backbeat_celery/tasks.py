@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError
 from backbeat_celery.beat.start import FiredTask, Firing, Start, start
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.after_commit import ADVANCE, DISPATCH, Wake
+from backbeat_celery.engine.after_commit import ADVANCE, DISPATCH, AfterCommit
 from backbeat_celery.engine.external import remote
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import BackbeatError, BadToken, InvalidTransition
@@ -99,10 +99,10 @@ def purge(
 
 
 @shared_task(name=ADVANCE, ignore_result=True)
-def go_on(using: str, due_flags: Sequence[str] = (), look_at: Sequence[str] = ()) -> None:
+def go_on(using: str, due_flags: Sequence[str] = (), maybe_complete: Sequence[str] = ()) -> None:
     """Go on with a climb that was too long for one process; the sweeper would, too."""
-    flags, nodes = [UUID(pk) for pk in due_flags], [UUID(pk) for pk in look_at]
-    advance(Wake(due_flags=flags, look_at=nodes), using)
+    flags, nodes = [UUID(pk) for pk in due_flags], [UUID(pk) for pk in maybe_complete]
+    advance(AfterCommit(due_flags=flags, maybe_complete=nodes), using)
 
 
 @shared_task(name=DISPATCH, base=NodeTask, bind=True)

@@ -14,12 +14,12 @@ from django.db.models import Q
 
 from backbeat_celery.engine.after_commit import (
     ADVANCE,
-    Ended,
-    Wake,
+    AfterCommit,
+    Announcements,
     called_task,
     is_due,
     options_of,
-    wake_again,
+    rebuild_after_commit,
 )
 from backbeat_celery.engine.announcements import announce, is_wanted
 from backbeat_celery.engine.delivery.broker_probe import known_queue
@@ -37,75 +37,80 @@ from backbeat_celery.runtime.lock_timeouts import RowHeld, step
 from backbeat_celery.runtime.transactions import repeat, repeat_on
 from backbeat_celery.states import Outcome, Status
 
-LOOKS = 100
+MAX_STEPS = 100
 """Steps of one advance: a long climb is cut into pieces that free their process."""
 
 
-def advance(wake: Wake, using: str, *, waits: bool = True) -> None:
-    """Do what `wake` says, and what follows from that, up to the root if need be.
+def advance(after_commit: AfterCommit, using: str, *, waits: bool = True) -> None:
+    """Do what `after_commit` says, and what follows from that, up to the root if need be.
 
     What is more than LOOKS steps is handed on by messages, and found by the sweeper without.
     Where nobody `waits` for a database that is away, the sweeper does the rest, too.
     """
     failpoints.reached("before_advance")
-    pending, news, rest, left = deque([wake]), Ended(), Wake(), LOOKS
+    pending, announcements, rest, left = (
+        deque([after_commit]),
+        Announcements(),
+        AfterCommit(),
+        MAX_STEPS,
+    )
     while pending:
-        wake = pending.popleft()
-        _publish(wake, using)
-        news += wake.news
-        if wake.ended_signals:
-            wake.look_at += _linked_to(wake.ended_signals, using)
-        flags, nodes = wake.due_flags, list(dict.fromkeys(wake.look_at))
-        steps = [partial(settle_flag, pk, using) for pk in flags]
+        after_commit = pending.popleft()
+        _publish(after_commit, using)
+        announcements += after_commit.announcements
+        if after_commit.ended_signals:
+            after_commit.maybe_complete += _linked_to(after_commit.ended_signals, using)
+        flags, nodes = after_commit.due_flags, list(dict.fromkeys(after_commit.maybe_complete))
+        steps = [partial(complete_due_flag, pk, using) for pk in flags]
         steps += [partial(look, pk, using, waits=waits) for pk in nodes]
         pending += [due for take in steps[:left] if (due := take())]
         rest.due_flags += flags[left:]
-        rest.look_at += nodes[max(0, left - len(flags)) :]
+        rest.maybe_complete += nodes[max(0, left - len(flags)) :]
         left = max(0, left - len(steps))
     _hand_on(rest, using)
     # Last, since a receiver may take its time.
-    announce(news, using)
+    announce(announcements, using)
 
 
-def is_needed(wake: Wake) -> bool:
+def is_needed(after_commit: AfterCommit) -> bool:
     """Tell whether `advance` would do anything, without the session that it needs."""
-    return wake.has_work or is_wanted(wake.news)
+    return after_commit.has_work or is_wanted(after_commit.announcements)
 
 
-def _publish(wake: Wake, using: str) -> None:
-    if wake.publications:
-        outbox().send(bundled(wake.publications), using)
-    for stretch in wake.stretches:
-        for publications in messages_of(stretch, using):
+def _publish(after_commit: AfterCommit, using: str) -> None:
+    if after_commit.publications:
+        outbox().send(bundled(after_commit.publications), using)
+    for child_range in after_commit.child_ranges:
+        for publications in messages_of(child_range, using):
             outbox().send(bundled(publications), using)
 
 
-def _hand_on(rest: Wake, using: str) -> None:
+def _hand_on(rest: AfterCommit, using: str) -> None:
     """Let other workers go on, each with a part, by way of a queue that they listen to."""
     if not rest:
         return
-    queue = _queue_of([*rest.due_flags, *rest.look_at], using)
-    for name in ("due_flags", "look_at"):
+    queue = _queue_of([*rest.due_flags, *rest.maybe_complete], using)
+    for name in ("due_flags", "maybe_complete"):
         ids = [str(pk) for pk in dict.fromkeys(getattr(rest, name))]
-        for start in range(0, len(ids), LOOKS):
-            part = {name: ids[start : start + LOOKS]}
+        for start in range(0, len(ids), MAX_STEPS):
+            part = {name: ids[start : start + MAX_STEPS]}
             outbox().call_task(ADVANCE, queue, using=using, **part)
 
 
 def _queue_of(node_ids: list[UUID], using: str) -> str:
     """The queue of one of these nodes that have a task; empty: that of the task itself."""
-    tasks = Node.objects.using(using).filter(pk__in=node_ids[:LOOKS]).exclude(task="")
+    tasks = Node.objects.using(using).filter(pk__in=node_ids[:MAX_STEPS]).exclude(task="")
     node = tasks.only("task", "remote", "options").first()
     return known_queue(called_task(node), options_of(node)) if node is not None else ""
 
 
-def advance_after_commit(wake: Wake, using: str) -> None:
+def advance_after_commit(after_commit: AfterCommit, using: str) -> None:
     """Advance once the surrounding transaction is committed; never, if it is rolled back.
 
     This may be in a web request, where a look must not hold anybody up.
     """
-    if wake:
-        outbox().after_commit(lambda: advance(wake, using, waits=False), using)
+    if after_commit:
+        outbox().on_commit(lambda: advance(after_commit, using, waits=False), using)
 
 
 def _linked_to(signals: list[UUID], using: str) -> list[UUID]:
@@ -116,18 +121,18 @@ def _linked_to(signals: list[UUID], using: str) -> list[UUID]:
     return found
 
 
-def settle_flag(flag_id: UUID, using: str) -> Wake:
+def complete_due_flag(flag_id: UUID, using: str) -> AfterCommit:
     rows = Node.objects.using(using).filter(pk=flag_id, status=Status.QUEUED)
     flag = rows.filter(workflow__paused_at=None).without_payload().with_time().first()
     if flag is None or not is_due(flag.fires_at, flag.db_now):
-        return Wake()
+        return AfterCommit()
     try:
         return repeat_on(flag, complete_flag, using=using)
     except (StaleNode, RowHeld):
-        return Wake()  # somebody else was faster, or a later sweep is
+        return AfterCommit()  # somebody else was faster, or a later sweep is
 
 
-def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
+def look(node_id: UUID, using: str, *, waits: bool = True) -> AfterCommit:
     """Complete a waiting node if nothing it waits for is open; open its barrier if that is clear.
 
     The look comes after the commit of the child's end. So whoever commits last sees all the
@@ -136,13 +141,17 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
 
     is_repeated = False
 
-    def once() -> Wake:
+    def once() -> AfterCommit:
         nonlocal is_repeated
         if not is_repeated and postgres.is_settled(node_id, using):
             failpoints.reached("looked")
-            return Wake()
+            return AfterCommit()
         # The try before may have been committed without an answer.
-        wake = wake_again(node_id, using, only_barriers=True) if is_repeated else Wake()
+        after_commit = (
+            rebuild_after_commit(node_id, using, only_barriers=True)
+            if is_repeated
+            else AfterCommit()
+        )
         is_repeated = True
         while True:
             node = (
@@ -155,24 +164,24 @@ def look(node_id: UUID, using: str, *, waits: bool = True) -> Wake:
             )
             failpoints.reached("looked")
             if node is None or node.status != Status.WAITING:
-                return wake
+                return after_commit
             try:
-                wake += _open_barrier(node)
+                after_commit += _open_barrier(node)
                 is_open = node.open_child is not None
                 if is_open or has_open_link(node, settle=True) or not _may_complete(node):
-                    return wake
+                    return after_commit
                 with step(using):
                     # A child or a link added since the look has raised next_seq.
                     unchanged = Q(next_seq=node.next_seq)
                     # A node that was resolved or shut down has its outcome already.
                     outcome = Outcome(node.outcome or Outcome.SUCCEEDED)
-                    wake += finish(node, outcome=outcome, guard=unchanged)
+                    after_commit += finish(node, outcome=outcome, guard=unchanged)
             except StaleNode:
                 continue
             except RowHeld:
-                return wake  # a later sweep looks again
+                return after_commit  # a later sweep looks again
             failpoints.reached("joined")
-            return wake
+            return after_commit
 
     # Also after an outage: a look may be repeated at any time, and the record just before
     # it went through.
@@ -187,16 +196,16 @@ def _may_complete(node: Node) -> bool:
     return workflows.filter(closed_at__isnull=False).exists()
 
 
-def _open_barrier(node: Node) -> Wake:
+def _open_barrier(node: Node) -> AfterCommit:
     if node.next_barrier is None or not is_barrier_clear(node):
-        return Wake()
+        return AfterCommit()
     using = node.alias
     with step(using):
         parent, now = lock_node(node.pk, using)
         if parent.next_barrier != node.next_barrier:
-            return Wake()
-        wake = open_ready(parent, node.next_barrier - 1, now)
+            return AfterCommit()
+        after_commit = open_ready(parent, node.next_barrier - 1, now)
         if parent.next_barrier == node.next_barrier:
             move_barrier(parent, node.next_barrier)
         failpoints.reached("barrier_opened")
-    return wake
+    return after_commit

@@ -1,6 +1,6 @@
 """What a committed change leaves to do: messages to send and parents to look at.
 
-A wake is only a hint for speed. Whatever is lost with it, the sweeper finds in the rows.
+It only saves time: if it is lost, the sweeper finds the same work in the rows.
 """
 
 from __future__ import annotations
@@ -102,14 +102,14 @@ class Publication:
 
 
 @dataclass(slots=True)
-class Ended:
+class Announcements:
     """What the log and receivers of Django signals are told about; nodes and workflows by id."""
 
     completed: list[UUID] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     workflows: list[UUID] = field(default_factory=list)
 
-    def __iadd__(self, other: Ended) -> Ended:
+    def __iadd__(self, other: Announcements) -> Announcements:
         self.completed += other.completed
         self.failed += other.failed
         self.workflows += other.workflows
@@ -120,7 +120,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ChildRange:
     """Queued children of a node from one place to another, too many to keep their messages."""
 
     parent_id: UUID
@@ -129,43 +129,43 @@ class Stretch:
 
 
 @dataclass(slots=True)
-class Wake:
+class AfterCommit:
     """Work for after the commit."""
 
     publications: list[Publication] = field(default_factory=list)
-    stretches: list[Stretch] = field(default_factory=list)
+    child_ranges: list[ChildRange] = field(default_factory=list)
     """More messages to send, which are read from the rows some at a time."""
-    look_at: list[UUID] = field(default_factory=list)
+    maybe_complete: list[UUID] = field(default_factory=list)
     """Waiting nodes that may be complete now, or whose barrier may open."""
     ended_signals: list[UUID] = field(default_factory=list)
     """Finished signals, for which nodes of other workflows may wait."""
     due_flags: list[UUID] = field(default_factory=list)
     """Queued flags whose time may have come."""
-    news: Ended = field(default_factory=Ended)
+    announcements: Announcements = field(default_factory=Announcements)
     """What to announce once all the rest is done."""
 
-    def __iadd__(self, other: Wake) -> Wake:
+    def __iadd__(self, other: AfterCommit) -> AfterCommit:
         self.publications += other.publications
-        self.stretches += other.stretches
-        self.look_at += other.look_at
+        self.child_ranges += other.child_ranges
+        self.maybe_complete += other.maybe_complete
         self.ended_signals += other.ended_signals
         self.due_flags += other.due_flags
-        self.news += other.news
+        self.announcements += other.announcements
         return self
 
     def __bool__(self) -> bool:
-        return self.has_work or bool(self.news)
+        return self.has_work or bool(self.announcements)
 
     @property
     def has_work(self) -> bool:
         """Whether there is more to do than to tell of it."""
-        work = self.publications or self.stretches or self.look_at or self.ended_signals
+        work = self.publications or self.child_ranges or self.maybe_complete or self.ended_signals
         return bool(work or self.due_flags)
 
     def ended(self, node: Node) -> None:
         """Note that `node` is finished: its parent, or nodes linked to it, may go on."""
         if node.counts and node.parent_id is not None:
-            self.look_at.append(node.parent_id)
+            self.maybe_complete.append(node.parent_id)
         if node.parent_id == node.workflow_id:
             self.ended_signals.append(node.pk)
 
@@ -204,25 +204,27 @@ def _cut(text: str) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def wake_again(node_id: UUID, using: str, *, only_barriers: bool = False) -> Wake:
+def rebuild_after_commit(node_id: UUID, using: str, *, only_barriers: bool = False) -> AfterCommit:
     """Find in the rows what a step that ended a node, or its attempt, has made due.
 
     Some of it may have been done since: messages that are doubled are dropped by the claim.
     `only_barriers` leaves out other children, for a step that cannot have queued them.
     """
-    wake = Wake()
+    after_commit = AfterCommit()
     nodes = Node.objects.using(using)
     row = nodes.filter(pk=node_id).without_payload().with_time().first()
     if row is None:
-        return wake
+        return after_commit
     children = Q(parent_id=row.pk, barrier=True) if only_barriers else Q(parent_id=row.pk)
     opened = Q(pk=row.pk) | children
     if row.is_finished:
-        wake.ended(row)
+        after_commit.ended(row)
         if row.is_blocking:
             opened |= Q(parent_id=row.parent_id, seq__gt=row.seq)
     elif not only_barriers:
-        wake.look_at.append(row.pk)
+        after_commit.maybe_complete.append(row.pk)
     due = nodes.claimable().filter(opened, publications=0).exclude(task="")
-    wake.publications = publications_due(due.defer("result", "error", "metadata"), row.db_now)
-    return wake
+    after_commit.publications = publications_due(
+        due.defer("result", "error", "metadata"), row.db_now
+    )
+    return after_commit

@@ -15,7 +15,7 @@ from django.db import Error as DatabaseTrouble
 from django.db.models import Model, QuerySet
 from django.dispatch import Signal
 
-from backbeat_celery.engine.after_commit import Ended
+from backbeat_celery.engine.after_commit import Announcements
 from backbeat_celery.engine.failure_log import log_failures
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.runtime import sessions
@@ -28,7 +28,7 @@ BATCH = 500
 """Rows read at once: a thousand flags may be done in one transaction."""
 
 
-def announce(ended: Ended, using: str) -> None:
+def announce(ended: Announcements, using: str) -> None:
     """Send the signals of what has ended and was committed."""
     log_failures(ended.failed)
     failed = [failure.node_id for failure in ended.failed]
@@ -46,7 +46,7 @@ def announce(ended: Ended, using: str) -> None:
         logger.exception("Cannot read what has ended; its receivers are not told.")
 
 
-def is_wanted(ended: Ended) -> bool:
+def is_wanted(ended: Announcements) -> bool:
     """Tell whether anybody would hear of it. Mostly nobody does, and each node's end asks."""
     return bool(
         ended.failed

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim, NodeMessage, claim
 from backbeat_celery.engine.outcomes import Ending
 from backbeat_celery.engine.record import record
@@ -56,17 +56,17 @@ def still_held(claims: Sequence[Claim]) -> list[Claim]:
     return [mine for mine in claims if mine.node.pk in held]
 
 
-def record_bundle(ended: Sequence[tuple[Claim, Ending]]) -> Wake:
+def record_bundle(ended: Sequence[tuple[Claim, Ending]]) -> AfterCommit:
     """Write how attempts of one bundle ended; what was fenced off is discarded by itself."""
     failpoints.reached("before_record")
     using = ended[0][0].using
-    wake, written = repeat(lambda: leaves(ended), using=using, outage=True)
+    after_commit, written = repeat(lambda: leaves(ended), using=using, outage=True)
     for mine, ending in ended:
         if mine.node.pk in written:
             continue
         try:
-            wake += record(mine, ending)
+            after_commit += record(mine, ending)
         except StaleAttempt as exc:
             logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
     failpoints.reached("recorded")
-    return wake
+    return after_commit

@@ -13,7 +13,12 @@ from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import AT_ONCE, Publication, Wake, wake_again
+from backbeat_celery.engine.after_commit import (
+    AT_ONCE,
+    AfterCommit,
+    Publication,
+    rebuild_after_commit,
+)
 from backbeat_celery.engine.awaiting import drop_children, hold, is_held, kept_report
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order.finish import finish
@@ -36,23 +41,25 @@ MOVING = ("next_seq", "next_stage", "next_barrier", "report")
 """Columns that others may change while a handler runs."""
 
 
-def record(claim: Claim, ending: Ending) -> Wake:
+def record(claim: Claim, ending: Ending) -> AfterCommit:
     """Write the ending of a claimed attempt; give what is left to do after the commit.
 
     Raises StaleAttempt when the attempt is no longer the node's current one.
     """
     failpoints.reached("before_record")
     # A commit that failed, or whose answer was lost, has left its values in the instance.
-    wake = repeat_on(claim.node, lambda _: _record(claim, ending), using=claim.using, outage=True)
+    after_commit = repeat_on(
+        claim.node, lambda _: _record(claim, ending), using=claim.using, outage=True
+    )
     failpoints.reached("recorded")
-    return wake
+    return after_commit
 
 
-def _record(claim: Claim, ending: Ending) -> Wake:
+def _record(claim: Claim, ending: Ending) -> AfterCommit:
     if isinstance(ending, Succeeded) and not ending.note:
-        wake = postgres.leaf(claim, ending.result)
-        if wake is not None:
-            return wake
+        after_commit = postgres.leaf(claim, ending.result)
+        if after_commit is not None:
+            return after_commit
     as_claimed = dict(vars(claim.node))
     while True:
         # A try that was rolled back has left its values in the instance.
@@ -64,11 +71,11 @@ def _record(claim: Claim, ending: Ending) -> Wake:
                 return write_ending(claim, ending)
         except StaleNode:
             if _is_recorded(claim, ending):
-                return wake_again(claim.node.pk, claim.using)
+                return rebuild_after_commit(claim.node.pk, claim.using)
             as_claimed |= _counters_now(claim)
 
 
-def write_ending(claim: Claim, ending: Ending, guard: Q = ANY) -> Wake:
+def write_ending(claim: Claim, ending: Ending, guard: Q = ANY) -> AfterCommit:
     """Write the end of a claimed attempt, in the caller's transaction."""
     if isinstance(ending, Succeeded):
         return _write_success(claim, ending, guard)
@@ -82,7 +89,7 @@ def write_ending(claim: Claim, ending: Ending, guard: Q = ANY) -> Wake:
     )
 
 
-def _write_return(claim: Claim, ending: Ending) -> Wake:
+def _write_return(claim: Claim, ending: Ending) -> AfterCommit:
     """Write the handler's return where that does not end the attempt by itself."""
     node, returns = claim.node, Q(lease_expires_at__isnull=False)
     if isinstance(ending, Succeeded):
@@ -93,7 +100,7 @@ def _write_return(claim: Claim, ending: Ending) -> Wake:
         else:
             specs = _without_known_keys(node, claim.specs)
             hold(node, specs, claim.now(), **_last_progress(claim))
-            return Wake()
+            return AfterCommit()
     return write_ending(claim, ending, returns)
 
 
@@ -121,7 +128,7 @@ def _counters_now(claim: Claim) -> dict[str, Any]:
     return {name: getattr(row, name) for name in MOVING}
 
 
-def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> Wake:
+def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> AfterCommit:
     node, attempt = claim.node, Attempt.running(claim.node)
     unchanged = claim.is_current & Q(next_seq=node.next_seq) & guard
     values: dict[str, Any] = {
@@ -132,7 +139,7 @@ def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> Wake:
         **_last_progress(claim),
     }
     if not claim.specs and node.next_seq == 0:
-        wake = finish(
+        after_commit = finish(
             node,
             outcome=Outcome.SUCCEEDED,
             guard=unchanged,
@@ -141,10 +148,10 @@ def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> Wake:
             **values,
         )
     else:
-        wake = _record_parent(claim, unchanged, ending.reason, values)
+        after_commit = _record_parent(claim, unchanged, ending.reason, values)
     _insert(attempt.ended(AttemptOutcome.SUCCEEDED, error=ending.note), node)
     failpoints.reached("record_written")
-    return wake
+    return after_commit
 
 
 def _last_progress(claim: Claim) -> dict[str, Any]:
@@ -152,7 +159,7 @@ def _last_progress(claim: Claim) -> dict[str, Any]:
     return {} if claim.progress is None else {"progress": claim.progress}
 
 
-def _record_parent(claim: Claim, unchanged: Q, reason: str, values: dict[str, Any]) -> Wake:
+def _record_parent(claim: Claim, unchanged: Q, reason: str, values: dict[str, Any]) -> AfterCommit:
     node, now = claim.node, claim.now()
     is_first = node.next_seq == 0
     line = Line(node, now)
@@ -170,11 +177,11 @@ def _record_parent(claim: Claim, unchanged: Q, reason: str, values: dict[str, An
         **values,
         **line.counters(),
     )
-    wake = line.insert()
-    return wake if is_first else release_children(node, now)
+    after_commit = line.insert()
+    return after_commit if is_first else release_children(node, now)
 
 
-def release_children(node: Node, now: datetime) -> Wake:
+def release_children(node: Node, now: datetime) -> AfterCommit:
     """Let children that waited for the node's handler take their turns."""
     children = Node.objects.using(node.alias).children_of(node.pk)
     pending = children.filter(status=Status.PENDING).without_payload().order_by("seq").locked()
@@ -203,7 +210,7 @@ def write_setback(
     *,
     claimed_from: str = "",
     guard: Q = ANY,
-) -> Wake:
+) -> AfterCommit:
     """Write the end of a running attempt that did not succeed, in the caller's transaction.
 
     Where nobody has said so, and a report was kept before, that report is the end.
@@ -215,7 +222,7 @@ def write_setback(
     verdict = decide(node, ending, policy)
     current = Q(attempt=node.attempt, claim_id=node.claim_id)
     attempt = Attempt.running(node)
-    fires_at, publish_at, wake = _next_try(
+    fires_at, publish_at, after_commit = _next_try(
         node, verdict.status, verdict.wait, verdict.fires_at, now
     )
     transition(
@@ -237,8 +244,8 @@ def write_setback(
     if node.awaits_report:
         drop_children(node)
     if verdict.status == Status.FAILED:
-        wake += call_rescue(node, policy, verdict.reason, ending.error)
-    return wake
+        after_commit += call_rescue(node, policy, verdict.reason, ending.error)
+    return after_commit
 
 
 def _apply_kept(
@@ -248,7 +255,7 @@ def _apply_kept(
     now: datetime,
     claimed_from: str,
     guard: Q,
-) -> Wake:
+) -> AfterCommit:
     """End an attempt by the report that came before it was lost, given back or timed out."""
     assert node.claim_id is not None
     report = kept_report(node.report)
@@ -261,17 +268,17 @@ def _apply_kept(
 
 def _next_try(
     node: Node, status: Status, wait: float | None, fires_at: datetime | None, now: datetime
-) -> tuple[datetime | None, datetime | None, Wake]:
+) -> tuple[datetime | None, datetime | None, AfterCommit]:
     """When the next attempt is due, when it is published, and the message if that is now."""
     if status == Status.FAILED:
-        return node.fires_at, None, Wake()
+        return node.fires_at, None, AfterCommit()
     if wait is not None:
         fires_at = now + timedelta(seconds=wait)
     elif fires_at is None:
         fires_at = node.fires_at
     due = max(fires_at or now, now)
     if (due - now).total_seconds() > settings.publish_horizon:
-        return fires_at, due - timedelta(seconds=settings.publish_horizon), Wake()
+        return fires_at, due - timedelta(seconds=settings.publish_horizon), AfterCommit()
     again = Node(
         pk=node.pk,
         attempt=node.attempt,
@@ -283,7 +290,7 @@ def _next_try(
         fires_at=fires_at,
     )
     publish_at = due + timedelta(seconds=settings.lease)
-    return fires_at, publish_at, Wake(publications=[Publication.of(again, now)])
+    return fires_at, publish_at, AfterCommit(publications=[Publication.of(again, now)])
 
 
 def _insert(attempt: Attempt, node: Node) -> None:

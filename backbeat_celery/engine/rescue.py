@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backbeat_celery.engine.after_commit import Ended, Wake
+from backbeat_celery.engine.after_commit import AfterCommit, Announcements
 from backbeat_celery.engine.failure_log import Failure
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.placement import Line
@@ -14,16 +14,16 @@ from backbeat_celery.runtime import failpoints
 from backbeat_celery.states import Mode
 
 
-def call_rescue(node: Node, policy: Policy, verdict: str, error: str | None = None) -> Wake:
+def call_rescue(node: Node, policy: Policy, verdict: str, error: str | None = None) -> AfterCommit:
     """Add the rescue in the transaction that makes `node` failed, if its task has one.
 
     It starts at once although its parent is failed, and nobody waits for it. Its only argument
     is the failed node's id. The task need not be known here: a worker that knows it runs it.
     The failure itself is news for the log and for those who listen, rescue or not.
     """
-    news = Ended(failed=[Failure.of(node, verdict, error)])
+    announcements = Announcements(failed=[Failure.of(node, verdict, error)])
     if not policy.rescue:
-        return Wake(news=news)
+        return AfterCommit(announcements=announcements)
     parent, now = lock_node(node.pk, node.alias)
     line = Line(parent, now)
     name = policy.rescue
@@ -38,7 +38,7 @@ def call_rescue(node: Node, policy: Policy, verdict: str, error: str | None = No
     line.take_turns()
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     rows.update(**line.counters())
-    wake = line.insert()
-    wake.news += news
+    after_commit = line.insert()
+    after_commit.announcements += announcements
     failpoints.reached("rescue_called")
-    return wake
+    return after_commit

@@ -207,7 +207,7 @@ class Simulation:
         """Let the other code base have the call; the test reports what became of it."""
         del task, headers, message
 
-    def after_commit(self, function: Callable[[], None], using: str) -> None:
+    def on_commit(self, function: Callable[[], None], using: str) -> None:
         """Remember what is to be done; a TestCase never commits, so `run` does it."""
         del using
         self._after_commit.append(function)
@@ -281,7 +281,7 @@ class Simulation:
         """Celery sends task_postrun even so; a dead worker has no hooks."""
         task = self._app.current_task
         if task is not None and (run := run_of(task.request)) is not None:
-            run.take_wake()
+            run.pop_after_commit()
 
     def _note_call(self) -> None:
         task = self._app.current_task

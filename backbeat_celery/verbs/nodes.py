@@ -15,7 +15,7 @@ from django.db import transaction
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.after_commit import Publication, Wake
+from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.order.cancel import (
     BATCH,
@@ -90,8 +90,10 @@ def cancel_previous(node: Node, *, by: Any = None, reason: str = "") -> None:
             with unless_deleted("cancel_previous", node.pk):
                 lock_workflow(node.workflow_id, using)
             rows = topmost(_registered_before(node))
-            wake = cancel_trees(rows, using, actor=actor, reason=why or "canceled as previous")
-            advance_after_commit(wake, using)
+            after_commit = cancel_trees(
+                rows, using, actor=actor, reason=why or "canceled as previous"
+            )
+            advance_after_commit(after_commit, using)
 
     repeat(once, using=using)
     reread(node)
@@ -120,7 +122,7 @@ def _steer(
     node: Node,
     verb: str,
     allowed: Collection[Status],
-    act: Callable[[Hold], Wake],
+    act: Callable[[Hold], AfterCommit],
     by: Any,
     reason: str,
 ) -> None:
@@ -135,9 +137,9 @@ def _steer(
             with unless_deleted(verb, node.pk):
                 hold = _take_hold(node, verb, allowed, actor, why)
             failpoints.reached("verb_begun")
-            wake = act(hold)
+            after_commit = act(hold)
             failpoints.reached("verb_written")
-            advance_after_commit(wake, using)
+            advance_after_commit(after_commit, using)
 
     repeat(once, using=using)
     reread(node)
@@ -162,7 +164,7 @@ def _hint(verb: str, node: Node, allowed: Collection[Status]) -> str:
     return f"{verb}() takes a node that is {' or '.join(sorted(allowed))}."
 
 
-def _retry(hold: Hold) -> Wake:
+def _retry(hold: Hold) -> AfterCommit:
     node = hold.node
     cancel_below(
         [node.pk],
@@ -174,21 +176,21 @@ def _retry(hold: Hold) -> Wake:
     )
     if node.status == Status.FAILED and hold.workflow.paused_at:
         hold.move(Status.PAUSED, fires_at=None, publications=0, next_barrier=None)
-        return Wake()
+        return AfterCommit()
     publish_at = clock.after(settings.lease)
     hold.move(
         Status.QUEUED, fires_at=None, publications=0, publish_at=publish_at, next_barrier=None
     )
     queued = Node.objects.using(hold.using).get(pk=node.pk)
-    return Wake(publications=[Publication.of(queued, hold.now)])
+    return AfterCommit(publications=[Publication.of(queued, hold.now)])
 
 
-def _resolve(hold: Hold) -> Wake:
+def _resolve(hold: Hold) -> AfterCommit:
     return _settle(hold, Outcome.RESOLVED)
 
 
-def _shutdown(hold: Hold) -> Wake:
-    node, wake = hold.node, Wake()
+def _shutdown(hold: Hold) -> AfterCommit:
+    node, after_commit = hold.node, AfterCommit()
     given_up = given_up_with(node).without_payload().locked()
     reason = f"{node.name} before it was shut down"
     last = node.seq
@@ -197,38 +199,38 @@ def _shutdown(hold: Hold) -> Wake:
         cancel_rows(rows, actor=hold.actor, reason=reason)
         cancel_below([row.pk for row in rows], hold.using, actor=hold.actor, reason=reason)
         for row in rows:
-            wake.ended(row)
-    wake += _settle(hold, Outcome.SHUTDOWN)
-    return wake
+            after_commit.ended(row)
+    after_commit += _settle(hold, Outcome.SHUTDOWN)
+    return after_commit
 
 
-def _settle(hold: Hold, outcome: Outcome) -> Wake:
+def _settle(hold: Hold, outcome: Outcome) -> AfterCommit:
     """Let a failed node be done; children that were added to it take their turns."""
     node = hold.node
     is_open = has_counting_before(node) or has_open_link(node)
     if is_open:
         hold.move(Status.WAITING, outcome=outcome)
-        wake = release_children(node, hold.now)
+        after_commit = release_children(node, hold.now)
         # A link may have ended since it was looked at.
-        wake.look_at.append(node.pk)
-        return wake
-    wake = finish(node, outcome=outcome, actor=hold.actor, reason=hold.reason)
-    wake += release_children(node, hold.now)
-    return wake
+        after_commit.maybe_complete.append(node.pk)
+        return after_commit
+    after_commit = finish(node, outcome=outcome, actor=hold.actor, reason=hold.reason)
+    after_commit += release_children(node, hold.now)
+    return after_commit
 
 
-def _cancel(hold: Hold) -> Wake:
+def _cancel(hold: Hold) -> AfterCommit:
     assert hold.node.parent_id is not None  # _steer refuses roots
     top = (hold.node.pk, hold.node.parent_id)
     return cancel_trees([top], hold.using, actor=hold.actor, reason=hold.reason)
 
 
-def _reset(hold: Hold) -> Wake:
+def _reset(hold: Hold) -> AfterCommit:
     node = hold.node
     reason = hold.reason or "its parent was reset"
     cancel_below([node.pk], hold.using, actor=hold.actor, reason=reason, release_keys=True)
     Node.objects.using(hold.using).filter(pk=node.pk).update(next_barrier=None)
-    return Wake(look_at=[node.pk])
+    return AfterCommit(maybe_complete=[node.pk])
 
 
 def _registered_before(node: Node) -> Iterator[Top]:

@@ -12,7 +12,7 @@ from django.db import DatabaseError, transaction
 
 from backbeat_celery.api import CheckedSignal
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.delivery.outbox import outbox
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.links import link as link_nodes
@@ -63,19 +63,19 @@ def _send_any(
     signals: Sequence[CheckedSignal], order: Sequence[int], alias: str
 ) -> dict[int, Node]:
     nodes: dict[int, Node] = {}
-    wake = Wake()
+    after_commit = AfterCommit()
     with transaction.atomic(using=alias):
         for index in order:
             nodes[index], left = _signal_open_run(signals[index], alias)
-            wake += left
+            after_commit += left
         # After the roots of all: a node that waits may be below one of them.
         for index in order:
             _link(signals[index].link, nodes[index], alias)
-        advance_after_commit(wake, alias)
+        advance_after_commit(after_commit, alias)
     return nodes
 
 
-def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, Wake]:
+def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, AfterCommit]:
     """Add a signal to the open run; the one that was found may end before it is locked."""
     workflows = Workflow.objects.db_manager(alias)
     for _ in range(RACES):
@@ -97,8 +97,8 @@ def _send_plain(
     written = postgres.write(signals[0], alias, outbox().prepare)
     if written is None:
         return {}
-    node, wake = written
-    advance_after_commit(wake, alias)
+    node, after_commit = written
+    advance_after_commit(after_commit, alias)
     return {0: node}
 
 
@@ -112,8 +112,8 @@ def _send_batch(
         if written is None:
             transaction.set_rollback(True, using=alias)
             return {}
-        nodes, wake = written
-        advance_after_commit(wake, alias)
+        nodes, after_commit = written
+        advance_after_commit(after_commit, alias)
     return dict(zip(order, nodes, strict=True))
 
 
@@ -139,21 +139,21 @@ def signal_workflow(
     def once() -> Node:
         with transaction.atomic(using=alias):
             failpoints.reached("run_found")
-            node, wake = _signal(workflow, spec)
+            node, after_commit = _signal(workflow, spec)
             _link(link, node, alias)
-            advance_after_commit(wake, alias)
+            advance_after_commit(after_commit, alias)
             return node
 
     return repeat(once, using=alias)
 
 
-def _signal(workflow: Workflow, spec: NodeSpec) -> tuple[Node, Wake]:
+def _signal(workflow: Workflow, spec: NodeSpec) -> tuple[Node, AfterCommit]:
     root, now = _lock_run(workflow)
     key = spec.key or _key_in_handler(spec, workflow)
-    node, wake = _child_with_key(root, key), Wake()
+    node, after_commit = _child_with_key(root, key), AfterCommit()
     if node is None:
-        node, wake = _append(root, spec, key, now)
-    return node, wake
+        node, after_commit = _append(root, spec, key, now)
+    return node, after_commit
 
 
 def _link(source: Node | UUID | None, node: Node, using: str) -> None:
@@ -222,8 +222,8 @@ def add_child(
                 row.workflow.refuse_if_closed()
             if known := _child_with_key(row, spec.key):
                 return known
-            node, wake = _append(row, spec, spec.key, now)
-            advance_after_commit(wake, using)
+            node, after_commit = _append(row, spec, spec.key, now)
+            advance_after_commit(after_commit, using)
             return node
 
     return repeat(once, using=using)
@@ -248,7 +248,9 @@ def _child_with_key(parent: Node, key: str | None) -> Node | None:
     return Node.objects.using(parent.alias).children_of(parent.pk).filter(key=key).first()
 
 
-def _append(parent: Node, spec: NodeSpec, key: str | None, now: datetime) -> tuple[Node, Wake]:
+def _append(
+    parent: Node, spec: NodeSpec, key: str | None, now: datetime
+) -> tuple[Node, AfterCommit]:
     """Insert a child at the end of a parent's line, whose row is locked."""
     line = Line(parent, now)
     line.add([replace(spec, key=key)], spawned_by=None)
@@ -261,6 +263,6 @@ def _append(parent: Node, spec: NodeSpec, key: str | None, now: datetime) -> tup
         line.hold(Status.PENDING)
     rows = Node.objects.using(parent.alias).filter(pk=parent.pk)
     rows.update(**line.counters())
-    wake = line.insert()
+    after_commit = line.insert()
     assert line.first is not None
-    return line.first, wake
+    return line.first, after_commit

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.after_commit import AT_ONCE, Wake
+from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit
 from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.order.cancel import BATCH, Top, cancel_trees
 from backbeat_celery.engine.order.finish import lock_node
@@ -40,12 +40,12 @@ def pause(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
     """
     actor, why = actor_name(by), reason_text(reason)
 
-    def work(row: Workflow) -> Wake:
+    def work(row: Workflow) -> AfterCommit:
         if row.unfinished is None:
             raise InvalidTransition(Status.COMPLETE, "pause", row.pk, "This run is finished.")
         if row.paused_at is None:
             _rows(row).update(paused_at=clock.now(), paused_by=actor, pause_reason=why)
-        return Wake()
+        return AfterCommit()
 
     _steer(workflow, "pause", work)
 
@@ -57,16 +57,16 @@ def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
     """
     actor, why = actor_name(by), reason_text(reason) or "resumed"
 
-    def work(row: Workflow) -> Wake:
+    def work(row: Workflow) -> AfterCommit:
         _rows(row).update(paused_at=None, paused_by="", pause_reason="")
         nodes = Node.objects.using(row.alias).filter(workflow_id=row.pk, status=Status.PAUSED)
         paused = nodes.unfinished().order_by("id").locked().with_time()
-        slim, wake = paused.defer("result", "error", "metadata"), Wake()
+        slim, after_commit = paused.defer("result", "error", "metadata"), AfterCommit()
         last = FIRST
         while rows := list(slim.filter(pk__gt=last)[:AT_ONCE]):
             last = rows[-1].pk
-            wake += queue_paused(rows, actor=actor, reason=why, later=bool(wake))
-        return wake
+            after_commit += queue_paused(rows, actor=actor, reason=why, later=bool(after_commit))
+        return after_commit
 
     _steer(workflow, "resume", work)
 
@@ -78,11 +78,11 @@ def close(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
     """
     actor, why = actor_name(by), reason_text(reason)
 
-    def work(row: Workflow) -> Wake:
+    def work(row: Workflow) -> AfterCommit:
         lock_node(row.pk, row.alias)  # a signal holds the root while it looks and appends
         if row.closed_at is None:
             _rows(row).update(closed_at=clock.now(), closed_by=actor, close_reason=why)
-        return Wake(look_at=[row.pk])
+        return AfterCommit(maybe_complete=[row.pk])
 
     _steer(workflow, "close", work)
 
@@ -106,12 +106,12 @@ def delete_workflow(
                 row = lock_workflow(workflow.pk, alias)
             except RowDeleted:
                 return PurgeCounts()  # by somebody else: as Django's delete() takes it
-            wake = _cancel_all(row, actor, why)
+            after_commit = _cancel_all(row, actor, why)
             # Their links are deleted, too: they look for themselves whether that was the last.
             links = Link.objects.using(alias).filter(target__workflow=row)
-            wake.look_at += links.values_list("source_id", flat=True)
+            after_commit.maybe_complete += links.values_list("source_id", flat=True)
             counts = delete_workflow_rows([row.pk], alias)
-            advance_after_commit(wake, alias)
+            advance_after_commit(after_commit, alias)
             return counts
 
     counts = repeat(once, using=alias)
@@ -119,18 +119,18 @@ def delete_workflow(
     return counts.total, counts.by_model()
 
 
-def _cancel_all(row: Workflow, actor: str, reason: str) -> Wake:
-    wake = Wake()
+def _cancel_all(row: Workflow, actor: str, reason: str) -> AfterCommit:
+    after_commit = AfterCommit()
     # While the root is locked no signal is added, and a canceled node records no children:
     # what is read again are children that were recorded between the reading and the lock.
     lock_node(row.pk, row.alias)
     for tops in chain(_signals(row), iter(lambda: _tops(row), [])):
         # All goes, so that nothing gets its turn for what goes before it.
-        wake += cancel_trees(tops, row.alias, actor=actor, reason=reason, opens=False)
-    return wake
+        after_commit += cancel_trees(tops, row.alias, actor=actor, reason=reason, opens=False)
+    return after_commit
 
 
-def _steer(workflow: Workflow, verb: str, work: Callable[[Workflow], Wake]) -> None:
+def _steer(workflow: Workflow, verb: str, work: Callable[[Workflow], AfterCommit]) -> None:
     using = workflow.alias
     warn_if_apart(using, f"{verb}()")
 
@@ -138,9 +138,9 @@ def _steer(workflow: Workflow, verb: str, work: Callable[[Workflow], Wake]) -> N
         with transaction.atomic(using=using):
             with unless_deleted(verb, workflow.pk):
                 row = lock_workflow(workflow.pk, using)
-            wake = work(row)
+            after_commit = work(row)
             failpoints.reached("workflow_steered")
-            advance_after_commit(wake, using)
+            advance_after_commit(after_commit, using)
 
     repeat(once, using=using)
     reread(workflow)

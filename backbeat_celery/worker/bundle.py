@@ -18,7 +18,7 @@ from celery.exceptions import Ignore, Retry
 from django.db import Error as DatabaseTrouble
 
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.bundle import still_held
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Ending, Lost
@@ -50,7 +50,7 @@ class Bundle:
         self._claims = claims
         self._current = Run(task, claims[0])
         self._ended: list[tuple[Run, Ending, BaseException | None]] = []
-        self._wake = Wake()
+        self._after_commit = AfterCommit()
         self._recorded_at = time.monotonic()
         self._opened: Mapping[str, Any] = {}
 
@@ -59,10 +59,10 @@ class Bundle:
         """The attempt whose handler is called."""
         return self._current.claim
 
-    def take_wake(self) -> Wake | None:
+    def pop_after_commit(self) -> AfterCommit | None:
         """What the records left to do; handed out once."""
-        wake, self._wake = self._wake, Wake()
-        return wake
+        after_commit, self._after_commit = self._after_commit, AfterCommit()
+        return after_commit
 
     def ask_for_retry(
         self,
@@ -97,7 +97,7 @@ class Bundle:
             if time.monotonic() > self._recorded_at + RECORD_AFTER:
                 self._record()
                 with sessions.of_engine(claim.using):
-                    advance(self.take_wake() or Wake(), claim.using)
+                    advance(self.pop_after_commit() or AfterCommit(), claim.using)
                     held = still_held(waiting)
                 waiting.clear()
                 waiting.extend(held)
@@ -126,7 +126,9 @@ class Bundle:
         if not ended:
             return
         try:
-            self._wake += record_all_apart([(run.claim, ending) for run, ending, _ in ended])
+            self._after_commit += record_all_apart(
+                [(run.claim, ending) for run, ending, _ in ended]
+            )
         except DatabaseTrouble as exc:
             logger.exception("Cannot record %d nodes; their leases run out.", len(ended))
             raise Ignore("the outcomes could not be recorded") from exc
@@ -138,7 +140,7 @@ class Bundle:
             if cause is not None and status == Status.RETRYING:
                 run.log_retry(cause)
             elif cause is not None and status == Status.FAILED:
-                run.explain_failure(self._wake, cause, run.without_secrets(cause))
+                run.explain_failure(self._after_commit, cause, run.without_secrets(cause))
 
     def _settled(
         self, run: Run, ending: Ending, cause: BaseException | None
@@ -148,5 +150,5 @@ class Bundle:
             ending, cause = run.settle(ending, cause)
         except StaleAttempt as exc:
             logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
-        self._wake += run.take_wake() or Wake()
+        self._after_commit += run.pop_after_commit() or AfterCommit()
         return run, ending, cause

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import Error as DatabaseTrouble
 
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.bundle import record_bundle
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Ending, Failed
@@ -20,19 +20,19 @@ from backbeat_celery.worker.shutdown import is_shutdown
 logger = logging.getLogger(__name__)
 
 
-def record_apart(claim: Claim, ending: Ending) -> Wake:
+def record_apart(claim: Claim, ending: Ending) -> AfterCommit:
     """Record on the engine's own connection, whatever state the handler's is in."""
     return _undisturbed([claim], lambda: record(claim, ending))
 
 
-def record_all_apart(ended: Sequence[tuple[Claim, Ending]]) -> Wake:
+def record_all_apart(ended: Sequence[tuple[Claim, Ending]]) -> AfterCommit:
     """Record what is done of a bundle in the same way."""
     return _undisturbed([claim for claim, _ in ended], lambda: record_bundle(ended))
 
 
 def record_or_fail(
     claim: Claim, ending: Ending, cause: BaseException | None
-) -> tuple[Wake, Ending, BaseException | None]:
+) -> tuple[AfterCommit, Ending, BaseException | None]:
     """Record an ending or, if something of ours or of the task's prevents that, why it cannot be.
 
     The handler has made its effect, so such an attempt fails for good.
@@ -49,7 +49,7 @@ def record_or_fail(
         return record_apart(claim, failed), failed, exc
 
 
-def _undisturbed(claims: Sequence[Claim], work: Callable[[], Wake]) -> Wake:
+def _undisturbed(claims: Sequence[Claim], work: Callable[[], AfterCommit]) -> AfterCommit:
     """Do `work` to its end: the handlers have ended already, and their outcomes stand.
 
     A soft time limit or a cold shutdown comes once. `work` can tell what it has done before.
@@ -64,7 +64,7 @@ def _undisturbed(claims: Sequence[Claim], work: Callable[[], Wake]) -> Wake:
                 raise
             for claim, values in zip(claims, as_claimed, strict=True):
                 vars(claim.node).update(values)
-            wake = work()
+            after_commit = work()
             if is_shutdown(exc):
                 raise
-            return wake
+            return after_commit

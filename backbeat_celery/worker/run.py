@@ -19,7 +19,7 @@ from django.db import Error as DatabaseTrouble
 from django.db import connections, transaction
 
 from backbeat_celery.conf import seconds, settings
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import Ending, Failed, GivenBack, Lost, Succeeded, as_utc
 from backbeat_celery.engine.record import record
@@ -59,17 +59,17 @@ class Run:
         # every failure of a node is retried through its row instead.
         self._handler: Callable[..., Any] = getattr(task, "_orig_run", task.run)
         self._asked: Retry | None = None
-        self._wake: Wake | None = None
+        self._after_commit: AfterCommit | None = None
         self._ended: tuple[Ending, BaseException | None]
         self.result: Any = None
         """What the handler has returned; Celery may be told another thing."""
         self.is_failed = False
         """Whether the node has failed for good, which the log is told of by us."""
 
-    def take_wake(self) -> Wake | None:
+    def pop_after_commit(self) -> AfterCommit | None:
         """What the record left to do; handed out once."""
-        wake, self._wake = self._wake, None
-        return wake
+        after_commit, self._after_commit = self._after_commit, None
+        return after_commit
 
     def execute(self, own_call: Callable[..., Any] | None = None) -> Any:
         """Call the handler, record the outcome, and end the way Celery should see it.
@@ -117,7 +117,7 @@ class Run:
         self, ending: Ending, cause: BaseException | None
     ) -> tuple[Ending, BaseException | None]:
         """Record an ending, or, should that be impossible, the error which says why."""
-        self._wake, ending, cause = record_or_fail(self.claim, ending, cause)
+        self._after_commit, ending, cause = record_or_fail(self.claim, ending, cause)
         return ending, cause
 
     def _call_atomic(self) -> tuple[Ending, BaseException | None]:
@@ -128,7 +128,7 @@ class Run:
             with transaction.atomic(using=self.claim.using):
                 raw = connections[self.claim.using].connection
                 ending, cause = self._run_handler()
-                wake = record(self.claim, ending)
+                after_commit = record(self.claim, ending)
         except BaseException as exc:
             if isinstance(exc, (WorkerDied, StaleAttempt)) or is_kill(exc):
                 raise
@@ -139,7 +139,7 @@ class Run:
             ):
                 ending = Lost(f"The transaction was rolled back: {exc!r}")
             return self.settle(ending, cause)
-        self._wake = wake
+        self._after_commit = after_commit
         return ending, cause
 
     def _run_handler(self) -> tuple[Ending, BaseException | None]:
@@ -196,7 +196,7 @@ class Run:
             retry = Retry(exc=error, when=self.claim.node.fires_at)
             raise retry from (cause if told is cause else None)
         self.is_failed = True
-        self.explain_failure(self._wake, cause, error)
+        self.explain_failure(self._after_commit, cause, error)
         if told is not cause:
             del ending, cause  # they quote what is hidden
             raise error from None
@@ -220,12 +220,12 @@ class Run:
         return self.result if quiet == text else quiet
 
     def explain_failure(
-        self, wake: Wake | None, cause: BaseException, told: BaseException
+        self, after_commit: AfterCommit | None, cause: BaseException, told: BaseException
     ) -> None:
         """Have the log show the handler's traceback, but for errors that its author expects."""
-        if wake is None or isinstance(cause, self.claim.policy.quiet):
+        if after_commit is None or isinstance(cause, self.claim.policy.quiet):
             return
-        for failure in wake.news.failed:
+        for failure in after_commit.announcements.failed:
             if failure.node_id == self.claim.node.pk:
                 failure.cause = told
 

@@ -80,10 +80,10 @@ def on_outcome(sender: Any = None, **_: Any) -> None:
 
 
 def _advance(run: Run | Bundle | None) -> None:
-    wake = run.take_wake() if run is not None else None
-    if run is not None and wake is not None and is_needed(wake):
+    after_commit = run.pop_after_commit() if run is not None else None
+    if run is not None and after_commit is not None and is_needed(after_commit):
         with sessions.of_engine(run.claim.using):
-            advance(wake, run.claim.using)
+            advance(after_commit, run.claim.using)
 
 
 def on_return(sender: Any = None, retval: Any = None, **_: Any) -> None:

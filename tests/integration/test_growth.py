@@ -307,4 +307,4 @@ def test_the_rest_of_a_climb_goes_the_way_of_its_nodes(sim, climbs, monkeypatch)
     sim.advance(minutes=2)
     ((name, queue), kwargs) = calls[0]
     assert (name, queue) == ("backbeat.advance", "far")
-    assert kwargs == {"using": "default", "look_at": [str(chain[14].pk)]}
+    assert kwargs == {"using": "default", "maybe_complete": [str(chain[14].pk)]}

@@ -53,7 +53,7 @@ class RecordingOutbox:
     def depth(self, queue: str) -> int | None:
         return None
 
-    def after_commit(self, function: Callable[[], None], using: str) -> None:
+    def on_commit(self, function: Callable[[], None], using: str) -> None:
         transaction.on_commit(function, using=using)
 
 

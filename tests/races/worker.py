@@ -30,9 +30,9 @@ def take(node: Node, attempt: int | None = None) -> Claim | None:
 def succeed(taken: Claim, *children: dict[str, Any], advances: int = 1) -> None:
     """Record a success with children, and advance as often as one likes."""
     taken.specs += [task_spec(workflows.done.s(), **options) for options in children]
-    wake = record(taken, Succeeded())
+    after_commit = record(taken, Succeeded())
     for _ in range(advances):
-        advance(deepcopy(wake), "default")
+        advance(deepcopy(after_commit), "default")
 
 
 def run(node: Node, *children: dict[str, Any]) -> list[Node]:

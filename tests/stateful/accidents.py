@@ -36,7 +36,7 @@ def dead_processes_do_nothing() -> Iterator[None]:
     except WorkerDied:
         task = current_app.current_task
         if task is not None and (run := run_of(task.request)):
-            run.take_wake()
+            run.pop_after_commit()
         raise
 
 

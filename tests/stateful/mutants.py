@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from backbeat_celery.engine import advance, record
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order import cancel, turns
 from backbeat_celery.engine.order.placement import Line
@@ -56,7 +56,7 @@ def adds_behind_nothing(patch: pytest.MonkeyPatch) -> None:
 def keeps_children_of_failed_attempts(patch: pytest.MonkeyPatch) -> None:
     original = record._record
 
-    def _record(claim: Claim, ending: Any) -> Wake:
+    def _record(claim: Claim, ending: Any) -> AfterCommit:
         if not isinstance(ending, Succeeded) and claim.specs:
             with transaction.atomic():
                 line = Line(claim.node, claim.now())
@@ -84,7 +84,7 @@ def counts_lost_attempts_as_failures(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sweep, "lose", lambda node: lose(node) if node.attempt > 1 else _fail(node))
 
 
-def _fail(node: Any) -> Wake:
+def _fail(node: Any) -> AfterCommit:
     node.times_out_at = node.lease_expires_at
     return sweep._end(node, sweep.Failed("the worker died"), Q())
 
@@ -108,13 +108,13 @@ def forgets_messages(patch: pytest.MonkeyPatch) -> None:
 def forgets_the_rest_of_the_line(patch: pytest.MonkeyPatch) -> None:
     """Neither whoever ends a blocking child opens the next stage, nor does the sweeper."""
     finish_module = import_module("backbeat_celery.engine.order.finish")
-    patch.setattr(finish_module, "open_ready", lambda *args: Wake())
+    patch.setattr(finish_module, "open_ready", lambda *args: AfterCommit())
     patch.setattr(sweep.Sweep, "_open_stages", lambda self: 0)
 
 
 def cancels_without_opening(patch: pytest.MonkeyPatch) -> None:
     """Neither a cancel nor the sweeper lets those behind go on."""
-    patch.setattr(cancel, "open_behind", lambda *args: Wake())
+    patch.setattr(cancel, "open_behind", lambda *args: AfterCommit())
     patch.setattr(sweep.Sweep, "_open_stages", lambda self: 0)
 
 
@@ -126,7 +126,7 @@ def cancels_the_top_alone(patch: pytest.MonkeyPatch) -> None:
 
 def resolves_without_children(patch: pytest.MonkeyPatch) -> None:
     """Children that were added to a failed node are forgotten when it is resolved."""
-    patch.setattr(nodes, "release_children", lambda node, now: Wake())
+    patch.setattr(nodes, "release_children", lambda node, now: AfterCommit())
 
 
 def spares_siblings_at_a_shutdown(patch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def spares_siblings_at_a_shutdown(patch: pytest.MonkeyPatch) -> None:
 
 
 def forgets_what_is_paused(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(workflows, "queue_paused", lambda *args, **kwargs: Wake())
+    patch.setattr(workflows, "queue_paused", lambda *args, **kwargs: AfterCommit())
     patch.setattr(sweep.Sweep, "_paused_in_vain", lambda self: [])
 
 

@@ -8,7 +8,7 @@ from kombu import Connection, pools
 
 from backbeat_celery import signal
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.after_commit import Publication, Wake
+from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.delivery import outbox, producers
 from backbeat_celery.engine.delivery.message_templates import Originals
 from backbeat_celery.engine.delivery.producers import Broker
@@ -57,6 +57,6 @@ def test_a_web_request_waits_for_no_database_that_is_away(monkeypatch, caplog):
             raise OperationalError("the database is away")
 
     with failpoints.watched(away):
-        advance_after_commit(Wake(look_at=[node.pk]), "default")
+        advance_after_commit(AfterCommit(maybe_complete=[node.pk]), "default")
     assert (len(looks), pauses) == (1, [])
     assert "the database is away" in caplog.text

@@ -52,7 +52,7 @@ class Outbox(Protocol):
     def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
         """Send a call to workers of another code base; raise what the broker raises."""
 
-    def after_commit(self, function: Callable[[], None], using: str) -> None:
+    def on_commit(self, function: Callable[[], None], using: str) -> None:
         """Call `function` once the current transaction is committed."""
 
     def call_task(self, name: str, queue: str = "", /, **kwargs: Any) -> None:
@@ -172,7 +172,7 @@ class BrokerOutbox:
             self._try_again_at = now + BREATHER_SECONDS
         return "The broker did not take"
 
-    def after_commit(self, function: Callable[[], None], using: str) -> None:
+    def on_commit(self, function: Callable[[], None], using: str) -> None:
         transaction.on_commit(function, using=using, robust=True)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
-from backbeat_celery.engine.after_commit import AT_ONCE, Publication, Stretch, publications_due
+from backbeat_celery.engine.after_commit import AT_ONCE, ChildRange, Publication, publications_due
 from backbeat_celery.models import Node
 from backbeat_celery.states import Status
 
 
-def messages_of(stretch: Stretch, using: str) -> Iterator[list[Publication]]:
-    """Give the messages of the children in a stretch that nobody has published yet."""
-    first = stretch.first
-    while rows := _queued(stretch.parent_id, first, stretch.last, using):
+def messages_of(child_range: ChildRange, using: str) -> Iterator[list[Publication]]:
+    """Give the messages of the children in a range that are not published yet."""
+    first = child_range.first
+    while rows := _queued(child_range.parent_id, first, child_range.last, using):
         yield publications_due(rows, rows[0].db_now)
         first = rows[-1].seq + 1
 

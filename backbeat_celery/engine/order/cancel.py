@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import open_behind
 from backbeat_celery.models import Attempt, Node
@@ -31,7 +31,7 @@ Top = tuple[UUID, UUID]
 
 def cancel_trees(
     tops: Iterable[Top], using: str, *, actor: str, reason: str, opens: bool = True
-) -> Wake:
+) -> AfterCommit:
     """Cancel nodes with all that is below them, in the caller's transaction.
 
     Of nodes below one another name only the topmost. Those that are finished by now are
@@ -40,10 +40,12 @@ def cancel_trees(
     families: dict[UUID, list[UUID]] = defaultdict(list)
     for pk, parent_id in tops:
         families[parent_id].append(pk)
-    wake = Wake()
+    after_commit = AfterCommit()
     for parent_id in _from_the_top(families, using):
-        wake += _cancel_siblings(parent_id, families[parent_id], using, actor, reason, opens)
-    return wake
+        after_commit += _cancel_siblings(
+            parent_id, families[parent_id], using, actor, reason, opens
+        )
+    return after_commit
 
 
 def _from_the_top(ids: Collection[UUID], using: str) -> Sequence[UUID]:
@@ -81,20 +83,20 @@ def _depths(parents: Mapping[UUID, UUID | None]) -> Mapping[UUID, int]:
 
 def _cancel_siblings(
     parent_id: UUID, ids: Sequence[UUID], using: str, actor: str, reason: str, opens: bool
-) -> Wake:
-    wake, blocking = Wake(), []
+) -> AfterCommit:
+    after_commit, blocking = AfterCommit(), []
     parent, now = lock_node(parent_id, using)
     for some in _batched(ids):
         rows = list(_locked(Node.objects.using(using).filter(pk__in=some)))
         cancel_rows(rows, actor=actor, reason=reason)
         for row in rows:
-            wake.ended(row)
+            after_commit.ended(row)
         blocking += [row.seq for row in rows if row.is_blocking][:1]
-    wake.look_at = list(dict.fromkeys(wake.look_at))
+    after_commit.maybe_complete = list(dict.fromkeys(after_commit.maybe_complete))
     cancel_below(ids, using, actor=actor, reason="a node above was canceled")
     if blocking and opens:
-        wake += open_behind(parent, min(blocking), now)
-    return wake
+        after_commit += open_behind(parent, min(blocking), now)
+    return after_commit
 
 
 def cancel_below(
@@ -163,14 +165,14 @@ def cancel_rows(rows: Sequence[Node], *, actor: str = "", reason: str = "", **va
             Attempt.objects.using(group[0].alias).bulk_create(rows_of_attempts)
 
 
-def cancel_orphan(node: Node) -> Wake:
+def cancel_orphan(node: Node) -> AfterCommit:
     """Cancel one node whose parent is canceled already; what is below it comes next."""
-    wake = Wake()
+    after_commit = AfterCommit()
     with step(node.alias):
         rows = list(_locked(Node.objects.using(node.alias).filter(pk=node.pk)))
         cancel_rows(rows, reason="a node above was canceled")
-    wake.ended(node)
-    return wake
+    after_commit.ended(node)
+    return after_commit
 
 
 def topmost(rows: Iterable[Top]) -> list[Top]:

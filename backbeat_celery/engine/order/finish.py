@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.turns import open_ready
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.transitions import RowDeleted, transition
@@ -39,13 +39,13 @@ def finish(
     guard: Q | None = None,
     claimed_from: str = "",
     **values: Any,
-) -> Wake:
+) -> AfterCommit:
     """Complete a node and queue the siblings that it held back, in the caller's transaction.
 
     Raises StaleNode when the row is no longer as it was read; the caller rolls back.
     """
     using = node.alias
-    wake = Wake()
+    after_commit = AfterCommit()
     if node.is_root:
         # A workflow's row is locked before its nodes, here as everywhere.
         Workflow.objects.using(using).filter(pk=node.workflow_id).update(
@@ -67,16 +67,20 @@ def finish(
         **values,
     )
     failpoints.reached("finish_written")
-    wake.ended(node)
-    (wake.news.workflows if node.is_root else wake.news.completed).append(node.pk)
+    after_commit.ended(node)
+    (
+        after_commit.announcements.workflows
+        if node.is_root
+        else after_commit.announcements.completed
+    ).append(node.pk)
     if parent is not None:
         # Where something that counts is queued now, the parent goes on waiting: no look.
-        wake.look_at.clear()
-        wake += open_ready(parent, node.seq, now)
-    return wake
+        after_commit.maybe_complete.clear()
+        after_commit += open_ready(parent, node.seq, now)
+    return after_commit
 
 
-def complete_flag(flag: Node) -> Wake:
+def complete_flag(flag: Node) -> AfterCommit:
     """Complete a flag whose turn and time have come."""
     with step(flag.alias):
         return finish(flag, outcome=Outcome.SUCCEEDED, reason="flag is due")

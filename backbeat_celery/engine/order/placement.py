@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import Publication, Wake, is_due, seconds_until
+from backbeat_celery.engine.after_commit import AfterCommit, Publication, is_due, seconds_until
 from backbeat_celery.engine.order.insertion import insert
 from backbeat_celery.engine.order.turns import complete_flags, is_paused
 from backbeat_celery.inputs.node_spec import NodeSpec
@@ -110,23 +110,23 @@ class Line:
             "next_barrier": self._next_barrier,
         }
 
-    def insert(self) -> Wake:
+    def insert(self) -> AfterCommit:
         """Write the rows; the caller has written the parent's counters."""
         flags: list[Node] = []
         for start in range(0, len(self.places), ROWS_AT_ONCE):
             flags += self._write(self.places[start : start + ROWS_AT_ONCE])
         failpoints.reached("children_inserted")
         # Made at once, after the rows: what stays between things that go leaves holes in memory.
-        wake = Wake(publications=self._publications())
+        after_commit = AfterCommit(publications=self._publications())
         complete_flags(flags)
-        wake.news.completed += [flag.pk for flag in flags]
+        after_commit.announcements.completed += [flag.pk for flag in flags]
         # A barrier added while the last one before it ended was not seen by that one's look.
         has_held_barrier = any(
             place.spec.barrier and place.status == Status.READY for place in self.places
         )
         if has_held_barrier or not self._crowded:
-            wake.look_at.append(self.parent.pk)
-        return wake
+            after_commit.maybe_complete.append(self.parent.pk)
+        return after_commit
 
     def _write(self, places: Sequence[Place]) -> list[Node]:
         """Write some of the rows; give those of flags that are to be completed."""

@@ -17,8 +17,8 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import (
     AT_ONCE,
     LONGEST_INTERVAL,
-    Stretch,
-    Wake,
+    AfterCommit,
+    ChildRange,
     is_due,
     publications_due,
     seconds_until,
@@ -32,7 +32,7 @@ from backbeat_celery.states import Outcome, Status
 END_OF_LINE = 2**62
 
 
-def open_ready(parent: Node, floor: int, now: datetime) -> Wake:
+def open_ready(parent: Node, floor: int, now: datetime) -> AfterCommit:
     """Queue the ready children after seq `floor` whose turn has come.
 
     The caller holds the parent's row lock, and nothing blocking up to `floor` is unfinished.
@@ -41,16 +41,16 @@ def open_ready(parent: Node, floor: int, now: datetime) -> Wake:
     while (end := opening.open_some(floor)) is not None:
         floor = end
     if not opening.holds:
-        opening.wake.look_at.append(parent.pk)
+        opening.after_commit.maybe_complete.append(parent.pk)
     failpoints.reached("stage_opened")
-    return opening.wake
+    return opening.after_commit
 
 
 class _Opening:
     """Children of one parent whose turn comes, some at a time."""
 
     def __init__(self, parent: Node, now: datetime) -> None:
-        self.wake = Wake()
+        self.after_commit = AfterCommit()
         self.holds = False
         """Whether something was queued that the parent waits for."""
         self._parent = parent
@@ -104,34 +104,34 @@ class _Opening:
         self._flags, self._queued = [], []
         _queue(queued, self._now)
         complete_flags(flags)
-        self.wake.news.completed += [flag.pk for flag in flags]
+        self.after_commit.announcements.completed += [flag.pk for flag in flags]
         self.holds = self.holds or any(row.counts for row in queued)
-        if len(self.wake.publications) < AT_ONCE:
-            self.wake.publications += publications_due(queued, self._now)
+        if len(self.after_commit.publications) < AT_ONCE:
+            self.after_commit.publications += publications_due(queued, self._now)
         elif queued:
-            stretch = Stretch(self._parent.pk, queued[0].seq, queued[-1].seq)
-            self.wake.stretches.append(stretch)
+            child_range = ChildRange(self._parent.pk, queued[0].seq, queued[-1].seq)
+            self.after_commit.child_ranges.append(child_range)
 
 
-def open_behind(parent: Node, seq: int, now: datetime) -> Wake:
+def open_behind(parent: Node, seq: int, now: datetime) -> AfterCommit:
     """Queue what stood behind a blocking child at `seq` that does not hold it back any more.
 
     The caller holds the parent's row lock. Nothing opens while an earlier one still blocks.
     """
     if _awaited(parent).blocking().filter(seq__lt=seq).first_awaited():
-        return Wake()
+        return AfterCommit()
     return open_ready(parent, seq - 1, now)
 
 
 def queue_paused(
     rows: Sequence[Node], *, actor: str = "", reason: str = "resumed", later: bool = False
-) -> Wake:
+) -> AfterCommit:
     """Queue paused nodes of a workflow that goes on, in the caller's transaction.
 
     The rows are read with their time. `later`: the sweeper publishes them, at its next pass.
     """
     if not rows:
-        return Wake()
+        return AfterCommit()
     tasks = [row for row in rows if not row.is_flag]
     flags = [row for row in rows if row.is_flag]
     said = {"actor": actor, "reason": reason}
@@ -139,9 +139,9 @@ def queue_paused(
     transition_all(tasks, Status.QUEUED, publish_at=publish_at, publications=0, **said)
     transition_all(flags, Status.QUEUED, publish_at=clock.now(), publications=0, **said)
     if later:
-        return Wake()
+        return AfterCommit()
     messages = publications_due(tasks, rows[0].db_now)
-    return Wake(publications=messages, due_flags=[flag.pk for flag in flags])
+    return AfterCommit(publications=messages, due_flags=[flag.pk for flag in flags])
 
 
 def has_blocking_before(parent: Node) -> bool:
@@ -207,8 +207,8 @@ def _in_turn(parent: Node, floor: int, stages: int, status: Status) -> NodeQuery
 
 def _first_begun(parent: Node, floor: int, until: int) -> int | None:
     """The place of a blocking child in that stretch whose turn has come before, if any."""
-    stretch = _awaited(parent).blocking().filter(seq__gt=floor, seq__lte=until)
-    begun = stretch.exclude(status=Status.READY).order_by("seq")
+    child_range = _awaited(parent).blocking().filter(seq__gt=floor, seq__lte=until)
+    begun = child_range.exclude(status=Status.READY).order_by("seq")
     return begun.values_list("seq", flat=True).first()
 
 

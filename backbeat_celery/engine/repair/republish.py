@@ -14,7 +14,7 @@ from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterR
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, Publication, Wake, is_due
+from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, AfterCommit, Publication, is_due
 from backbeat_celery.engine.claim import pause_due
 from backbeat_celery.engine.delivery.bundling import bundled
 from backbeat_celery.engine.delivery.outbox import make_due, outbox
@@ -168,7 +168,7 @@ def _settle(row: Node, using: str) -> int:
     return 1
 
 
-def requeue(node: Node) -> Wake:
+def requeue(node: Node) -> AfterCommit:
     """Queue a paused node of a workflow that is not."""
     with step(node.alias):
         return queue_paused([node])

@@ -20,7 +20,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance, look
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.cancel import cancel_orphan
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import is_barrier_clear, open_ready
@@ -102,7 +102,7 @@ class Sweep:
     def _each(
         self,
         rows: Iterable[Node],
-        mend: Callable[[Node], Wake],
+        mend: Callable[[Node], AfterCommit],
         held: set[UUID] | None = None,
     ) -> int:
         """Mend rows one transaction each; one that fails is logged and does not stop the rest.
@@ -112,9 +112,9 @@ class Sweep:
         mended = 0
         for row in rows:
             try:
-                wake = repeat_on(row, mend, using=self.using)
+                after_commit = repeat_on(row, mend, using=self.using)
                 failpoints.reached("mended")
-                advance(wake, self.using)
+                advance(after_commit, self.using)
                 mended += 1
             except StaleNode:
                 continue  # somebody else was faster
@@ -185,8 +185,8 @@ class Sweep:
     def _look_at(self, node_ids: Iterable[UUID]) -> int:
         mended = 0
         for node_id in node_ids:
-            if wake := look(node_id, self.using):
-                advance(wake, self.using)
+            if after_commit := look(node_id, self.using):
+                advance(after_commit, self.using)
                 mended += 1
         return mended
 
@@ -208,19 +208,19 @@ class Sweep:
         return opened
 
 
-def lose(node: Node) -> Wake:
+def lose(node: Node) -> AfterCommit:
     """Declare a running attempt lost: queue the next one, or fail a node that kills workers."""
     ending = Lost(f"The worker {node.worker} was not heard of any more.")
     return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
 
 
-def give_back(node: Node) -> Wake:
+def give_back(node: Node) -> AfterCommit:
     """Give back, uncounted, an attempt whose process died while its worker was shut down."""
     ending = Lost("The worker was shut down.", AttemptOutcome.GIVEN_BACK, counted=False)
     return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
 
 
-def time_out(node: Node) -> Wake:
+def time_out(node: Node) -> AfterCommit:
     """End a running attempt that is over its time as a failed one."""
     ending = Failed(
         f"The attempt was not done by {node.times_out_at:%Y-%m-%d %H:%M:%S %Z}.",
@@ -229,15 +229,15 @@ def time_out(node: Node) -> Wake:
     return _end(node, ending, Q(times_out_at__lte=clock.now()))
 
 
-def _end(node: Node, ending: Failed | Lost, guard: Q) -> Wake:
+def _end(node: Node, ending: Failed | Lost, guard: Q) -> AfterCommit:
     with step(node.alias):
         now = node.db_now
-        wake = write_setback(node, ending, policy_for(node), now, guard=guard)
+        after_commit = write_setback(node, ending, policy_for(node), now, guard=guard)
         failpoints.reached("setback_written")
-        return wake
+        return after_commit
 
 
-def fail_unknown(node: Node) -> Wake:
+def fail_unknown(node: Node) -> AfterCommit:
     """Fail a queued node that workers have refused for too long, not knowing its task."""
     reason = "no worker knows the task"
     overdue = Q(times_out_at__lte=clock.now())
@@ -250,7 +250,7 @@ def fail_unknown(node: Node) -> Wake:
         return call_rescue(node, policy_for(node), reason, node.error)
 
 
-def _open_from(parent_id: UUID, floor: int, using: str) -> Wake:
+def _open_from(parent_id: UUID, floor: int, using: str) -> AfterCommit:
     with step(using):
         parent, now = lock_node(parent_id, using)
         return open_ready(parent, floor, now)

@@ -16,7 +16,7 @@ from django.db.models import Q
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.after_commit import DISPATCH, Wake
+from backbeat_celery.engine.after_commit import DISPATCH, AfterCommit
 from backbeat_celery.engine.claim import NodeMessage
 from backbeat_celery.engine.delivery.outbox import make_due
 from backbeat_celery.engine.repair.sweep import give_back, lose, time_out
@@ -103,13 +103,13 @@ def _write(rows: NodeQuerySet, using: str, **values: Any) -> int:
     return repeat(once, using=using)
 
 
-def _mend(message: NodeMessage, end: Callable[[Node], Wake]) -> None:
+def _mend(message: NodeMessage, end: Callable[[Node], AfterCommit]) -> None:
     node = _running(message).with_time().first()
     if node is None:
         return
     try:
         with without_waiting():
-            wake = repeat_on(node, end, using=message.using)
-            advance(wake, message.using)
+            after_commit = repeat_on(node, end, using=message.using)
+            advance(after_commit, message.using)
     except StaleNode:
         return  # somebody else was faster

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from backbeat_celery.engine.after_commit import Wake, publications_due
+from backbeat_celery.engine.after_commit import AfterCommit, publications_due
 from backbeat_celery.engine.outcomes import Ending, Succeeded
 from backbeat_celery.engine.statements import completion
 from backbeat_celery.engine.statements.record import (
@@ -91,7 +91,7 @@ ORDER BY opened.line, opened.seq
 )
 
 
-def leaves(ended: Sequence[tuple[Claim, Ending]]) -> tuple[Wake, set[UUID]]:
+def leaves(ended: Sequence[tuple[Claim, Ending]]) -> tuple[AfterCommit, set[UUID]]:
     """Complete those that have no children, and queue what stood behind them; tell which.
 
     Left are those behind which a flag or a barrier stands, or whose parent somebody has locked.
@@ -103,7 +103,7 @@ def leaves(ended: Sequence[tuple[Claim, Ending]]) -> tuple[Wake, set[UUID]]:
         if isinstance(ending, Succeeded) and not ending.note and is_plain(claim)
     ]
     if not plain:
-        return Wake(), set()
+        return AfterCommit(), set()
     record = [_leaves.call(json.dumps([_described(*one) for one in plain]), *publish_time.times())]
     lines = {claim.node.parent_id for claim, _ in plain if claim.node.is_blocking}
     if lines:
@@ -115,27 +115,29 @@ def leaves(ended: Sequence[tuple[Claim, Ending]]) -> tuple[Wake, set[UUID]]:
 
 def _written(
     plain: Sequence[tuple[Claim, Any]], ended: Sequence[Row], seen: Sequence[Sequence[Row]]
-) -> tuple[Wake, set[UUID]]:
+) -> tuple[AfterCommit, set[UUID]]:
     """What the statement has done, and what is left to do after the look."""
-    wake, written = Wake(), set(completion.ids(ended))
+    after_commit, written = AfterCommit(), set(completion.ids(ended))
     for claim, result in plain:
         if claim.node.pk in written:
             remember(claim, result)
-            wake.ended(claim.node)
-            wake.news.completed.append(claim.node.pk)
+            after_commit.ended(claim.node)
+            after_commit.announcements.completed.append(claim.node.pk)
     settled: set[UUID] = set()
     opened = [row for row in ended if row[2]]
     for row in opened:
         node = rows.instance(Node, plain[0][0].using, rows.values(OPENED, row[4:]))
-        wake.publications += publications_due([node], rows.moment(row[1] or ""))
+        after_commit.publications += publications_due([node], rows.moment(row[1] or ""))
         if node.counts:
             settled.add(UUID(row[2]))
     if seen:
         settled.update(completion.ids(seen[0]))
-        wake.ended_signals.clear()
-        wake.look_at += completion.sources(seen[1])
-    wake.look_at = [pk for pk in dict.fromkeys(wake.look_at) if pk not in settled]
-    return wake, written
+        after_commit.ended_signals.clear()
+        after_commit.maybe_complete += completion.sources(seen[1])
+    after_commit.maybe_complete = [
+        pk for pk in dict.fromkeys(after_commit.maybe_complete) if pk not in settled
+    ]
+    return after_commit, written
 
 
 def _looks_after(plain: Sequence[tuple[Claim, Any]]) -> list[list[Call]]:

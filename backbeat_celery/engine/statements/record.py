@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from backbeat_celery.engine.after_commit import AT_ONCE, Wake, publications_due
+from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit, publications_due
 from backbeat_celery.engine.statements import completion
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
@@ -128,7 +128,7 @@ ORDER BY opened.seq
 )
 
 
-def leaf(claim: Claim, result: Any) -> Wake | None:
+def leaf(claim: Claim, result: Any) -> AfterCommit | None:
     """Complete a node that has no children, and queue what stood behind it.
 
     None if it is another kind of node, if the guard did not hold, or if a flag or a barrier
@@ -137,11 +137,11 @@ def leaf(claim: Claim, result: Any) -> Wake | None:
     if not is_plain(claim):
         return None
     record = _record_blocking if claim.node.is_blocking else _record
-    wake = record(claim, _values(claim, result))
-    if wake is not None:
+    after_commit = record(claim, _values(claim, result))
+    if after_commit is not None:
         remember(claim, result)
-        wake.news.completed.append(claim.node.pk)
-    return wake
+        after_commit.announcements.completed.append(claim.node.pk)
+    return after_commit
 
 
 def is_plain(claim: Claim) -> bool:
@@ -157,19 +157,19 @@ def is_plain(claim: Claim) -> bool:
     )
 
 
-def _record(claim: Claim, values: Sequence[str | None]) -> Wake | None:
+def _record(claim: Claim, values: Sequence[str | None]) -> AfterCommit | None:
     ended, *seen = session.execute_all(
         claim.using, [_leaf.call(*values)], *_looks_after(claim, claim.node.counts)
     )
     if not ended:
         return None
-    wake = Wake()
-    wake.ended(claim.node)
-    _forget_what_is_settled(wake, seen)
-    return wake
+    after_commit = AfterCommit()
+    after_commit.ended(claim.node)
+    _forget_what_is_settled(after_commit, seen)
+    return after_commit
 
 
-def _record_blocking(claim: Claim, values: Sequence[str | None]) -> Wake | None:
+def _record_blocking(claim: Claim, values: Sequence[str | None]) -> AfterCommit | None:
     node, using = claim.node, claim.using
     behind = [str(node.parent_id), str(node.seq)]
     lock, end = _lock.call(behind[0]), _blocking_leaf.call(*values, *behind, *publish_time.times())
@@ -178,14 +178,14 @@ def _record_blocking(claim: Claim, values: Sequence[str | None]) -> Wake | None:
     )
     if not ended:
         return None
-    wake = Wake()
-    wake.ended(node)
+    after_commit = AfterCommit()
+    after_commit.ended(node)
     opened = [rows.instance(Node, using, rows.values(OPENED, row[2:])) for row in ended if row[1]]
-    wake.publications += publications_due(opened, rows.moment(ended[0][0] or ""))
+    after_commit.publications += publications_due(opened, rows.moment(ended[0][0] or ""))
     if any(row.counts for row in opened):
-        wake.look_at.clear()
-    _forget_what_is_settled(wake, seen)
-    return wake
+        after_commit.maybe_complete.clear()
+    _forget_what_is_settled(after_commit, seen)
+    return after_commit
 
 
 def is_signal(node: Node) -> bool:
@@ -203,13 +203,13 @@ def _looks_after(claim: Claim, is_useful: bool) -> list[list[Call]]:
     return [[*asked, completion.linked([node.pk])] if is_signal(node) else asked]
 
 
-def _forget_what_is_settled(wake: Wake, seen: Sequence[Sequence[Row]]) -> None:
-    """Take from a wake what a look after the commit has seen to be settled."""
+def _forget_what_is_settled(after_commit: AfterCommit, seen: Sequence[Sequence[Row]]) -> None:
+    """Take from the work after a commit what a look after the commit has seen to be settled."""
     if seen and completion.says_settled(seen[0]):
-        wake.look_at.clear()
+        after_commit.maybe_complete.clear()
     if len(seen) > 1:
-        wake.ended_signals.clear()
-        wake.look_at += completion.sources(seen[1])
+        after_commit.ended_signals.clear()
+        after_commit.maybe_complete += completion.sources(seen[1])
 
 
 def _values(claim: Claim, result: Any) -> list[str | None]:

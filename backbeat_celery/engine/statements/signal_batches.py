@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.statements.signals import (
     CHILD_COLUMNS,
     IS_HELD,
@@ -201,13 +201,15 @@ def can_write(signals: Sequence[CheckedSignal], using: str) -> bool:
     return session.is_available(using) and all(map(is_plain, signals))
 
 
-def write_all(signals: Sequence[CheckedSignal], using: str) -> tuple[list[Node], Wake] | None:
+def write_all(
+    signals: Sequence[CheckedSignal], using: str
+) -> tuple[list[Node], AfterCommit] | None:
     """Write signals in this order, in the caller's transaction; give their nodes.
 
     None if a run is closed, or opened or ended by somebody else meanwhile. Then some may be
     written: the caller rolls back.
     """
-    wake = Wake()
+    after_commit = AfterCommit()
     nodes: list[Node] = []
     for start in range(0, len(signals), MOST):
         for rows, is_open in _alike(signals[start : start + MOST], using):
@@ -222,8 +224,8 @@ def write_all(signals: Sequence[CheckedSignal], using: str) -> tuple[list[Node],
                 signal = signals[start + row["position"]]
                 nodes.append(node(signal.spec, by_id[row["id"]], using))
     for written in nodes:
-        wake.publications += publications(written)
-    return nodes, wake
+        after_commit.publications += publications(written)
+    return nodes, after_commit
 
 
 def _alike(

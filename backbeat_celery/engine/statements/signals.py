@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from backbeat_celery.engine.after_commit import Publication, Wake, publications_due
+from backbeat_celery.engine.after_commit import AfterCommit, Publication, publications_due
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.current_node import running
 from backbeat_celery.runtime.ids import uuid7
@@ -195,7 +195,7 @@ Prepare = Callable[[Publication, str], None]
 """Makes the message for a publication of a database."""
 
 
-def write(signal: CheckedSignal, using: str, prepare: Prepare) -> tuple[Node, Wake] | None:
+def write(signal: CheckedSignal, using: str, prepare: Prepare) -> tuple[Node, AfterCommit] | None:
     """Write a signal in a transaction of its own, or in the caller's; give what it leaves to do.
 
     `prepare` makes the message of a node that is due at once, while the server is at work.
@@ -224,8 +224,8 @@ def write(signal: CheckedSignal, using: str, prepare: Prepare) -> tuple[Node, Wa
     _met.add(signal)
     written = node(spec, found[0], using)
     if expected is not None and written.status == Status.QUEUED:
-        return written, Wake(publications=[expected])
-    return written, Wake(publications=publications(written))
+        return written, AfterCommit(publications=[expected])
+    return written, AfterCommit(publications=publications(written))
 
 
 def is_plain(signal: CheckedSignal) -> bool:

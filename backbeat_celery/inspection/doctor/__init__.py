@@ -19,7 +19,7 @@ from django.db.models import Model
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.inspection.doctor import completion, history, ordering, workflows
 from backbeat_celery.inspection.doctor.check import (
@@ -133,14 +133,14 @@ class _Examination:
 
     def _mended(self, check: Check, row: Model) -> bool:
         try:
-            wake = repeat(lambda: self._mend(check, row.pk, type(row)), using=self.using)
+            after_commit = repeat(lambda: self._mend(check, row.pk, type(row)), using=self.using)
         except (StaleNode, ObjectDoesNotExist):
-            wake = None  # somebody else was faster; the last look tells
-        if wake:
-            advance(wake, self.using)
+            after_commit = None  # somebody else was faster; the last look tells
+        if after_commit:
+            advance(after_commit, self.using)
         return not self._still(check, row.pk)
 
-    def _mend(self, check: Check, pk: Any, model: type[Model]) -> Wake | None:
+    def _mend(self, check: Check, pk: Any, model: type[Model]) -> AfterCommit | None:
         with transaction.atomic(using=self.using):
             row = self._lock(model, pk)
             if row is None or not self._still(check, pk):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import Model, QuerySet
 
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from backbeat_celery.models.querysets import NodeQuerySet
 
@@ -83,7 +83,7 @@ class Check:
     problem: str
     find: Callable[[Slice], QuerySet[Any]]
     advice: str
-    mend: Callable[[Any], Wake | None] | None = None
+    mend: Callable[[Any], AfterCommit | None] | None = None
     """Repairs a row, which the caller has locked and found broken still."""
     is_passing: bool = False
     """Whether the sweeper mends it soon, so that only what stays is broken."""

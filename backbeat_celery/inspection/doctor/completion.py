@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.delivery.outbox import make_due
 from backbeat_celery.engine.order.cancel import cancel_orphan
 from backbeat_celery.engine.order.finish import lock_node
@@ -47,8 +47,8 @@ def waiting_in_vain(part: Slice) -> QuerySet[Node]:
     return waiting.filter(~_has_open_link(), idle, may_end)
 
 
-def look_again(node: Node) -> Wake:
-    return Wake(look_at=[node.pk])
+def look_again(node: Node) -> AfterCommit:
+    return AfterCommit(maybe_complete=[node.pk])
 
 
 def held_in_vain(part: Slice) -> QuerySet[Node]:
@@ -59,20 +59,20 @@ def held_in_vain(part: Slice) -> QuerySet[Node]:
     return part.families.filter(holds, accepted, status=Status.READY)
 
 
-def open_turn(node: Node) -> Wake:
+def open_turn(node: Node) -> AfterCommit:
     """Queue a child whose turn has come."""
     assert node.parent_id is not None
     parent, now = lock_node(node.parent_id, node.alias)
-    wake = open_ready(parent, node.seq - 1, now)
-    wake.look_at.append(parent.pk)
-    return wake
+    after_commit = open_ready(parent, node.seq - 1, now)
+    after_commit.maybe_complete.append(parent.pk)
+    return after_commit
 
 
 def pending_in_vain(part: Slice) -> QuerySet[Node]:
     return part.families.filter(status=Status.PENDING, parent__status=Status.WAITING)
 
 
-def release(node: Node) -> Wake:
+def release(node: Node) -> AfterCommit:
     """Let the children of an accepted node take their turns."""
     assert node.parent_id is not None
     parent, now = lock_node(node.parent_id, node.alias)
@@ -119,7 +119,7 @@ def odd_finish_times(part: Slice) -> QuerySet[Node]:
     )
 
 
-def mend_finish_time(node: Node) -> Wake:
+def mend_finish_time(node: Node) -> AfterCommit:
     """Let the time of a node's end say what its status says."""
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     if node.is_finished:
@@ -127,7 +127,7 @@ def mend_finish_time(node: Node) -> Wake:
         rows.update(finished_at=last or clock.now(), awaited_by=None)
     else:
         rows.update(finished_at=None, awaited_by=node.parent_id if node.counts else None)
-    return Wake(look_at=[node.parent_id] if node.parent_id else [])
+    return AfterCommit(maybe_complete=[node.parent_id] if node.parent_id else [])
 
 
 def odd_awaited(part: Slice) -> QuerySet[Node]:
@@ -136,12 +136,12 @@ def odd_awaited(part: Slice) -> QuerySet[Node]:
     return part.nodes.exclude(right)
 
 
-def mend_awaited(node: Node) -> Wake:
+def mend_awaited(node: Node) -> AfterCommit:
     """Note again whether the parent waits for this node."""
     waits = node.finished_at is None and node.counts
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     rows.update(awaited_by=node.parent_id if waits else None)
-    return Wake(look_at=[node.parent_id] if node.parent_id else [])
+    return AfterCommit(maybe_complete=[node.parent_id] if node.parent_id else [])
 
 
 def odd_outcomes(part: Slice) -> QuerySet[Node]:

@@ -19,7 +19,7 @@ from django.db.models import (
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Coalesce, Lag
 
-from backbeat_celery.engine.after_commit import Wake
+from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.inspection.doctor.check import Check, Checks, Slice
 from backbeat_celery.models import Node
 from backbeat_celery.models.querysets import NodeQuerySet
@@ -122,12 +122,12 @@ def forgotten_barriers(part: Slice) -> QuerySet[Node]:
     return held.filter(noted, parent__finished_at=None)
 
 
-def note_barrier(node: Node) -> Wake:
+def note_barrier(node: Node) -> AfterCommit:
     """Let the parent look at this barrier again."""
     assert node.parent_id is not None
     rows = Node.objects.using(node.alias).filter(pk=node.parent_id)
     rows.filter(Q(next_barrier=None) | Q(next_barrier__gt=node.seq)).update(next_barrier=node.seq)
-    return Wake(look_at=[node.parent_id])
+    return AfterCommit(maybe_complete=[node.parent_id])
 
 
 CHECKS: Checks = (

@@ -42,7 +42,7 @@ def create_user() -> None:
         users.create_superuser(USER, password=PASSWORD)
 
 
-def look_at(address: str) -> str:
+def maybe_complete(address: str) -> str:
     """Log in and look at the overview, as a browser would; give what is wrong, if anything is."""
     browser = build_opener(HTTPCookieProcessor(CookieJar()))
     try:

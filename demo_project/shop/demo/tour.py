@@ -11,7 +11,7 @@ from django.conf import settings
 
 from demo_project import celery
 from demo_project.shop.demo import calendar, data, story
-from demo_project.shop.demo.admin import PASSWORD, USER, Admin, create_user, look_at
+from demo_project.shop.demo.admin import PASSWORD, USER, Admin, create_user, maybe_complete
 from demo_project.shop.demo.interrupts import Interrupted, Interrupts
 from demo_project.shop.demo.screen import is_interactive, open_screen
 from demo_project.shop.demo.verdict import Wrong, problems
@@ -91,7 +91,7 @@ class Tour:
         """Open the admin once, as whoever reads its address will."""
         if not self._interrupts.wait_until(admin.is_ready, READY_SECONDS):
             return [Wrong("the admin was not served", admin.hostname)]
-        wrong = look_at(admin.address)
+        wrong = maybe_complete(admin.address)
         return [Wrong(wrong, admin.hostname)] if wrong else []
 
     def _wait_for_beat(self, started: calendar.Started) -> None:
