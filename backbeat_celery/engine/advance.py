@@ -62,7 +62,7 @@ def advance(after_commit: AfterCommit, using: str, *, waits: bool = True) -> Non
             after_commit.maybe_complete += _linked_to(after_commit.ended_signals, using)
         flags, nodes = after_commit.due_flags, list(dict.fromkeys(after_commit.maybe_complete))
         steps = [partial(complete_due_flag, pk, using) for pk in flags]
-        steps += [partial(look, pk, using, waits=waits) for pk in nodes]
+        steps += [partial(try_complete, pk, using, waits=waits) for pk in nodes]
         pending += [due for take in steps[:left] if (due := take())]
         rest.due_flags += flags[left:]
         rest.maybe_complete += nodes[max(0, left - len(flags)) :]
@@ -132,7 +132,7 @@ def complete_due_flag(flag_id: UUID, using: str) -> AfterCommit:
         return AfterCommit()  # somebody else was faster, or a later sweep is
 
 
-def look(node_id: UUID, using: str, *, waits: bool = True) -> AfterCommit:
+def try_complete(node_id: UUID, using: str, *, waits: bool = True) -> AfterCommit:
     """Complete a waiting node if nothing it waits for is open; open its barrier if that is clear.
 
     The look comes after the commit of the child's end. So whoever commits last sees all the

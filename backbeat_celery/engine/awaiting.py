@@ -22,11 +22,11 @@ from backbeat_celery.models import Node
 from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.states import Status
 
-Report = Succeeded | Failed
+ExternalReport = Succeeded | Failed
 """What can be said from outside of an attempt."""
 
 
-def hold(node: Node, specs: Iterable[NodeSpec], now: datetime, **values: Any) -> None:
+def await_report(node: Node, specs: Iterable[NodeSpec], now: datetime, **values: Any) -> None:
     """Leave a node running after its handler, its children pending, in the caller's transaction.
 
     Raises StaleNode if the attempt is not ours any more, a child was added, or a report came.
@@ -47,13 +47,13 @@ def hold(node: Node, specs: Iterable[NodeSpec], now: datetime, **values: Any) ->
     line.insert()
 
 
-def is_held(node: Node, claim_id: UUID) -> bool:
+def is_awaiting_report(node: Node, claim_id: UUID) -> bool:
     """Tell whether this attempt's handler has returned, and its outcome is awaited."""
     rows = Node.objects.using(node.alias).filter(pk=node.pk, status=Status.RUNNING)
     return rows.filter(claim_id=claim_id, lease_expires_at=None).exists()
 
 
-def keep(row: Node, report: Report) -> None:
+def store_report(row: Node, report: ExternalReport) -> None:
     """Keep a report that came while the handler still runs; the handler's record applies it."""
     kept: dict[str, Any] = {"actor": report.actor, "reason": report.reason}
     if isinstance(report, Succeeded):
@@ -63,8 +63,8 @@ def keep(row: Node, report: Report) -> None:
     Node.objects.using(row.alias).filter(pk=row.pk).update(report=kept)
 
 
-def kept_report(kept: Mapping[str, Any]) -> Report:
-    """Read what `keep` has written."""
+def load_report(kept: Mapping[str, Any]) -> ExternalReport:
+    """Read what `store_report` has written."""
     return Succeeded(**kept) if "result" in kept else Failed(**kept)
 
 

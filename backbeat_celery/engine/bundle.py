@@ -14,7 +14,7 @@ from uuid import UUID
 
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim, NodeMessage, claim
-from backbeat_celery.engine.outcomes import Ending
+from backbeat_celery.engine.outcomes import AttemptResult
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.statements.bundles import leaves
 from backbeat_celery.engine.statements.claim import take_several
@@ -56,7 +56,7 @@ def still_held(claims: Sequence[Claim]) -> list[Claim]:
     return [mine for mine in claims if mine.node.pk in held]
 
 
-def record_bundle(ended: Sequence[tuple[Claim, Ending]]) -> AfterCommit:
+def record_bundle(ended: Sequence[tuple[Claim, AttemptResult]]) -> AfterCommit:
     """Write how attempts of one bundle ended; what was fenced off is discarded by itself."""
     failpoints.reached("before_record")
     using = ended[0][0].using

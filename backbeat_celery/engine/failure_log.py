@@ -31,9 +31,9 @@ class Failure:
     """The handler's exception, in the process that called it, where its traceback may be shown."""
 
     @classmethod
-    def of(cls, node: Node, verdict: str, error: str | None) -> Failure:
+    def of(cls, node: Node, reason: str, error: str | None) -> Failure:
         """Describe the failure of a node whose row has been written."""
-        why = verdict if not error else f"{verdict}: {scrub(error, node_secrets(node), '***')}"
+        why = reason if not error else f"{reason}: {scrub(error, node_secrets(node), '***')}"
         return cls(node.pk, node.workflow_id, node.name, node.task, node.attempt, why)
 
 

@@ -98,7 +98,7 @@ class Lost:
     is_inferred: ClassVar[bool] = True
 
 
-Ending = Succeeded | Failed | Lost
+AttemptResult = Succeeded | Failed | Lost
 
 
 class GivenBack(Exception):
@@ -106,7 +106,7 @@ class GivenBack(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """Where a node goes after an attempt that did not succeed."""
 
     status: Status
@@ -117,30 +117,30 @@ class Verdict:
     fires_at: datetime | None = None
 
 
-def decide(node: Node, ending: Failed | Lost, policy: Policy) -> Verdict:
+def decide(node: Node, ending: Failed | Lost, policy: Policy) -> Decision:
     """Tell whether a node is retried, queued again or failed."""
     if isinstance(ending, Lost):
         return _decide_lost(node, ending)
     failures = node.retries + 1
     if ending.final:
-        return Verdict(Status.FAILED, failures, 0, "failed for good")
+        return Decision(Status.FAILED, failures, 0, "failed for good")
     if ending.kind == AttemptOutcome.TIMED_OUT and policy.gives_up_on(None):
-        return Verdict(Status.FAILED, failures, 0, "timed out; its task asks for no retry")
+        return Decision(Status.FAILED, failures, 0, "timed out; its task asks for no retry")
     if policy.is_exhausted(failures, ending.max_retries):
-        return Verdict(Status.FAILED, failures, 0, f"retries exhausted after {failures} failures")
+        return Decision(Status.FAILED, failures, 0, f"retries exhausted after {failures} failures")
     reason = f"{ending.kind.label}; retry {failures}"
     if ending.fires_at is not None:
-        return Verdict(Status.RETRYING, failures, 0, reason, fires_at=ending.fires_at)
+        return Decision(Status.RETRYING, failures, 0, reason, fires_at=ending.fires_at)
     wait = policy.delay(failures) if ending.wait is None else ending.wait
-    return Verdict(Status.RETRYING, failures, 0, reason, wait=wait)
+    return Decision(Status.RETRYING, failures, 0, reason, wait=wait)
 
 
-def _decide_lost(node: Node, ending: Lost) -> Verdict:
+def _decide_lost(node: Node, ending: Lost) -> Decision:
     lost = node.lost_attempts + ending.counted
     if lost >= settings.max_lost_attempts:
         reason = f"lost {lost} attempts in a row"
-        return Verdict(Status.FAILED, node.retries, lost, reason)
-    return Verdict(Status.QUEUED, node.retries, lost, f"attempt {ending.kind.label}")
+        return Decision(Status.FAILED, node.retries, lost, reason)
+    return Decision(Status.QUEUED, node.retries, lost, f"attempt {ending.kind.label}")
 
 
 def clean(text: str, tail: bool = False) -> str:

@@ -19,12 +19,17 @@ from backbeat_celery.engine.after_commit import (
     Publication,
     rebuild_after_commit,
 )
-from backbeat_celery.engine.awaiting import drop_children, hold, is_held, kept_report
+from backbeat_celery.engine.awaiting import (
+    await_report,
+    drop_children,
+    is_awaiting_report,
+    load_report,
+)
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order.finish import finish
 from backbeat_celery.engine.order.placement import Line
 from backbeat_celery.engine.order.turns import open_ready
-from backbeat_celery.engine.outcomes import Ending, Failed, Lost, Succeeded, decide
+from backbeat_celery.engine.outcomes import AttemptResult, Failed, Lost, Succeeded, decide
 from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.engine.statements import record as postgres
 from backbeat_celery.exceptions import StaleAttempt
@@ -41,7 +46,7 @@ MOVING = ("next_seq", "next_stage", "next_barrier", "report")
 """Columns that others may change while a handler runs."""
 
 
-def record(claim: Claim, ending: Ending) -> AfterCommit:
+def record(claim: Claim, ending: AttemptResult) -> AfterCommit:
     """Write the ending of a claimed attempt; give what is left to do after the commit.
 
     Raises StaleAttempt when the attempt is no longer the node's current one.
@@ -55,7 +60,7 @@ def record(claim: Claim, ending: Ending) -> AfterCommit:
     return after_commit
 
 
-def _record(claim: Claim, ending: Ending) -> AfterCommit:
+def _record(claim: Claim, ending: AttemptResult) -> AfterCommit:
     if isinstance(ending, Succeeded) and not ending.note:
         after_commit = postgres.leaf(claim, ending.result)
         if after_commit is not None:
@@ -68,18 +73,18 @@ def _record(claim: Claim, ending: Ending) -> AfterCommit:
             with transaction.atomic(using=claim.using):
                 if claim.node.awaits_report:
                     return _write_return(claim, ending)
-                return write_ending(claim, ending)
+                return write_attempt_result(claim, ending)
         except StaleNode:
             if _is_recorded(claim, ending):
                 return rebuild_after_commit(claim.node.pk, claim.using)
             as_claimed |= _counters_now(claim)
 
 
-def write_ending(claim: Claim, ending: Ending, guard: Q = ANY) -> AfterCommit:
+def write_attempt_result(claim: Claim, ending: AttemptResult, guard: Q = ANY) -> AfterCommit:
     """Write the end of a claimed attempt, in the caller's transaction."""
     if isinstance(ending, Succeeded):
         return _write_success(claim, ending, guard)
-    return write_setback(
+    return write_failure(
         claim.node,
         ending,
         claim.policy,
@@ -89,24 +94,24 @@ def write_ending(claim: Claim, ending: Ending, guard: Q = ANY) -> AfterCommit:
     )
 
 
-def _write_return(claim: Claim, ending: Ending) -> AfterCommit:
+def _write_return(claim: Claim, ending: AttemptResult) -> AfterCommit:
     """Write the handler's return where that does not end the attempt by itself."""
     node, returns = claim.node, Q(lease_expires_at__isnull=False)
     if isinstance(ending, Succeeded):
         if node.report is not None:
-            ending = kept_report(node.report)
+            ending = load_report(node.report)
         elif ending.at_once:
             returns &= Q(report=None)
         else:
             specs = _without_known_keys(node, claim.specs)
-            hold(node, specs, claim.now(), **_last_progress(claim))
+            await_report(node, specs, claim.now(), **_last_progress(claim))
             return AfterCommit()
-    return write_ending(claim, ending, returns)
+    return write_attempt_result(claim, ending, returns)
 
 
-def _is_recorded(claim: Claim, ending: Ending) -> bool:
+def _is_recorded(claim: Claim, ending: AttemptResult) -> bool:
     """Whether the transaction was done already and only the answer to its commit was lost."""
-    if claim.node.awaits_report and is_held(claim.node, claim.claim_id):
+    if claim.node.awaits_report and is_awaiting_report(claim.node, claim.claim_id):
         return True
     rows = Attempt.objects.using(claim.using).filter(
         node_id=claim.node.pk, number=claim.node.attempt, claim_id=claim.claim_id
@@ -202,7 +207,7 @@ def _without_known_keys(node: Node, specs: list[NodeSpec]) -> list[NodeSpec]:
     return [spec for spec in specs if spec.key not in known]
 
 
-def write_setback(
+def write_failure(
     node: Node,
     ending: Failed | Lost,
     policy: Policy,
@@ -219,21 +224,21 @@ def write_setback(
         if node.report is not None:
             return _apply_kept(node, ending, policy, now, claimed_from, guard)
         guard &= Q(report=None)
-    verdict = decide(node, ending, policy)
+    decision = decide(node, ending, policy)
     current = Q(attempt=node.attempt, claim_id=node.claim_id)
     attempt = Attempt.running(node)
-    fires_at, publish_at, after_commit = _next_try(
-        node, verdict.status, verdict.wait, verdict.fires_at, now
+    fires_at, publish_at, after_commit = _next_attempt(
+        node, decision.status, decision.wait, decision.fires_at, now
     )
     transition(
         node,
-        verdict.status,
-        reason=f"{verdict.reason}; {ending.reason}" if ending.reason else verdict.reason,
+        decision.status,
+        reason=f"{decision.reason}; {ending.reason}" if ending.reason else decision.reason,
         actor=ending.actor,
         guard=current & guard,
         claimed_from=claimed_from,
-        retries=verdict.retries,
-        lost_attempts=verdict.lost_attempts,
+        retries=decision.retries,
+        lost_attempts=decision.lost_attempts,
         error=ending.error,
         fires_at=fires_at,
         publish_at=publish_at,
@@ -243,8 +248,8 @@ def write_setback(
     _insert(attempt.ended(ending.kind, error=ending.error, trace=trace), node)
     if node.awaits_report:
         drop_children(node)
-    if verdict.status == Status.FAILED:
-        after_commit += call_rescue(node, policy, verdict.reason, ending.error)
+    if decision.status == Status.FAILED:
+        after_commit += call_rescue(node, policy, decision.reason, ending.error)
     return after_commit
 
 
@@ -258,15 +263,15 @@ def _apply_kept(
 ) -> AfterCommit:
     """End an attempt by the report that came before it was lost, given back or timed out."""
     assert node.claim_id is not None
-    report = kept_report(node.report)
+    report = load_report(node.report)
     why = f"reported before the attempt was {ending.kind.label}"
     if report.reason:
         why = f"{report.reason}; {why}"
     claim = Claim(node, node.claim_id, claimed_from, policy, now)
-    return write_ending(claim, replace(report, reason=why), guard)
+    return write_attempt_result(claim, replace(report, reason=why), guard)
 
 
-def _next_try(
+def _next_attempt(
     node: Node, status: Status, wait: float | None, fires_at: datetime | None, now: datetime
 ) -> tuple[datetime | None, datetime | None, AfterCommit]:
     """When the next attempt is due, when it is published, and the message if that is now."""

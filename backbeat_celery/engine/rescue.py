@@ -14,14 +14,14 @@ from backbeat_celery.runtime import failpoints
 from backbeat_celery.states import Mode
 
 
-def call_rescue(node: Node, policy: Policy, verdict: str, error: str | None = None) -> AfterCommit:
+def call_rescue(node: Node, policy: Policy, reason: str, error: str | None = None) -> AfterCommit:
     """Add the rescue in the transaction that makes `node` failed, if its task has one.
 
     It starts at once although its parent is failed, and nobody waits for it. Its only argument
     is the failed node's id. The task need not be known here: a worker that knows it runs it.
     The failure itself is news for the log and for those who listen, rescue or not.
     """
-    announcements = Announcements(failed=[Failure.of(node, verdict, error)])
+    announcements = Announcements(failed=[Failure.of(node, reason, error)])
     if not policy.rescue:
         return AfterCommit(announcements=announcements)
     parent, now = lock_node(node.pk, node.alias)

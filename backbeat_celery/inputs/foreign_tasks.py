@@ -9,8 +9,8 @@ from celery import Task
 
 from backbeat_celery.exceptions import UnsupportedOption
 
-GUARDED = "backbeat_celery.worker.strategy:guarded"
-STRATEGIES = (Task.Strategy, GUARDED)
+SAFE_STRATEGY = "backbeat_celery.worker.strategy:safe_strategy"
+STRATEGIES = (Task.Strategy, SAFE_STRATEGY)
 """How a worker may take the messages of a task that is a node: Celery's way, and ours."""
 
 LOCKING = "celery_singleton"

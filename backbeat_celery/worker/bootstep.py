@@ -172,7 +172,9 @@ class LeaseKeeper(Repeater):
             if worker_events.renew(running):
                 self._next_renewal = time.monotonic() + settings.lease / 3
             for message in deliveries.of(dead):
-                self._heed(partial(worker_events.died, message, in_shutdown=is_going_down()))
+                self._heed(
+                    partial(worker_events.worker_lost, message, in_shutdown=is_going_down())
+                )
             for hint in again:
                 deliveries.hints.put(hint)
         with suppress(queue.Empty):

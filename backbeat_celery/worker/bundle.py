@@ -21,7 +21,7 @@ from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.bundle import still_held
 from backbeat_celery.engine.claim import Claim
-from backbeat_celery.engine.outcomes import Ending, Lost
+from backbeat_celery.engine.outcomes import AttemptResult, Lost
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.runtime import failpoints, sessions
 from backbeat_celery.states import AttemptOutcome, Status
@@ -49,7 +49,7 @@ class Bundle:
         """What Celery's hooks are told: each node's own is in its row."""
         self._claims = claims
         self._current = Run(task, claims[0])
-        self._ended: list[tuple[Run, Ending, BaseException | None]] = []
+        self._ended: list[tuple[Run, AttemptResult, BaseException | None]] = []
         self._after_commit = AfterCommit()
         self._recorded_at = time.monotonic()
         self._opened: Mapping[str, Any] = {}
@@ -143,8 +143,8 @@ class Bundle:
                 run.explain_failure(self._after_commit, cause, run.without_secrets(cause))
 
     def _settled(
-        self, run: Run, ending: Ending, cause: BaseException | None
-    ) -> tuple[Run, Ending, BaseException | None]:
+        self, run: Run, ending: AttemptResult, cause: BaseException | None
+    ) -> tuple[Run, AttemptResult, BaseException | None]:
         """Record one node by itself, so that what is wrong with another does not matter."""
         try:
             ending, cause = run.settle(ending, cause)

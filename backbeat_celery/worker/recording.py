@@ -11,7 +11,7 @@ from django.db import Error as DatabaseTrouble
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.bundle import record_bundle
 from backbeat_celery.engine.claim import Claim
-from backbeat_celery.engine.outcomes import Ending, Failed
+from backbeat_celery.engine.outcomes import AttemptResult, Failed
 from backbeat_celery.engine.record import record
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.runtime import sessions
@@ -20,19 +20,19 @@ from backbeat_celery.worker.shutdown import is_shutdown
 logger = logging.getLogger(__name__)
 
 
-def record_apart(claim: Claim, ending: Ending) -> AfterCommit:
+def record_apart(claim: Claim, ending: AttemptResult) -> AfterCommit:
     """Record on the engine's own connection, whatever state the handler's is in."""
     return _undisturbed([claim], lambda: record(claim, ending))
 
 
-def record_all_apart(ended: Sequence[tuple[Claim, Ending]]) -> AfterCommit:
+def record_all_apart(ended: Sequence[tuple[Claim, AttemptResult]]) -> AfterCommit:
     """Record what is done of a bundle in the same way."""
     return _undisturbed([claim for claim, _ in ended], lambda: record_bundle(ended))
 
 
 def record_or_fail(
-    claim: Claim, ending: Ending, cause: BaseException | None
-) -> tuple[AfterCommit, Ending, BaseException | None]:
+    claim: Claim, ending: AttemptResult, cause: BaseException | None
+) -> tuple[AfterCommit, AttemptResult, BaseException | None]:
     """Record an ending or, if something of ours or of the task's prevents that, why it cannot be.
 
     The handler has made its effect, so such an attempt fails for good.

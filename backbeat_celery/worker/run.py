@@ -21,7 +21,14 @@ from django.db import connections, transaction
 from backbeat_celery.conf import seconds, settings
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim
-from backbeat_celery.engine.outcomes import Ending, Failed, GivenBack, Lost, Succeeded, as_utc
+from backbeat_celery.engine.outcomes import (
+    AttemptResult,
+    Failed,
+    GivenBack,
+    Lost,
+    Succeeded,
+    as_utc,
+)
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running_node import RunningNode, entered
 from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, shown
@@ -60,7 +67,7 @@ class Run:
         self._handler: Callable[..., Any] = getattr(task, "_orig_run", task.run)
         self._asked: Retry | None = None
         self._after_commit: AfterCommit | None = None
-        self._ended: tuple[Ending, BaseException | None]
+        self._ended: tuple[AttemptResult, BaseException | None]
         self.result: Any = None
         """What the handler has returned; Celery may be told another thing."""
         self.is_failed = False
@@ -95,14 +102,14 @@ class Run:
 
     def attempt(
         self, own_call: Callable[..., Any] | None = None
-    ) -> tuple[Ending, BaseException | None]:
+    ) -> tuple[AttemptResult, BaseException | None]:
         """Call the handler; tell how it ended, and leave it to the caller to record that."""
         self.is_started = True
         self._handler = own_call or self._handler
         with entered(RunningNode(self.claim)):
             return self._outcome()
 
-    def _outcome(self) -> tuple[Ending, BaseException | None]:
+    def _outcome(self) -> tuple[AttemptResult, BaseException | None]:
         try:
             return self._run_handler()
         except BaseException as exc:
@@ -110,17 +117,17 @@ class Run:
                 raise
             return self._ending_of(exc), exc
 
-    def _call(self) -> tuple[Ending, BaseException | None]:
+    def _call(self) -> tuple[AttemptResult, BaseException | None]:
         return self.settle(*self._outcome())
 
     def settle(
-        self, ending: Ending, cause: BaseException | None
-    ) -> tuple[Ending, BaseException | None]:
+        self, ending: AttemptResult, cause: BaseException | None
+    ) -> tuple[AttemptResult, BaseException | None]:
         """Record an ending, or, should that be impossible, the error which says why."""
         self._after_commit, ending, cause = record_or_fail(self.claim, ending, cause)
         return ending, cause
 
-    def _call_atomic(self) -> tuple[Ending, BaseException | None]:
+    def _call_atomic(self) -> tuple[AttemptResult, BaseException | None]:
         """Let handler and outcome share a transaction: both are committed, or neither is."""
         as_claimed = dict(vars(self.claim.node))
         raw: object = None
@@ -142,7 +149,7 @@ class Run:
         self._after_commit = after_commit
         return ending, cause
 
-    def _run_handler(self) -> tuple[Ending, BaseException | None]:
+    def _run_handler(self) -> tuple[AttemptResult, BaseException | None]:
         node = self.claim.node
         if self._refused is not None:
             raise self._refused
@@ -161,7 +168,7 @@ class Run:
             return Succeeded(None), None  # the result is what `complete()` will say
         return Succeeded.of(result, self.task.name), None
 
-    def _ending_of(self, exc: BaseException) -> Ending:
+    def _ending_of(self, exc: BaseException) -> AttemptResult:
         policy = self.claim.policy
         if isinstance(exc, Reject):
             if exc.requeue:  # type: ignore[attr-defined]

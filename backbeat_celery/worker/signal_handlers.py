@@ -133,9 +133,9 @@ def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: 
     if message is None:
         return
     if isinstance(exception, TimeLimitExceeded):
-        deliveries.tell(worker_events.overdue, message)
+        deliveries.tell(worker_events.hard_time_limit, message)
     elif isinstance(exception, WorkerLostError):
-        deliveries.tell(partial(worker_events.died, in_shutdown=is_going_down()), message)
+        deliveries.tell(partial(worker_events.worker_lost, in_shutdown=is_going_down()), message)
 
 
 def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
@@ -143,7 +143,9 @@ def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
     message = deliveries.named(request.id)
     if message is None:
         return
-    deliveries.tell(worker_events.died if terminated else worker_events.unpublished, message)
+    deliveries.tell(
+        worker_events.worker_lost if terminated else worker_events.message_dropped, message
+    )
 
 
 def on_unknown(sender: Any = None, name: str = "", message: Any = None, **_: Any) -> None:

@@ -38,7 +38,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
 """What Celery takes its own headers to be."""
 
 
-def guarded(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
+def safe_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Make the function that takes a task's messages, which Celery calls a strategy."""
     take = default(task, app, consumer, **options)
     can_wait = acks.can_wait(consumer)

@@ -20,7 +20,7 @@ from celery.states import SUCCESS
 
 from backbeat_celery.conf import seconds
 from backbeat_celery.exceptions import UnsupportedOption
-from backbeat_celery.inputs.foreign_tasks import GUARDED
+from backbeat_celery.inputs.foreign_tasks import SAFE_STRATEGY
 from backbeat_celery.inputs.task_options import (
     DURATIONS,
     handler_problems,
@@ -48,7 +48,7 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
     class NodeCapable(cls):  # type: ignore[misc]
         node_class = cls
         abstract = True
-        Strategy = GUARDED if cls.Strategy == Task.Strategy else cls.Strategy
+        Strategy = SAFE_STRATEGY if cls.Strategy == Task.Strategy else cls.Strategy
         # `NodeTask[[int], str]` in a class statement; Celery's own Task has it from 5.7 on.
         __class_getitem__: Any = classmethod(GenericAlias)
 

@@ -264,10 +264,10 @@ def climbs(monkeypatch):
         found.append(0)
         real_announce(*args)
 
-    real_look, real_announce = advance.look, advance.announce
-    monkeypatch.setattr(advance, "look", note)
+    real_look, real_announce = advance.try_complete, advance.announce
+    monkeypatch.setattr(advance, "try_complete", note)
     monkeypatch.setattr(advance, "announce", end)
-    monkeypatch.setattr(advance, "LOOKS", 10)
+    monkeypatch.setattr(advance, "MAX_STEPS", 10)
     return found
 
 

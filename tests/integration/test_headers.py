@@ -17,7 +17,7 @@ from backbeat_celery import current_node, signal, signal_many
 from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.engine.delivery import outbox
 from backbeat_celery.engine.delivery.broker_probe import app_in_use
-from backbeat_celery.engine.delivery.message_templates import Originals
+from backbeat_celery.engine.delivery.message_templates import Templates
 from backbeat_celery.engine.delivery.producers import Broker
 from backbeat_celery.exceptions import BadInput, UnsupportedOption
 from backbeat_celery.models import Node, Workflow
@@ -329,7 +329,7 @@ def sent(monkeypatch):
     """Send publications to a broker in memory; give the headers of what has arrived."""
     app = app_in_use()
     connection = Connection("memory://", transport_options={"polling_interval": 0})
-    broker = Broker("m", connection, Originals())
+    broker = Broker("m", connection, Templates())
     monkeypatch.setattr(outbox, "current_broker", lambda: broker)
 
     def send(*publications):

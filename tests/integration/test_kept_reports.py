@@ -41,10 +41,13 @@ def _time_out(sim, node):
 # What the handler does after the report, and what becomes of the attempt then.
 ENDS = {
     "died": (WorkerDied("killed"), _run_out),
-    "seen to die": (WorkerDied("killed"), lambda sim, node: worker_events.died(_message(node))),
+    "seen to die": (
+        WorkerDied("killed"),
+        lambda sim, node: worker_events.worker_lost(_message(node)),
+    ),
     "killed at its limit": (
         WorkerDied("killed"),
-        lambda sim, node: worker_events.overdue(_message(node)),
+        lambda sim, node: worker_events.hard_time_limit(_message(node)),
     ),
     "timed out": (WorkerDied("hangs"), _time_out),
     "shut down": (WorkerShutdown(0), lambda sim, node: None),

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import signal
-from backbeat_celery.engine.advance import look
+from backbeat_celery.engine.advance import try_complete
 from backbeat_celery.models import Node
 from tests import statements, workflows
 
@@ -113,7 +113,7 @@ def plans_of(work):
 @pytest.mark.parametrize(
     "work",
     [
-        lambda sim, root: look(root.pk, "default"),
+        lambda sim, root: try_complete(root.pk, "default"),
         lambda sim, root: sim.step(),  # claim, record and advance
         lambda sim, root: sim.sweep(),
         lambda sim, root: list(Node.objects.for_task_id("an id")),

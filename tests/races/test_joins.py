@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backbeat_celery import signal
-from backbeat_celery.engine.advance import look
+from backbeat_celery.engine.advance import try_complete
 from backbeat_celery.exceptions import NodeFinished
 from backbeat_celery.models import Node
 from backbeat_celery.verbs import add_child
@@ -105,7 +105,7 @@ def test_a_child_is_refused_by_a_parent_that_is_being_completed(stops):
     before = stops.stop("recorder", "recorded")
     recorder = start(lambda: succeed(mine), "recorder")
     before.wait()
-    with held_open(lambda: look(parent.pk, "default")):
+    with held_open(lambda: try_complete(parent.pk, "default")):
         adding = start(lambda: add_child(parent, workflows.done.s()), "adding")
         wait_until_blocked()
     with pytest.raises(NodeFinished):

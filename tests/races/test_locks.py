@@ -170,7 +170,8 @@ def test_an_attempt_whose_row_is_locked_is_not_lost(pair):
 
 
 @pytest.mark.parametrize(
-    ("hint", "then"), [(worker_events.died, "queued"), (worker_events.overdue, "retrying")]
+    ("hint", "then"),
+    [(worker_events.worker_lost, "queued"), (worker_events.hard_time_limit, "retrying")],
 )
 def test_a_hint_about_a_locked_node_is_to_be_given_again(pair, hint, then):
     held = pair[0]
@@ -181,7 +182,7 @@ def test_a_hint_about_a_locked_node_is_to_be_given_again(pair, hint, then):
     assert status(held) == then
 
 
-@pytest.mark.parametrize("hint", [worker_events.unpublished, worker_events.unknown_task])
+@pytest.mark.parametrize("hint", [worker_events.message_dropped, worker_events.unknown_task])
 def test_a_hint_about_a_locked_queued_node_is_to_be_given_again(stops, hint):
     node = signal(workflows.done.s(), subject="camera")
     with held_open(lambda: lock(Node, node.pk)), pytest.raises(RowHeld):
@@ -205,7 +206,7 @@ def test_what_no_broker_takes_is_due_again_but_for_a_locked_node(stops):
 def test_the_keeper_of_leases_gives_a_hint_again(pair, monkeypatch):
     monkeypatch.setattr(bootstep, "SOON", 0.0)
     held, keeper = pair[0], bootstep.LeaseKeeper(has_children=False)
-    deliveries.tell(worker_events.overdue, message(held))
+    deliveries.tell(worker_events.hard_time_limit, message(held))
     with held_open(lambda: lock(Node, held.pk)):
         keeper.work()
         assert (status(held), deliveries.hints.empty()) == ("running", True)
@@ -223,7 +224,7 @@ def test_the_keeper_of_leases_gives_a_hint_again_after_an_outage(pair, monkeypat
     def tell():
         for refusal in answers:
             raise refusal
-        worker_events.overdue(message(overdue))
+        worker_events.hard_time_limit(message(overdue))
 
     deliveries.hints.put(tell)
     keeper.work()

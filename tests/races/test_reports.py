@@ -230,7 +230,7 @@ def test_a_child_from_outside_against_the_handlers_end(stops, repetition):
 def _died(message):
     """Tell of a dead worker, once: the one who renews or records may hold the row."""
     with suppress(RowHeld):
-        worker_events.died(message)
+        worker_events.worker_lost(message)
 
 
 @REPEATED
@@ -249,7 +249,7 @@ def test_a_renewal_puts_no_lease_back(stops, repetition):
 def test_a_handlers_end_that_waits_for_its_loss_is_stale(stops):
     node, mine = _awaiting()
     message = NodeMessage(node.pk, node.task, 1, "default", mine.claim_id)
-    with held_open(lambda: worker_events.died(message)):
+    with held_open(lambda: worker_events.worker_lost(message)):
         end = start(lambda: succeed(mine), "end")
         wait_until_blocked()
     with pytest.raises(StaleAttempt):

@@ -61,7 +61,7 @@ class Worker:
 
     def take(self, name: str = "acknowledged", **headers: Any) -> None:
         """Take a message that is done at once, and acknowledge it in Celery's way."""
-        handle = strategy.guarded(done, None, self.consumer)
+        handle = strategy.safe_strategy(done, None, self.consumer)
         ack = promise(self.hub.call_soon, (lambda: self.seen.append(name),))
         headers = {"id": "1", "task": "x", **headers}
         handle(SimpleNamespace(headers=headers, content_type="application/json"), None, ack)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from backbeat_celery import signal
-from backbeat_celery.engine.awaiting import keep, kept_report
+from backbeat_celery.engine.awaiting import load_report, store_report
 from backbeat_celery.engine.outcomes import Failed, Succeeded
 from backbeat_celery.models import Node
 from tests.workflows import awaiting
@@ -23,12 +23,12 @@ REPORTS = [
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_kept_report_comes_back(sim, report):
     node = signal(awaiting.s(), subject="camera")
-    keep(node, report)
-    assert kept_report(Node.objects.get(pk=node.pk).report) == report
+    store_report(node, report)
+    assert load_report(Node.objects.get(pk=node.pk).report) == report
 
 
 def test_what_is_kept_is_plain_json(sim):
     node = signal(awaiting.s(), subject="camera")
-    keep(node, REPORTS[1])
+    store_report(node, REPORTS[1])
     kept = Node.objects.get(pk=node.pk).report
     assert json.loads(json.dumps(kept)) == kept

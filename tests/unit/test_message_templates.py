@@ -1,4 +1,4 @@
-"""Messages that are copies are what Celery would have sent."""
+"""Messages made from a template are what Celery would have sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from kombu import Connection, Producer
 from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.engine.delivery import outbox
 from backbeat_celery.engine.delivery.broker_probe import app_in_use
-from backbeat_celery.engine.delivery.message_templates import Originals, may_copy, of_a_kind
+from backbeat_celery.engine.delivery.message_templates import (
+    Templates,
+    group_by_template,
+    is_templatable,
+)
 from backbeat_celery.engine.delivery.producers import Broker
 from backbeat_celery.runtime.ids import uuid7
 from tests import workflows
@@ -24,12 +28,12 @@ def messages(monkeypatch):
     """Send publications to a broker in memory; give what has arrived."""
     app = app_in_use()
     connection = Connection("memory://", transport_options={"polling_interval": 0})
-    broker = Broker("memory", connection, Originals())
+    broker = Broker("memory", connection, Templates())
     monkeypatch.setattr(outbox, "current_broker", lambda: broker)
 
-    def send(publications, copies=True, sender=None, using="default"):
-        if not copies:
-            monkeypatch.setattr(outbox, "may_copy", lambda app, publication: False)
+    def send(publications, templates=True, sender=None, using="default"):
+        if not templates:
+            monkeypatch.setattr(outbox, "is_templatable", lambda app, publication: False)
         name = publications[0].options.get("queue", app.conf.task_default_queue)
         queue = app.amqp.queues[name](connection.channel())
         queue.declare()
@@ -59,7 +63,7 @@ def shown(message):
 def test_copies_are_what_celery_sends(messages, options, number):
     sent = publications(number, **options)
     copied = messages(sent)
-    made = messages(sent, copies=False)
+    made = messages(sent, templates=False)
     assert len(copied) == len(made) == number
     assert [shown(message) for message in copied] == [shown(message) for message in made]
 
@@ -98,7 +102,7 @@ def test_what_cannot_be_prepared_is_sent_all_the_same(messages, monkeypatch):
     sender, (first, second) = outbox.BrokerOutbox(), publications(2)
     messages([first], sender=sender)
     with monkeypatch.context() as patch:
-        patch.setattr(outbox, "may_copy", lambda *args: 1 / 0)
+        patch.setattr(outbox, "is_templatable", lambda *args: 1 / 0)
         sender.prepare(second, "default")
     assert len(messages([second], sender=sender)) == 1
 
@@ -124,7 +128,9 @@ def test_each_copy_names_its_own_node(messages):
 
 
 def test_messages_of_different_kinds_are_not_copies_of_each_other(messages):
-    kinds = list(of_a_kind([*publications(2), *publications(2, priority=1), *publications(1)]))
+    kinds = list(
+        group_by_template([*publications(2), *publications(2, priority=1), *publications(1)])
+    )
     assert [len(kind) for kind in kinds] == [3, 2]
 
 
@@ -137,7 +143,7 @@ def test_whoever_looks_at_each_message_is_shown_each(messages, signal):
 
     signal.connect(receiver)
     try:
-        assert not may_copy(app_in_use(), publications(1)[0])
+        assert not is_templatable(app_in_use(), publications(1)[0])
         messages(publications(4))
     finally:
         signal.disconnect(receiver)
@@ -148,20 +154,20 @@ def test_whoever_looks_at_each_message_is_shown_each(messages, signal):
     ("name", "value"), [("task_send_sent_event", True), ("task_inherit_parent_priority", True)]
 )
 def test_what_depends_on_the_sender_is_not_copied(name, value, monkeypatch):
-    assert may_copy(app_in_use(), publications(1)[0])
+    assert is_templatable(app_in_use(), publications(1)[0])
     monkeypatch.setitem(current_app.conf.changes, name, value)
-    assert not may_copy(app_in_use(), publications(1)[0])
+    assert not is_templatable(app_in_use(), publications(1)[0])
 
 
 def test_what_is_due_later_is_not_copied():
     late = Publication(uuid7(), 1, workflows.done.name, {}, 5.0, "()", "{}")
-    assert not may_copy(app_in_use(), late)
+    assert not is_templatable(app_in_use(), late)
 
 
-@pytest.mark.parametrize("copies", [True, False])
-def test_the_ids_of_messages_grow_with_time(messages, copies):
+@pytest.mark.parametrize("templates", [True, False])
+def test_the_ids_of_messages_grow_with_time(messages, templates):
     """The index that finds a node by such an id grows at one end."""
-    ids = [message.headers["id"] for message in messages(publications(5), copies=copies)]
+    ids = [message.headers["id"] for message in messages(publications(5), templates=templates)]
     assert len(set(ids)) == 5
     assert ids == sorted(ids)
     assert {UUID(made).version for made in ids} == {7}

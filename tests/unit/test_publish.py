@@ -10,7 +10,7 @@ from backbeat_celery import signal
 from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.delivery import outbox, producers
-from backbeat_celery.engine.delivery.message_templates import Originals
+from backbeat_celery.engine.delivery.message_templates import Templates
 from backbeat_celery.engine.delivery.producers import Broker
 from backbeat_celery.runtime import failpoints, transactions
 from tests import workflows
@@ -21,7 +21,7 @@ def broker(monkeypatch):
     """A broker in memory, whose pool has one producer."""
     monkeypatch.setattr(producers, "CONNECT_SECONDS", 0.01)
     monkeypatch.setattr(pools.producers, "limit", 1)
-    broker = Broker("memory", Connection("memory://busy"), Originals())
+    broker = Broker("memory", Connection("memory://busy"), Templates())
     monkeypatch.setattr(outbox, "current_broker", lambda: broker)
     return broker
 

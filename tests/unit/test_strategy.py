@@ -35,7 +35,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Any:
         return handle
 
     monkeypatch.setattr(strategy, "default", default)
-    handle = strategy.guarded(done, None, SimpleNamespace(hub=None, pool=None))
+    handle = strategy.safe_strategy(done, None, SimpleNamespace(hub=None, pool=None))
     return lambda body=None, kind=CONTENT_TYPE, **headers: handle(
         SimpleNamespace(headers={**GOOD, **headers}, content_type=kind), body, None
     )
@@ -103,4 +103,4 @@ def test_an_error_of_the_broker_is_not_the_messages(take):
 
 
 def test_every_kind_of_task_is_guarded(sim):
-    assert {done.Strategy, plain.Strategy} == {"backbeat_celery.worker.strategy:guarded"}
+    assert {done.Strategy, plain.Strategy} == {"backbeat_celery.worker.strategy:safe_strategy"}

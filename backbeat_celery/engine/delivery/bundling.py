@@ -11,22 +11,22 @@ from uuid import UUID
 from celery import Task, current_app
 
 from backbeat_celery.engine.after_commit import Publication
-from backbeat_celery.engine.delivery.message_templates import of_a_kind
+from backbeat_celery.engine.delivery.message_templates import group_by_template
 
 
 def bundled(publications: Sequence[Publication]) -> list[Publication]:
     """Put together what one message can ask for."""
     if len(publications) < 2:
         return list(publications)
-    sent = [one for one in publications if not _may_join(one)]
-    for alike in of_a_kind(filter(_may_join, publications)):
+    sent = [one for one in publications if not is_bundleable(one)]
+    for alike in group_by_template(filter(is_bundleable, publications)):
         size = bundle_size(alike[0])
         for same in _in_one_context(alike) if size > 1 else [alike]:
             sent += _joined(same, size)
     return sent
 
 
-def _may_join(publication: Publication) -> bool:
+def is_bundleable(publication: Publication) -> bool:
     return publication.attempt == 1 and not publication.countdown
 
 

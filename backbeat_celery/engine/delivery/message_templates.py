@@ -32,7 +32,7 @@ Header = Callable[[Publication, str], dict[str, Any]]
 """Makes a message's own headers, given its id."""
 
 
-def of_a_kind(publications: Iterable[Publication]) -> Iterator[Sequence[Publication]]:
+def group_by_template(publications: Iterable[Publication]) -> Iterator[Sequence[Publication]]:
     """Group publications that differ in nothing but the node; each group in order."""
     kinds: dict[str, list[Publication]] = defaultdict(list)
     for publication in publications:
@@ -42,7 +42,7 @@ def of_a_kind(publications: Iterable[Publication]) -> Iterator[Sequence[Publicat
     yield from kinds.values()
 
 
-def may_copy(app: Celery, publication: Publication) -> bool:
+def is_templatable(app: Celery, publication: Publication) -> bool:
     """Tell whether copies would be what Celery sends, and nobody looks at each message."""
     parent = app.current_worker_task
     return (
@@ -58,32 +58,32 @@ def may_copy(app: Celery, publication: Publication) -> bool:
     )
 
 
-class Originals:
+class Templates:
     """The first messages of their kinds that Celery has made for one broker."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Original] = {}
+        self._known: dict[str, Template] = {}
 
-    def known(self, app: Celery, publication: Publication) -> Original | None:
+    def known(self, app: Celery, publication: Publication) -> Template | None:
         """The original for a publication, if there is one."""
         return self._known.get(_kind(app, publication))
 
-    def original(
+    def template(
         self,
         app: Celery,
         producer: Producer,
         publication: Publication,
-        make: Callable[[Original], None],
-    ) -> Original:
+        make: Callable[[Template], None],
+    ) -> Template:
         """The original for a publication; `make` has Celery publish it on a stand-in."""
         kind = _kind(app, publication)
         if kind not in self._known:
             if len(self._known) >= MOST_KINDS:
                 self._known.clear()
-            original = Original(producer)
-            make(original)
-            original.connection = None
-            self._known[kind] = original
+            template = Template(producer)
+            make(template)
+            template.connection = None
+            self._known[kind] = template
         return self._known[kind]
 
 
@@ -104,7 +104,7 @@ class Copy:
         producer.publish(self.body, **self.options)
 
 
-class Original:
+class Template:
     """Stands in for a producer, and keeps the message that it is to publish."""
 
     def __init__(self, producer: Producer) -> None:

@@ -24,7 +24,12 @@ from kombu.exceptions import LimitExceeded, OperationalError
 
 from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, Publication
 from backbeat_celery.engine.delivery.broker_probe import app_in_use, depths, warn_without_app
-from backbeat_celery.engine.delivery.message_templates import Copy, Original, may_copy, of_a_kind
+from backbeat_celery.engine.delivery.message_templates import (
+    Copy,
+    Template,
+    group_by_template,
+    is_templatable,
+)
 from backbeat_celery.engine.delivery.producers import Broker, current_broker
 from backbeat_celery.inputs.message_headers import HEADER, Keeping
 from backbeat_celery.models import Node
@@ -86,7 +91,7 @@ class BrokerOutbox:
         warn_without_app()
         failpoints.reached("before_publish")
         prepared = self._take_prepared(publications, using)
-        groups = [publications] if prepared else list(of_a_kind(publications))
+        groups = [publications] if prepared else list(group_by_template(publications))
         unsent = [publication for group in groups for publication in group]
         try:
             if time.monotonic() < self._try_again_at:
@@ -201,15 +206,15 @@ def _send_all(
 ) -> Iterator[int]:
     """Send messages that differ in nothing but the node; give how many more the broker has."""
     app = app_in_use()
-    if not may_copy(app, group[0]):
+    if not is_templatable(app, group[0]):
         for publication in group:
             _send(publication, using, producer)
             yield 1
         return
-    original = broker.originals.original(
-        app, producer, group[0], lambda original: _send(group[0], using, original)
+    template = broker.templates.template(
+        app, producer, group[0], lambda template: _send(group[0], using, template)
     )
-    yield from original.send(app, producer, group, partial(header, using))
+    yield from template.send(app, producer, group, partial(header, using))
 
 
 def header(using: str, publication: Publication, task_id: str) -> dict[str, Any]:
@@ -228,7 +233,7 @@ def header(using: str, publication: Publication, task_id: str) -> dict[str, Any]
     return {**publication.headers, HEADER: said}
 
 
-def _send(publication: Publication, using: str, producer: Producer | Original) -> None:
+def _send(publication: Publication, using: str, producer: Producer | Template) -> None:
     # Each publication has an id of its own: a revoked id would be dropped for hours.
     task_id = str(uuid7())
     headers = header(using, publication, task_id)
@@ -275,10 +280,12 @@ def _prepared(publication: Publication, using: str) -> _Prepared | None:
     """The message for a publication, if it is a copy of one that was sent before."""
     app = app_in_use()
     broker = current_broker()
-    original = broker.originals.known(app, publication) if may_copy(app, publication) else None
-    if original is None:
+    template = (
+        broker.templates.known(app, publication) if is_templatable(app, publication) else None
+    )
+    if template is None:
         return None
-    copy = original.copy(app, publication, partial(header, using))
+    copy = template.copy(app, publication, partial(header, using))
     return _Prepared(publication, using, broker, copy)
 
 

@@ -12,7 +12,7 @@ from celery import Celery
 from kombu import Connection, Producer, pools
 
 from backbeat_celery.engine.delivery.broker_probe import app_in_use
-from backbeat_celery.engine.delivery.message_templates import Originals
+from backbeat_celery.engine.delivery.message_templates import Templates
 
 CONNECT_SECONDS = 1
 GIVE_UP_SOON = {
@@ -33,7 +33,7 @@ class Broker:
 
     address: Any
     connection: Connection
-    originals: Originals
+    templates: Templates
 
     @contextmanager
     def producer(self) -> Iterator[Producer]:
@@ -59,5 +59,5 @@ def current_broker() -> Broker:
     if connection.transport_cls not in {"sqla", "sqlalchemy"}:
         # kombu's SQLAlchemy transport hands unknown options on to create_engine(), which fails.
         connection.transport_options = {**(connection.transport_options or {}), **GIVE_UP_SOON}
-    _brokers[app] = Broker(address, connection, Originals())
+    _brokers[app] = Broker(address, connection, Templates())
     return _brokers[app]

@@ -36,7 +36,7 @@ ON_ITS_WAY = 1 / 3
 _rests_until: dict[str, float] = {}
 
 
-def without_message() -> Q:
+def always_republish() -> Q:
     """Of rows whose next message is due: those that get it, or are settled, in any case.
 
     Flags, nodes of paused workflows, timers that no message was sent for, and what was sent so
@@ -46,14 +46,14 @@ def without_message() -> Q:
     return Q(task="") | Q(is_paused=True) | Q(fires_at__gt=F("publish_at")) | long_ago
 
 
-def perhaps_lost() -> Q:
+def maybe_undelivered() -> Q:
     """The others: a message was sent, and nobody has taken it for a while."""
     was_sent = Q(fires_at=None) | Q(fires_at__lte=F("publish_at"))
     lately = Q(publish_at__gt=clock.after(-LONGEST_INTERVAL))
     return was_sent & lately & Q(is_paused=False) & ~Q(task="")
 
 
-class Losses:
+class MissingMessages:
     """How many messages may be lost, queue by queue; any number where the broker does not tell."""
 
     def __init__(self, missing: dict[str, float]) -> None:
@@ -79,7 +79,7 @@ def is_resting(using: str) -> bool:
     return not clock.is_simulated() and time.monotonic() < _rests_until.get(using, 0.0)
 
 
-def look(using: str) -> Losses:
+def find_missing_messages(using: str) -> MissingMessages:
     """Compare how many nodes are due with how many messages there are."""
     begun = time.monotonic()
     due = Q(fires_at=None) | Q(fires_at__lte=clock.now())
@@ -88,7 +88,7 @@ def look(using: str) -> Losses:
     nodes = Node.objects.using(using).claimable().filter(due, ~fresh, publish_at__isnull=False)
     expected = due_by_queue(nodes)
     _rests_until[using] = time.monotonic() + REST * (time.monotonic() - begun)
-    return Losses({queue: _missing(queue, count) for queue, count in expected.items()})
+    return MissingMessages({queue: _missing(queue, count) for queue, count in expected.items()})
 
 
 def due_by_queue(nodes: NodeQuerySet) -> Counter[str]:

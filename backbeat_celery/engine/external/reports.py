@@ -9,11 +9,11 @@ from uuid import UUID
 from django.db import transaction
 
 from backbeat_celery.engine.advance import advance_after_commit
-from backbeat_celery.engine.awaiting import Report, keep
+from backbeat_celery.engine.awaiting import ExternalReport, store_report
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.outcomes import Succeeded
-from backbeat_celery.engine.record import write_ending
+from backbeat_celery.engine.record import write_attempt_result
 from backbeat_celery.exceptions import InvalidTransition, StaleAttempt
 from backbeat_celery.inputs.policy import policy_for
 from backbeat_celery.models import Node
@@ -31,7 +31,7 @@ class Fence:
     claim_id: UUID | None = None
 
 
-def report(node: Node, said: Report, fence: Fence, *, outage: bool = False) -> None:
+def report(node: Node, said: ExternalReport, fence: Fence, *, outage: bool = False) -> None:
     """Record what is said of a node's running attempt, or keep it until the handler returns.
 
     Raises StaleAttempt if the attempt is not the current one, InvalidTransition if the node
@@ -45,14 +45,14 @@ def report(node: Node, said: Report, fence: Fence, *, outage: bool = False) -> N
             failpoints.reached("report_locked")
             _refuse(row, said, fence)
             if row.lease_expires_at is not None:
-                keep(row, said)
+                store_report(row, said)
                 return
-            advance_after_commit(write_ending(_claim_of(row, now), said), using)
+            advance_after_commit(write_attempt_result(_claim_of(row, now), said), using)
 
     repeat(once, using=using, outage=outage)
 
 
-def _lock(node: Node, said: Report) -> tuple[Node, datetime]:
+def _lock(node: Node, said: ExternalReport) -> tuple[Node, datetime]:
     """Lock a node after the parent whose next stage its end may open."""
     using = node.alias
     rows = Node.objects.using(using).filter(pk=node.pk).defer("result", "error", "metadata")
@@ -65,11 +65,11 @@ def _lock(node: Node, said: Report) -> tuple[Node, datetime]:
     return row, row.db_now
 
 
-def _verb(said: Report) -> str:
+def _verb(said: ExternalReport) -> str:
     return "complete" if isinstance(said, Succeeded) else "fail"
 
 
-def _refuse(row: Node, said: Report, fence: Fence) -> None:
+def _refuse(row: Node, said: ExternalReport, fence: Fence) -> None:
     verb = _verb(said)
     is_other = fence.attempt is not None and fence.attempt != row.attempt
     if is_other or (fence.claim_id is not None and fence.claim_id != row.claim_id):

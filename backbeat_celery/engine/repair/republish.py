@@ -19,11 +19,11 @@ from backbeat_celery.engine.claim import pause_due
 from backbeat_celery.engine.delivery.bundling import bundled
 from backbeat_celery.engine.delivery.outbox import make_due, outbox
 from backbeat_celery.engine.delivery.queue_depth import (
-    Losses,
+    MissingMessages,
+    always_republish,
+    find_missing_messages,
     is_resting,
-    look,
-    perhaps_lost,
-    without_message,
+    maybe_undelivered,
 )
 from backbeat_celery.engine.order.finish import complete_flag
 from backbeat_celery.engine.order.turns import queue_paused
@@ -53,7 +53,7 @@ def publish_due(using: str, batch: int) -> int:
 
 def _publish_lost(using: str, batch: int) -> int:
     """Send another message for nodes whose first one may be lost, by the depth of the queues."""
-    if is_resting(using) or not _due(using).filter(perhaps_lost()).exists():
+    if is_resting(using) or not _due(using).filter(maybe_undelivered()).exists():
         return 0
     done = 0
     last: Node | None = None
@@ -68,10 +68,10 @@ def _publish_lost(using: str, batch: int) -> int:
 
 def _next_lost(using: str, batch: int, after: Node | None) -> tuple[list[Node], Node | None]:
     """Take a batch; the queues are looked at anew, since other sweepers may send, too."""
-    losses = look(using)
-    if not losses:
+    missing = find_missing_messages(using)
+    if not missing:
         return [], None
-    return repeat(lambda: _take_lost(using, batch, losses, after), using=using)
+    return repeat(lambda: _take_lost(using, batch, missing, after), using=using)
 
 
 def _takes_long(begun: float) -> bool:
@@ -104,7 +104,7 @@ def _due(using: str) -> NodeQuerySet:
 def _take_due(using: str, batch: int) -> list[Node]:
     """Take rows that are due for a message and put their next message off."""
     with transaction.atomic(using=using):
-        rows = _locked(_due(using).filter(without_message()), using, batch)
+        rows = _locked(_due(using).filter(always_republish()), using, batch)
         _put_off(rows)
         failpoints.reached("put_off")
     failpoints.reached("taken_due")
@@ -112,16 +112,16 @@ def _take_due(using: str, batch: int) -> list[Node]:
 
 
 def _take_lost(
-    using: str, batch: int, losses: Losses, after: Node | None
+    using: str, batch: int, missing: MissingMessages, after: Node | None
 ) -> tuple[list[Node], Node | None]:
     """Do the same with rows whose message may be lost; give also the last one that was seen."""
-    due = _due(using).filter(perhaps_lost())
+    due = _due(using).filter(maybe_undelivered())
     if after is not None:
         same = Q(publish_at=after.publish_at, pk__gt=after.pk)
         due = due.filter(Q(publish_at__gt=after.publish_at) | same)
     with transaction.atomic(using=using):
         seen = _locked(due, using, batch)
-        rows = losses.among(seen)
+        rows = missing.among(seen)
         _put_off(rows)
         failpoints.reached("put_off")
     failpoints.reached("taken_due")

@@ -19,13 +19,13 @@ from uuid import UUID
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.advance import advance, look
+from backbeat_celery.engine.advance import advance, try_complete
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.cancel import cancel_orphan
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import is_barrier_clear, open_ready
 from backbeat_celery.engine.outcomes import Failed, Lost
-from backbeat_celery.engine.record import write_setback
+from backbeat_celery.engine.record import write_failure
 from backbeat_celery.engine.repair.republish import publish_due, requeue
 from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.inputs.policy import policy_for
@@ -185,7 +185,7 @@ class Sweep:
     def _look_at(self, node_ids: Iterable[UUID]) -> int:
         mended = 0
         for node_id in node_ids:
-            if after_commit := look(node_id, self.using):
+            if after_commit := try_complete(node_id, self.using):
                 advance(after_commit, self.using)
                 mended += 1
         return mended
@@ -232,8 +232,8 @@ def time_out(node: Node) -> AfterCommit:
 def _end(node: Node, ending: Failed | Lost, guard: Q) -> AfterCommit:
     with step(node.alias):
         now = node.db_now
-        after_commit = write_setback(node, ending, policy_for(node), now, guard=guard)
-        failpoints.reached("setback_written")
+        after_commit = write_failure(node, ending, policy_for(node), now, guard=guard)
+        failpoints.reached("failure_written")
         return after_commit
 
 

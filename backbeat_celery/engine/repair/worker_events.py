@@ -29,7 +29,7 @@ from backbeat_celery.runtime.transactions import repeat, repeat_on
 from backbeat_celery.states import CLAIMABLE
 
 
-def died(message: NodeMessage, *, in_shutdown: bool = False) -> None:
+def worker_lost(message: NodeMessage, *, in_shutdown: bool = False) -> None:
     """The process that ran this attempt is gone: its lease ends now.
 
     In a shutdown it was no fault of the attempt: who stops a worker may stop its children, too.
@@ -38,13 +38,13 @@ def died(message: NodeMessage, *, in_shutdown: bool = False) -> None:
         _mend(message, give_back if in_shutdown else lose)
 
 
-def overdue(message: NodeMessage) -> None:
+def hard_time_limit(message: NodeMessage) -> None:
     """The attempt was killed at its hard time limit: it counts as failed now."""
     if _write(_running(message), message.using, times_out_at=clock.now()):
         _mend(message, time_out)
 
 
-def unpublished(message: NodeMessage) -> None:
+def message_dropped(message: NodeMessage) -> None:
     """The message was dropped: the node needs another one."""
     with without_waiting():
         make_due([message.node_id], message.using)

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connections
 
 from backbeat_celery.engine.after_commit import AfterCommit, publications_due
-from backbeat_celery.engine.outcomes import Ending, Succeeded
+from backbeat_celery.engine.outcomes import AttemptResult, Succeeded
 from backbeat_celery.engine.statements import completion
 from backbeat_celery.engine.statements.record import (
     COMPLETED,
@@ -91,7 +91,7 @@ ORDER BY opened.line, opened.seq
 )
 
 
-def leaves(ended: Sequence[tuple[Claim, Ending]]) -> tuple[AfterCommit, set[UUID]]:
+def leaves(ended: Sequence[tuple[Claim, AttemptResult]]) -> tuple[AfterCommit, set[UUID]]:
     """Complete those that have no children, and queue what stood behind them; tell which.
 
     Left are those behind which a flag or a barrier stands, or whose parent somebody has locked.

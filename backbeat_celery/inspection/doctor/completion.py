@@ -84,7 +84,7 @@ def paused_in_vain(part: Slice) -> QuerySet[Node]:
     return part.nodes.filter(Exists(going_on), status=Status.PAUSED)
 
 
-def without_message(part: Slice) -> QuerySet[Node]:
+def always_republish(part: Slice) -> QuerySet[Node]:
     return part.nodes.claimable().filter(publish_at=None)
 
 
@@ -211,7 +211,7 @@ CHECKS: Checks = (
         TOO_EARLY,
     ),
     Check("waiting", 4, "waits for nothing any more", waiting_in_vain, SOON, look_again, True),
-    Check("message", 5, "has no time for its next message", without_message, "", publish_soon),
+    Check("message", 5, "has no time for its next message", always_republish, "", publish_soon),
     Check("ready", 5, "has its turn, but is not queued", held_in_vain, SOON, open_turn, True),
     Check("pending", 5, "waits for a handler that was accepted", pending_in_vain, "", release),
     Check("paused", 5, "is paused in a workflow that is not", paused_in_vain, SOON, requeue, True),

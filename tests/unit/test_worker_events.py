@@ -47,25 +47,25 @@ def test_a_renewed_lease_does_not_expire(sim, hung):
 
 
 def test_a_worker_that_lost_its_child_mends_the_node_at_once(sim, hung):
-    worker_events.died(message(hung))
+    worker_events.worker_lost(message(hung))
     hung.refresh_from_db()
     assert (hung.status, hung.retries) == ("queued", 0)
 
 
 def test_a_child_that_died_in_a_shutdown_has_given_its_attempt_back_uncounted(sim, hung):
-    worker_events.died(message(hung), in_shutdown=True)
+    worker_events.worker_lost(message(hung), in_shutdown=True)
     hung.refresh_from_db()
     assert (hung.status, hung.retries, hung.lost_attempts) == ("queued", 0, 0)
     assert [attempt.outcome for attempt in hung.attempts] == ["given_back"]
 
 
 def test_a_hard_time_limit_is_a_failure_at_once(sim, hung):
-    worker_events.overdue(message(hung))
+    worker_events.hard_time_limit(message(hung))
     hung.refresh_from_db()
     assert (hung.status, hung.retries) == ("retrying", 1)
 
 
-@pytest.mark.parametrize("hint", [worker_events.died, worker_events.overdue])
+@pytest.mark.parametrize("hint", [worker_events.worker_lost, worker_events.hard_time_limit])
 def test_a_hint_about_an_older_claim_changes_nothing(sim, hung, hint):
     old = message(hung)
     Node.objects.filter(pk=hung.pk).update(claim_id=hung.workflow_id)
@@ -77,7 +77,7 @@ def test_a_hint_about_an_older_claim_changes_nothing(sim, hung, hint):
 def test_a_dropped_message_is_sent_again_at_the_next_sweep(sim):
     node = signal(workflows.done.s(), subject="camera")
     sim.lose_messages()
-    worker_events.unpublished(message(node))
+    worker_events.message_dropped(message(node))
     sim.advance(seconds=6)
     assert len(sim.calls) == 1
 
