@@ -23,6 +23,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BadInput, BadToken, InvalidTransition
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.tokens import Ticket, read
+from backbeat_celery.runtime.compat.django import keep_out_of_the_log
 from backbeat_celery.verbs import complete_by_ticket, fail_by_ticket
 
 logger = logging.getLogger(__name__)
@@ -144,5 +145,5 @@ def _body(request: HttpRequest) -> dict[str, Any]:
 def _answer(status: int, sentence: str) -> JsonResponse:
     response = JsonResponse({"detail": sentence}, status=status)
     # Django logs the path of a request that is refused, and the token is in it.
-    response._has_been_logged = True  # type: ignore[attr-defined]
+    keep_out_of_the_log(response)
     return response

@@ -15,6 +15,7 @@ from backbeat_celery.admin import lookups, paging
 from backbeat_celery.admin.paging import CappedPaginator, PagedChangeList
 from backbeat_celery.admin.visibility import Visibility, shows_all
 from backbeat_celery.models import node_alias
+from backbeat_celery.runtime.compat.django import redirect_for_missing
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -119,7 +120,7 @@ class ViewAdmin(_ModelAdmin):
 
     def missing(self, request: HttpRequest, object_id: str) -> HttpResponseRedirect:
         """Say that there is no such object, as the admin does."""
-        return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined, no-any-return]
+        return redirect_for_missing(self, request, object_id)
 
     def page(
         self, request: HttpRequest, template: str, context: dict[str, Any]

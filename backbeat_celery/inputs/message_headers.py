@@ -13,24 +13,22 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from functools import cache, lru_cache
-from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, signals
-from celery._state import get_current_app
-from celery.app import amqp as celery_amqp
-from celery.app import base as celery_base
-from celery.app import task as celery_task
-from celery.app.task import Context
+from celery import Celery, Task
 from celery.exceptions import AlwaysEagerIgnored
-from kombu import Connection, Producer
-from kombu import messaging as kombu_messaging
 
 from backbeat_celery.exceptions import BadPayload, UnsupportedOption
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.redaction import redact, redact_args
 from backbeat_celery.inputs.task_registry import known_task
+from backbeat_celery.runtime.compat.celery import (
+    HEADERS,
+    app_in_use,
+    calls_plainly,
+    sends_plainly,
+)
+from backbeat_celery.runtime.compat.kombu import HeaderRecorder
 
 if TYPE_CHECKING:
     from backbeat_celery.inputs.node_spec import NodeSpec
@@ -49,7 +47,7 @@ CLAIM_HEADER = "backbeat_claim"
 
 STAMPED, STAMPS = "stamped_headers", "stamps"
 OURS = frozenset({HEADER, CLAIM_HEADER})
-CELERYS = frozenset({*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"}) - {
+CELERYS = HEADERS - {
     OPTION  # where some packages put theirs once more, for `request.headers` to show them
 }
 """Headers that Celery writes itself: those that `request.headers` leaves out."""
@@ -82,43 +80,14 @@ def given_headers(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def take(spec: NodeSpec) -> NodeSpec:
     """Keep with a new node what its caller's surroundings would put on a message for it."""
-    app: Celery = get_current_app()
+    app = app_in_use()
     task = known_task(spec.task)
-    if spec.task and not (sends_plainly(app) and _calls_plainly(task)):
+    if spec.task and not (sends_plainly(app) and calls_plainly(task)):
         if headers := _storable(spec.task, _taken(app, task, spec)):
             spec.options[OPTION] = headers
         else:
             spec.options.pop(OPTION, None)
     return spec
-
-
-def sends_plainly(app: Celery) -> bool:
-    """Tell whether nobody adds to what this app sends: no receiver, override or patch."""
-    # Celery's properties are slow, and each signal asks this several times.
-    own = vars(app)
-    amqp = own.get("amqp") or app.amqp
-    return (
-        not signals.before_task_publish.receivers
-        and "send_task" not in own
-        and _is_from(celery_base, type(app).send_task)
-        and _is_from(celery_amqp, type(amqp).as_task_v2, amqp.send_task_message)
-    )
-
-
-def _calls_plainly(task: Task[Any, Any] | None) -> bool:
-    calls = task is None or (
-        "apply_async" not in vars(task) and _is_from(celery_task, type(task).apply_async)
-    )
-    return calls and _is_from(kombu_messaging, Producer.publish)
-
-
-@lru_cache
-def _is_from(module: ModuleType, *functions: Any) -> bool:
-    for function in functions:
-        # A wrapper may have all of the function's names, and not its globals.
-        if type(function) is not FunctionType or function.__globals__ is not module.__dict__:
-            return False
-    return True
 
 
 def kept(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,37 +119,21 @@ class Keeping:
         return self._producer.publish(body, headers=headers, **options)
 
 
-class Taker(Producer):
-    """Stands in for a producer, and keeps the headers of what it is to publish."""
-
-    def __init__(self) -> None:
-        super().__init__(None)  # type: ignore[arg-type]
-        self.__connection__ = _no_connection()  # type: ignore[misc]
-        self.taken: dict[str, Any] | None = None
-
-    def _publish(self, *message: Any, **_: Any) -> None:
-        # Not `publish`, which others patch: what they add is wanted as well.
-        self.taken = message[4]
-
-
-@cache
-def _no_connection() -> Connection:
-    return Connection("memory://")
-
-
 def _taken(app: Celery, task: Task[Any, Any] | None, spec: NodeSpec) -> dict[str, Any]:
     """The headers of the message that Celery would send for a new node."""
     if _taking.get() == spec.task:
         raise TakenTwice
     if _taking.get() is not None:
         return dict(spec.options.get(OPTION) or {})
-    taker = Taker()
+    taker = HeaderRecorder()
     with _noted(spec.task):
         _make_message(app, task, spec, taker)
     return _own(taker.taken or {})
 
 
-def _make_message(app: Celery, task: Task[Any, Any] | None, spec: NodeSpec, taker: Taker) -> None:
+def _make_message(
+    app: Celery, task: Task[Any, Any] | None, spec: NodeSpec, taker: HeaderRecorder
+) -> None:
     is_eager = app.conf.task_always_eager  # `apply_async` would run the task in place
     if task is not None and not is_eager:
         with suppress(TakenTwice):
@@ -206,7 +159,7 @@ def _noted(task: str) -> Iterator[None]:
         _taking.reset(token)
 
 
-def _call_options(spec: NodeSpec, taker: Taker) -> dict[str, Any]:
+def _call_options(spec: NodeSpec, taker: HeaderRecorder) -> dict[str, Any]:
     options = {name: value for name, value in spec.options.items() if name not in OF_NODES}
     headers = kept(spec.options)
     stamped, stamps = headers.pop(STAMPED, None), headers.pop(STAMPS, {})

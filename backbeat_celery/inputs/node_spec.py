@@ -30,6 +30,7 @@ from backbeat_celery.inputs.policy import kept_options, rescue_name
 from backbeat_celery.inputs.task_options import LONGEST_DELAY, check_task, problems_of
 from backbeat_celery.inputs.task_registry import known_task, unknown_task
 from backbeat_celery.inputs.unsupported_options import message_problems, refusals, refuse_canvas
+from backbeat_celery.runtime.compat.celery import argument_check
 from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.states import COUNTING, Mode
 
@@ -246,7 +247,7 @@ def _check_call(
     name: str, task: Task[Any, Any] | None, args: list[Any], kwargs: dict[str, Any]
 ) -> None:
     payload.encode([args, kwargs], f"The arguments of {name}")
-    check_arguments = getattr(task, "__header__", None)
+    check_arguments = argument_check(task)
     if task is not None and task.typing and check_arguments is not None:
         try:
             check_arguments(*args, **kwargs)

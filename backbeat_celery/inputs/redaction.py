@@ -16,6 +16,7 @@ from celery import Task
 
 from backbeat_celery.conf import settings
 from backbeat_celery.inputs.task_registry import known_task
+from backbeat_celery.runtime.compat.celery import handler_of
 
 if TYPE_CHECKING:
     from backbeat_celery.models import Node
@@ -69,7 +70,7 @@ def _positions(task: Task[Any, Any] | None, names: frozenset[str]) -> list[str]:
     """The names of the positional parameters; none of a task that does not tell them for sure."""
     if task is None:
         return []
-    handler = getattr(task, "_orig_run", task.run)  # without what Celery wraps around it
+    handler = handler_of(task)  # without what Celery wraps around it
     try:
         parameters = inspect.signature(handler).parameters
     except (TypeError, ValueError):  # a callable without a signature, or one that lies

@@ -24,6 +24,7 @@ from kombu.compression import get_encoder
 
 from backbeat_celery.conf import seconds
 from backbeat_celery.exceptions import BadInput, shown
+from backbeat_celery.runtime.compat.celery import decorated_function, handler_of
 from backbeat_celery.states import Mode
 
 LONGEST_DELAY = timedelta(days=365 * 100).total_seconds()
@@ -242,7 +243,7 @@ _UNRUN = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 def task_problems(task: Task[Any, Any]) -> list[str]:
     """Say everything that is wrong with a registered task's options and its handler."""
     values = {name: getattr(task, name) for name in RULES if hasattr(task, name)}
-    handlers = [getattr(task, "_orig_run", task.run), getattr(task, "_decorated_fun", None)]
+    handlers = [handler_of(task), decorated_function(task)]
     told = [said for handler in handlers for said in handler_problems(task.name, handler)]
     told += problems_of(task.name, values)
     if getattr(task, "is_node_task", False):

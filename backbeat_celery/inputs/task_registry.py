@@ -7,15 +7,14 @@ process or a command that asks for a task. No rule here may depend on who has as
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery import Celery, Task
-from celery._state import get_current_app
 from django.core.exceptions import AppRegistryNotReady
 
 from backbeat_celery.exceptions import UnknownTask
+from backbeat_celery.runtime.compat.celery import app_in_use, import_task_modules, tasks_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +28,8 @@ def known_task(name: str) -> Task[Any, Any] | None:
     None for a task that this process cannot know: its module is not part of this image, is
     broken, or belongs to another code base.
     """
-    app: Celery = get_current_app()
-    # Each signal asks several times, and Celery's properties take a lock.
-    tasks: Mapping[str, Task[Any, Any]] = vars(app).get("tasks") or app.tasks
+    app = app_in_use()
+    tasks = tasks_of(app)
     if name and name not in tasks:
         load_tasks()
     return tasks.get(name)
@@ -42,12 +40,12 @@ def load_tasks() -> None:
 
     A module that cannot be imported is told in the log, once, and its tasks stay unknown.
     """
-    app: Celery = get_current_app()
+    app = app_in_use()
     if app in _loaded:
         return
     trouble = ""
     try:
-        app.loader.import_default_modules()
+        import_task_modules(app)
     except AppRegistryNotReady:
         return  # too early to tell; asked again by the next
     except Exception as exc:  # whatever a module of the project's raises while it is imported
@@ -58,7 +56,7 @@ def load_tasks() -> None:
 
 def import_trouble() -> str:
     """What went wrong when the task modules were imported; empty if nothing did."""
-    return _loaded.get(get_current_app(), "")
+    return _loaded.get(app_in_use(), "")
 
 
 def unknown_task(name: str) -> UnknownTask:
@@ -68,7 +66,7 @@ def unknown_task(name: str) -> UnknownTask:
             f"No task {name!r} is registered, and a task module cannot be imported: {trouble}."
         )
     return UnknownTask(
-        f"No task {name!r} is registered with the Celery app {get_current_app().main!r}. Check "
+        f"No task {name!r} is registered with the Celery app {app_in_use().main!r}. Check "
         "the name, and that the module which defines it is imported (autodiscover_tasks). If "
         f"another code base runs it, name its queue: signature({name!r}, queue=...)."
     )

@@ -15,6 +15,7 @@ from django.db import connections, transaction
 from django.db.models import Model, Q, QuerySet
 
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
+from backbeat_celery.runtime.compat.django import delete_rows
 
 BATCH = 500
 """Nodes deleted in one transaction."""
@@ -134,5 +135,4 @@ def delete_workflows(ids: Collection[UUID], using: str) -> int:
 
 def _delete(rows: QuerySet[Model], using: str) -> int:
     # One statement: Django's own cascade would read every row before it deletes it.
-    count: int = rows.order_by()._raw_delete(using)
-    return count
+    return delete_rows(rows, using)

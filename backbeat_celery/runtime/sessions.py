@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-from django.db import Error as DatabaseTrouble
 from django.db import connections
-from kombu.utils.compat import detect_environment
+
+from backbeat_celery.runtime.compat.django import (
+    drop_connection,
+    replace_connection,
+    share_between_threads,
+)
+from backbeat_celery.runtime.compat.kombu import detect_environment
 
 IDLE = 0
 """libpq's PQTRANS_IDLE, in both psycopg and psycopg2."""
@@ -60,13 +64,13 @@ class of_engine:
             return
         theirs: Any = connections[using]
         if not _is_in_memory(theirs):
-            connections[using] = _thread.own.get(using) or _open(using, theirs)
+            replace_connection(using, _thread.own.get(using) or _open(using, theirs))
             _thread.theirs[using] = theirs
             self._is_entered = True
 
     def __exit__(self, *_: object) -> None:
         if self._is_entered:
-            connections[self._using] = _thread.theirs.pop(self._using)
+            replace_connection(self._using, _thread.theirs.pop(self._using))
 
 
 class of_project:
@@ -80,12 +84,13 @@ class of_project:
 
     def __enter__(self) -> None:
         if (theirs := _thread.theirs.pop(self._using, None)) is not None:
-            self._own, connections[self._using] = connections[self._using], theirs
+            self._own = connections[self._using]
+            replace_connection(self._using, theirs)
 
     def __exit__(self, *_: object) -> None:
         if self._own is not None:
             _thread.theirs[self._using] = connections[self._using]
-            connections[self._using] = self._own
+            replace_connection(self._using, self._own)
 
 
 def connection_to(using: str) -> Any:
@@ -129,9 +134,7 @@ def interrupt_project() -> None:
     for each in connections.all(initialized_only=True):
         if each.in_atomic_block:
             # Django would refuse to connect again until somebody leaves the block.
-            with suppress(DatabaseTrouble):
-                each._close()
-            each.connection = None
+            drop_connection(each)
             del connections[each.alias]
         elif each.connection is not None and _is_under_way(each):
             each.close()
@@ -183,7 +186,7 @@ def _hand_on() -> None:
             connection.in_atomic_block or _is_under_way(connection)  # a time limit struck
         )
         if is_at_rest and len(spare) < MOST_SPARE:
-            connection.inc_thread_sharing()
+            share_between_threads(connection)
             spare.append(connection)
         else:
             connection.close()

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import psycopg
-from kombu.utils.compat import detect_environment
 from psycopg import errors
-from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq import ExecStatus
 
+from backbeat_celery.runtime.compat.kombu import detect_environment
+from backbeat_celery.runtime.compat.psycopg import error_of, result_of
 from backbeat_celery.sql.statement import Call, Row
 
 _DONE = frozenset({ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK})
@@ -68,7 +68,7 @@ def execute_observed(connection: Any, call: Call) -> list[Row]:
     statement = call.statement
     with connection.cursor() as cursor:
         cursor.execute(statement.text(), [call.values[n] for n in statement.order()])
-        return _rows(cursor.cursor.pgresult)
+        return _rows(result_of(cursor))
 
 
 def _is_pooled(connection: Any) -> bool:
@@ -185,9 +185,7 @@ def _results(pgconn: Any, syncs: int) -> Iterator[Any]:
 def _checked(result: Any) -> Any:
     if result.status in _DONE:
         return result
-    if not result.error_field(DiagnosticField.SQLSTATE):
-        raise psycopg.OperationalError(result.get_error_message())
-    raise errors.error_from_result(result)
+    raise error_of(result)
 
 
 def _rows(result: Any) -> list[Row]:

@@ -9,18 +9,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from django.db import models
-from django.db.models import Model
-from django.db.models.base import ModelState
 
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
 from backbeat_celery.models.fields import MetadataField, PayloadField
+from backbeat_celery.runtime.compat.django import column_values, instance
 
-M = TypeVar("M", bound=Model)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -97,29 +95,18 @@ def values(columns: Sequence[str], row: Sequence[str | None]) -> dict[str, Any]:
     }
 
 
-def instance(model: type[M], using: str, fields: Mapping[str, Any]) -> M:
-    """A row of a model as if a query set had read only these fields of it."""
-    made = model.__new__(model)
-    made._state = ModelState()
-    made._state.db, made._state.adding = using, False
-    vars(made).update(fields)
-    return made
-
-
 def new_node(using: str, *, adding: bool = True, **fields: Any) -> Node:
     """A new node with these columns, as its constructor would make it.
 
     The constructor goes through all columns and their defaults, which takes longer than
     everything else that is done for one of a thousand children.
     """
-    made = Node.__new__(Node)
-    made._state = ModelState()
-    made._state.db, made._state.adding = using, adding
-    vars(made).update(_blank(), **fields)
+    made = instance(Node, using, _blank(), adding=adding)
+    vars(made).update(fields)
     return made
 
 
 @cache
 def _blank() -> Mapping[str, Any]:
     """All columns of a new node; those that can be changed in place, everybody gives."""
-    return {name: value for name, value in vars(Node()).items() if name != "_state"}
+    return column_values(Node())

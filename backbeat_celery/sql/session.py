@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from django.db import transaction
-from kombu.utils.compat import detect_environment
 
 from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.compat.django import (
+    ensure_usable,
+    errors_as_django_has_them,
+    is_observed,
+    is_psycopg3,
+)
+from backbeat_celery.runtime.compat.kombu import detect_environment
 from backbeat_celery.runtime.sessions import connection_to
 from backbeat_celery.sql.statement import Call, Row, Statement
 
@@ -26,14 +31,7 @@ is_enabled = os.environ.get("BACKBEAT_PORTABLE", "") != "1"
 
 def is_available(using: str) -> bool:
     """Tell whether a database takes these statements."""
-    return is_enabled and connection_to(using).vendor == "postgresql" and _is_psycopg3()
-
-
-@cache
-def _is_psycopg3() -> bool:
-    from django.db.backends.postgresql.psycopg_any import is_psycopg3
-
-    return bool(is_psycopg3)
+    return is_enabled and connection_to(using).vendor == "postgresql" and is_psycopg3()
 
 
 def execute(using: str, statement: Statement, *values: str | None) -> list[Row]:
@@ -52,10 +50,9 @@ def execute_all(
     from backbeat_celery.sql import driver
 
     connection: Any = connection_to(using)
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
+    ensure_usable(connection)
     if is_unobserved(connection):
-        with connection.wrap_database_errors:
+        with errors_as_django_has_them(connection):
             found = driver.execute(connection, *transactions, meanwhile=meanwhile)
         sent = (call for calls in transactions for call in calls)
         for call, rows in zip(sent, found, strict=True):
@@ -80,10 +77,7 @@ def _tell(call: Call, rows: Sequence[Row]) -> None:
 def is_unobserved(connection: Any) -> bool:
     """Tell whether nobody but the database sees what is sent over this connection."""
     return not (
-        connection.in_atomic_block
+        is_observed(connection)
         or failpoints.are_watched_inside()
-        or not connection.autocommit
-        or connection.queries_logged
-        or connection.execute_wrappers
         or detect_environment() == "eventlet"  # which has no poll()
     )

@@ -18,19 +18,18 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from celery import Celery, Task
-from celery.app.trace import build_tracer
 from django.db.models import Min
 from django.utils import timezone
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import Publication
-from backbeat_celery.engine.delivery.broker_probe import app_in_use
 from backbeat_celery.engine.delivery.outbox import header, replaced_outbox
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.inputs.message_headers import CLAIM_HEADER
 from backbeat_celery.inputs.node_spec import registered_task
 from backbeat_celery.models import Node, node_alias
 from backbeat_celery.runtime import clock, failpoints
+from backbeat_celery.runtime.compat.celery import app_in_use, build_tracer
 from backbeat_celery.runtime.failpoints import WorkerDied
 from backbeat_celery.worker.current_run import run_of
 from backbeat_celery.worker.task import make_node_capable

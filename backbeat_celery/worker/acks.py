@@ -17,8 +17,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery.bootsteps import RUN  # type: ignore[attr-defined]
-from celery.concurrency.prefork import TaskPool
+from backbeat_celery.runtime.compat.worker import feeds_children, is_running, listen
 
 Call = Callable[[], Any]
 
@@ -28,12 +27,12 @@ def can_wait(consumer: Any) -> bool:
 
     Other pools run a task in the loop itself, or in threads that take the next one themselves.
     """
-    return consumer.hub is not None and isinstance(consumer.pool, TaskPool)
+    return feeds_children(consumer)
 
 
 def after_the_next_messages(consumer: Any, call: Call) -> None:
     """Call it when the event loop was woken once more, or now if the loop has ended."""
-    if consumer.blueprint.state != RUN:
+    if not is_running(consumer):
         call()
         return
     hub = consumer.hub
@@ -58,9 +57,7 @@ class Bell:
 
     def ring_for(self, hub: Any, call: Call) -> None:
         """Make a call when the loop was woken."""
-        # After the loss of a broker a hub has forgotten all it listened to.
-        if self._fileno not in hub.readers:
-            hub.add_reader(self._fileno, self._answer)
+        listen(hub, self._fileno, self._answer)
         if not self._waiting:
             self._our_end.send(b"1")
         self._waiting.append(call)

@@ -20,7 +20,6 @@ from typing import Any
 from uuid import uuid4
 
 from celery import bootsteps, signals
-from celery.worker import state
 from django.db import Error as DatabaseTrouble
 from django.db import connections
 
@@ -29,10 +28,15 @@ from backbeat_celery.engine.repair import heartbeats, leader, worker_events
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.models import node_alias
 from backbeat_celery.runtime import content_type, failpoints, migration_state, sessions
+from backbeat_celery.runtime.compat.worker import (
+    active_requests,
+    child_of,
+    module_of_pool,
+    queues_of,
+)
 from backbeat_celery.runtime.lock_timeouts import RowHeld
 from backbeat_celery.runtime.transactions import is_outage
 from backbeat_celery.worker.deliveries import deliveries
-from backbeat_celery.worker.queues import queues_of
 from backbeat_celery.worker.shutdown import ColdShutdownStep, ConnectionLossStep, is_going_down
 from backbeat_celery.worker.task import make_node_capable
 
@@ -78,7 +82,7 @@ class BackbeatStep(bootsteps.StartStopStep):
         make_node_capable(worker.app)
         name = f"{worker.hostname}:{uuid4().hex[:8]}"
         self._threads = [
-            LeaseKeeper(has_children="prefork" in _pool(worker)),
+            LeaseKeeper(has_children="prefork" in module_of_pool(worker)),
             Sweeper(name),
             Pulse(worker),
         ]
@@ -114,7 +118,7 @@ class Repeater:
 
     def start_in(self, worker: Any) -> None:
         """Run beside the worker in a thread that the pool's kind cannot block."""
-        if "gevent" in _pool(worker):
+        if "gevent" in module_of_pool(worker):
             from gevent import get_hub
 
             self.join = get_hub().threadpool.spawn(self.run).wait
@@ -166,8 +170,8 @@ class LeaseKeeper(Repeater):
             self._next_renewal = time.monotonic() + SOON
             failpoints.reached("before_renewal")
             again, self._held = self._held, []
-            requests = list(state.active_requests)
-            dead = [r for r in requests if self._has_children and _is_dead(r.worker_pid)]
+            requests = list(active_requests)
+            dead = [r for r in requests if self._has_children and _is_dead(child_of(r))]
             running = deliveries.of([r for r in requests if r not in dead])
             if worker_events.renew(running):
                 self._next_renewal = time.monotonic() + settings.lease / 3
@@ -263,7 +267,7 @@ class Pulse(Repeater):
     def __init__(self, worker: Any) -> None:
         self._worker = worker
         self._name = str(worker.hostname)
-        self._pool = _pool(worker).rpartition(".")[2]
+        self._pool = module_of_pool(worker).rpartition(".")[2]
         self._concurrency = int(worker.concurrency or 0)
         self._next_beat = 0.0
 
@@ -275,7 +279,7 @@ class Pulse(Repeater):
                 using,
                 pool=self._pool,
                 concurrency=self._concurrency,
-                running=len(state.active_requests),
+                running=len(active_requests),
                 queues=queues_of(self._worker),
             )
 
@@ -287,11 +291,6 @@ class Pulse(Repeater):
         for using in settings.databases or [node_alias()]:
             heartbeats.leave(self._name, using)
         connections.close_all()
-
-
-def _pool(worker: Any) -> str:
-    """The module of the worker's pool, whose name tells the pool's kind."""
-    return str(getattr(worker.pool_cls, "__module__", worker.pool_cls))
 
 
 def _is_dead(pid: int | None) -> bool:

@@ -40,8 +40,3 @@ def _tell_sentry(node: Node) -> None:
     sentry.set_tag("backbeat.node", str(node.pk))
     about = {"node": str(node.pk), "workflow": str(node.workflow_id), "attempt": node.attempt}
     sentry.set_context("backbeat", about)
-
-
-def show_in_worker(request: Any) -> None:
-    """Let `inspect` and monitors show the arguments that the message's headers tell of."""
-    request._args, request._kwargs = request.argsrepr, request.kwargsrepr

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import logging
 
-from celery import current_app
-
+from backbeat_celery.runtime.compat.celery import app_in_use, running_task
 from backbeat_celery.worker.current_run import run_of
 
 
 def demote(record: logging.LogRecord) -> None:
     """Make INFO of Celery's line about the failed node that is the current task's."""
     data = getattr(record, "data", None)
-    task = current_app.current_worker_task
+    task = running_task(app_in_use())
     if task is None or not isinstance(data, dict) or data.get("internal"):
         return
     run = run_of(task.request)

@@ -36,6 +36,7 @@ from backbeat_celery.inputs.policy import is_node_task
 from backbeat_celery.inputs.redaction import node_secrets, scrub, secrets_in
 from backbeat_celery.inputs.task_options import LONGEST_DELAY, refuse_unrun
 from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.compat.celery import handler_of
 from backbeat_celery.runtime.failpoints import WorkerDied
 from backbeat_celery.runtime.transactions import is_broken, is_conflict
 from backbeat_celery.states import AttemptOutcome, Status
@@ -64,7 +65,7 @@ class Run:
         self.told: Told | None = None
         # `run` of a task with autoretry_for is a wrapper that retries through the broker;
         # every failure of a node is retried through its row instead.
-        self._handler: Callable[..., Any] = getattr(task, "_orig_run", task.run)
+        self._handler = handler_of(task)
         self._asked: Retry | None = None
         self._after_commit: AfterCommit | None = None
         self._ended: tuple[AttemptResult, BaseException | None]

@@ -5,19 +5,15 @@ from __future__ import annotations
 import mmap
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from billiard import common
 from celery import bootsteps, current_task
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from celery.platforms import EX_FAILURE
 
+from backbeat_celery.runtime.compat.celery import is_terminated
 from backbeat_celery.runtime.current_node import running
 from backbeat_celery.worker.message import has_header
-
-_should_have_exited: list[bool] = common._should_have_exited  # type: ignore[attr-defined]
-"""What `terminate_handler_fired()` of billiard 4.3 reads; versions before it have no function."""
 
 # One byte that the main process shares with the children it forks: they are ended by the
 # same SIGTERM at a shutdown, at a hard time limit and when a message is revoked.
@@ -41,8 +37,10 @@ class ColdShutdownStep(bootsteps.Step):
     """
 
     def __init__(self, consumer: Any, **options: Any) -> None:
+        from backbeat_celery.runtime.compat.worker import around_cold_shutdown
+
         super().__init__(consumer, **options)
-        consumer.cancel_active_requests = partial(_cancel, consumer.cancel_active_requests)
+        around_cold_shutdown(consumer, _cancel)
 
 
 class ConnectionLossStep(bootsteps.Step):
@@ -53,24 +51,23 @@ class ConnectionLossStep(bootsteps.Step):
     """
 
     def __init__(self, consumer: Any, **options: Any) -> None:
+        from backbeat_celery.runtime.compat.worker import around_connection_loss
+
         super().__init__(consumer, **options)
-        lost = consumer.on_connection_error_after_connected
-        consumer.on_connection_error_after_connected = partial(_spare_nodes, lost)
+        around_connection_loss(consumer, _spare_nodes)
 
 
 def _spare_nodes(connection_lost: Callable[[Any], None], exc: Any) -> None:
-    from celery.worker.state import active_requests  # not in a process that is no worker
+    from backbeat_celery.runtime.compat.worker import (
+        active_requests,
+        as_acknowledged,
+        headers_of,
+    )
 
-    nodes = [
-        r for r in tuple(active_requests) if has_header(r.request_dict) and not r.acknowledged
-    ]
-    for request in nodes:
-        request.acknowledged = True  # what Celery asks before it cancels
-    try:
+    requests = tuple(active_requests)
+    nodes = [r for r in requests if has_header(headers_of(r)) and not r.acknowledged]
+    with as_acknowledged(nodes):  # what Celery asks before it cancels
         connection_lost(exc)
-    finally:
-        for request in nodes:
-            request.acknowledged = False
 
 
 def _cancel(cancel_active_requests: Callable[[], None]) -> None:
@@ -105,4 +102,4 @@ def _is_greenlets_end(exc: BaseException) -> bool:
 
 def is_kill(exc: BaseException) -> bool:
     """Tell whether the main process is ending this child; it knows why and sees to the node."""
-    return isinstance(exc, SystemExit) and _should_have_exited[0] and not is_going_down()
+    return isinstance(exc, SystemExit) and is_terminated() and not is_going_down()

@@ -14,13 +14,13 @@ from uuid import uuid4
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
-from celery.app.trace import logger as trace_logger
 from celery.exceptions import Retry
 
 from backbeat_celery.engine.advance import advance, is_needed
 from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.inputs.message_headers import CLAIM_HEADER
 from backbeat_celery.runtime import sessions
+from backbeat_celery.runtime.compat.celery import put_first, trace_logger
 from backbeat_celery.worker.current_run import run_of
 from backbeat_celery.worker.deliveries import deliveries
 from backbeat_celery.worker.message import has_header, parse
@@ -38,7 +38,7 @@ def connect() -> None:
     """Connect every receiver, once."""
     signals.task_prerun.connect(on_prerun, dispatch_uid="backbeat_celery.on_prerun")
     # Before those of packages that were imported earlier, whom it tells the arguments.
-    signals.task_prerun.receivers.insert(0, signals.task_prerun.receivers.pop())
+    put_first(signals.task_prerun)
     for signal, receiver in (
         (signals.task_success, on_outcome),
         (signals.task_failure, on_outcome),
@@ -118,13 +118,14 @@ def _let_go(retval: Any) -> None:
 
 def on_received(request: Any = None, **_: Any) -> None:
     """In the main process: give each delivery the claim id by which its lease is renewed."""
-    headers = request.request_dict
+    # Only a worker needs what a worker is made of.
+    from backbeat_celery.runtime.compat.worker import headers_of, show_arguments
+
+    headers = headers_of(request)
     if has_header(headers):
         headers[CLAIM_HEADER] = str(uuid4())
         deliveries.add(request, parse(headers, request.task_name))
-        from backbeat_celery.worker.exposed_arguments import show_in_worker
-
-        show_in_worker(request)
+        show_arguments(request)
 
 
 def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:

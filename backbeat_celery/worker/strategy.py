@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
-from celery.worker.strategy import default
 
+from backbeat_celery.runtime.compat.celery import HEADER_TYPES
+from backbeat_celery.runtime.compat.worker import default_strategy
 from backbeat_celery.runtime.content_type import CONTENT_TYPE
 from backbeat_celery.worker import acks
 from backbeat_celery.worker.message import has_header
@@ -28,19 +29,10 @@ UNREADABLE = (
     RecursionError,
 )
 
-KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("id", "task", "root_id", "parent_id", "group", "shadow", "origin"), str),
-    "timelimit": (list, tuple),
-    "retries": int,
-    "stamped_headers": (list, tuple),
-    "stamps": dict,
-}
-"""What Celery takes its own headers to be."""
-
 
 def safe_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Make the function that takes a task's messages, which Celery calls a strategy."""
-    take = default(task, app, consumer, **options)
+    take = default_strategy(task, app, consumer, **options)
     can_wait = acks.can_wait(consumer)
 
     def take_if_readable(message: Any, body: Any, ack: Any, *args: Any, **kwargs: Any) -> Any:
@@ -69,7 +61,7 @@ def _check(headers: Mapping[str, Any]) -> None:
     """Celery uses these only when the pool has room, where nobody catches the error."""
     if not has_header(headers) or "task" not in headers:
         raise ValueError("it does not say which node it is about")
-    for name, kind in KINDS.items():
+    for name, kind in HEADER_TYPES.items():
         value = headers.get(name)
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{name} of type {type(value).__name__}")

@@ -30,6 +30,11 @@ from backbeat_celery.inputs.task_options import (
     problems_of,
     refuse,
 )
+from backbeat_celery.runtime.compat.celery import (
+    class_of_all_tasks,
+    give_class,
+    is_made_of_a_function,
+)
 from backbeat_celery.typing import P, R_co
 from backbeat_celery.worker import task_state
 from backbeat_celery.worker.current_run import run_of
@@ -206,12 +211,12 @@ class NodeTask(TypedTask[P, R_co]):
         own, owner = vars(cls), kind.__name__
         for name in DURATIONS & own.keys():
             setattr(cls, name, seconds(own[name]))
-        if "node_class" not in own and "_decorated" not in own:
+        if "node_class" not in own and not is_made_of_a_function(own):
             told = [*problems_of(owner, own), *misspelt(owner, plain_names(own))]
             refuse([*told, *handler_problems(owner, cls.run)])
         # Celery writes the app into the class that it makes of a function.
         app = vars(cls).get("app")
-        if isinstance(app, Celery) and not issubclass(NodeTask, app.Task.__mro__[1]):
+        if isinstance(app, Celery) and not issubclass(NodeTask, class_of_all_tasks(app)):
             ours = tuple(base for base in cls.__bases__ if not issubclass(app.Task, base))
             cls.__bases__ = (*ours, app.Task)
 
@@ -269,7 +274,7 @@ def make_node_capable(app: Celery) -> None:
     for task in app.tasks.values():
         cls = type(task)
         if not _is_covered(cls) and not task.name.startswith("celery."):
-            task.__class__ = node_capable(cls)
+            give_class(task, node_capable(cls))
 
 
 def _is_covered(cls: type[Any]) -> bool:

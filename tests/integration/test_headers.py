@@ -16,11 +16,11 @@ from kombu import Connection, Producer
 from backbeat_celery import current_node, signal, signal_many
 from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.engine.delivery import outbox
-from backbeat_celery.engine.delivery.broker_probe import app_in_use
 from backbeat_celery.engine.delivery.message_templates import Templates
 from backbeat_celery.engine.delivery.producers import Broker
 from backbeat_celery.exceptions import BadInput, UnsupportedOption
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.runtime.compat.celery import app_in_use
 from tests import workflows
 
 user: ContextVar[str] = ContextVar("user", default="nobody")
@@ -314,7 +314,7 @@ def test_where_nobody_adds_anything_no_message_is_made(sim, monkeypatch):
     def make(*args, **options):
         raise AssertionError
 
-    monkeypatch.setattr("backbeat_celery.inputs.message_headers.Taker", make)
+    monkeypatch.setattr("backbeat_celery.inputs.message_headers.HeaderRecorder", make)
     node = signal(workflows.tree.s({"spawn": [{}]}), subject="camera")
     sim.run()
     assert set(map(json.dumps, Node.objects.values_list("options", flat=True))) == {"{}"}

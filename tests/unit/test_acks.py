@@ -92,7 +92,7 @@ class Worker:
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Worker]]:
-    monkeypatch.setattr(strategy, "default", lambda *_: lambda message, body, ack: ack())
+    monkeypatch.setattr(strategy, "default_strategy", lambda *_: lambda message, body, ack: ack())
     made: list[Worker] = []
 
     def make(*args: Any) -> Worker:
@@ -169,7 +169,7 @@ def test_the_loss_of_the_broker_cancels_tasks_and_no_nodes(monkeypatch):
     """Celery cancels what is acknowledged late where a project has it do so."""
     node = Mock(request_dict={"id": "1", HEADER: {"id": "1"}}, acknowledged=False)
     task = Mock(request_dict={"id": "2"}, acknowledged=False)
-    monkeypatch.setattr("celery.worker.state.active_requests", {node, task})
+    monkeypatch.setattr("backbeat_celery.runtime.compat.worker.active_requests", {node, task})
     monkeypatch.setattr("celery.worker.consumer.consumer.active_requests", {node, task})
     consumer = Mock()
     consumer.app.conf.worker_cancel_long_running_tasks_on_connection_loss = True

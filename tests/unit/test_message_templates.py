@@ -10,13 +10,13 @@ from kombu import Connection, Producer
 
 from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.engine.delivery import outbox
-from backbeat_celery.engine.delivery.broker_probe import app_in_use
 from backbeat_celery.engine.delivery.message_templates import (
     Templates,
     group_by_template,
     is_templatable,
 )
 from backbeat_celery.engine.delivery.producers import Broker
+from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.runtime.ids import uuid7
 from tests import workflows
 

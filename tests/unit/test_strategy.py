@@ -34,7 +34,7 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         return handle
 
-    monkeypatch.setattr(strategy, "default", default)
+    monkeypatch.setattr(strategy, "default_strategy", default)
     handle = strategy.safe_strategy(done, None, SimpleNamespace(hub=None, pool=None))
     return lambda body=None, kind=CONTENT_TYPE, **headers: handle(
         SimpleNamespace(headers={**GOOD, **headers}, content_type=kind), body, None

@@ -12,12 +12,12 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 from amqp.exceptions import ChannelError
-from celery import Celery, current_app
+from celery import Celery
 from celery.exceptions import NotConfigured
-from celery.loaders.default import Loader as DefaultLoader
 
 from backbeat_celery.inputs.policy import sent_options
 from backbeat_celery.inputs.task_registry import known_task
+from backbeat_celery.runtime.compat.celery import app_in_use, is_made_up, route_of
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -51,19 +51,13 @@ class QueueState:
     messages: int = 0
 
 
-def app_in_use() -> Celery:
-    """The current app itself, not the proxy for it."""
-    app: Celery = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app
-
-
 def app_trouble() -> str:
     """Say that this process has no Celery app of the project's; empty if it has one.
 
     Whoever has imported none works with an app that Celery makes up, which knows no broker.
     """
     app = app_in_use()
-    if not isinstance(app.loader, DefaultLoader) or app.main != "default":
+    if not is_made_up(app):
         return ""
     with warnings.catch_warnings(action="ignore", category=NotConfigured):
         if app.conf.broker_write_url:
@@ -148,8 +142,7 @@ def queue_of(task: str, options: dict[str, Any]) -> str:
     known = known_task(task)
     # As send_task() reads them: the author's for the task, then those of this call.
     own = {} if known is None else sent_options(known)
-    kind: Any = known  # what Celery itself hands over, whatever the stubs say
-    route = current_app.amqp.router.route({**own, **options}, task, (), {}, kind)
+    route = route_of(app_in_use(), {**own, **options}, task, known)
     queue = route.get("queue")
     return str(getattr(queue, "name", queue) or "")
 

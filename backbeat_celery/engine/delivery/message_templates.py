@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, signals
-from celery.app.routes import MapRoute
 from kombu import Producer
 from kombu.serialization import dumps
 
 from backbeat_celery.engine.after_commit import Publication
-from backbeat_celery.inputs.message_headers import CELERYS, sends_plainly
+from backbeat_celery.inputs.message_headers import CELERYS
+from backbeat_celery.runtime.compat.celery import (
+    copied_message,
+    has_receivers,
+    parent_ids,
+    routes_by_name_only,
+    sends_plainly,
+    sends_stamps,
+)
+from backbeat_celery.runtime.compat.kombu import in_batches
 from backbeat_celery.runtime.ids import uuid7
 
 FLUSH_AFTER = 100
@@ -44,17 +51,16 @@ def group_by_template(publications: Iterable[Publication]) -> Iterator[Sequence[
 
 def is_templatable(app: Celery, publication: Publication) -> bool:
     """Tell whether copies would be what Celery sends, and nobody looks at each message."""
-    parent = app.current_worker_task
     return (
         not publication.countdown
         and sends_plainly(app)
-        and not signals.after_task_publish.receivers
-        and not signals.task_sent.receivers
+        and not has_receivers(signals.after_task_publish)
+        and not has_receivers(signals.task_sent)
         and not app.conf.task_send_sent_event
         and not app.conf.task_inherit_parent_priority
         and app.conf.task_protocol == 2
-        and not (parent and parent.request.stamped_headers)
-        and all(isinstance(route, MapRoute) for route in app.amqp.routes)
+        and not sends_stamps(app)
+        and routes_by_name_only(app)
     )
 
 
@@ -125,7 +131,7 @@ class Template:
 
     def copy(self, app: Celery, publication: Publication, header: Header) -> Copy:
         """The message for a publication."""
-        return Copy(self._body, self._copy(publication, header, _parent_ids(app)))
+        return Copy(self._body, self._copy(publication, header, parent_ids(app)))
 
     def send(
         self,
@@ -135,14 +141,14 @@ class Template:
         header: Header,
     ) -> Iterator[int]:
         """Publish a copy with its own header for each; give how many more are sent."""
-        above = _parent_ids(app)
+        above = parent_ids(app)
         first = publications[0]
         Copy(self._body, self._copy(first, header, above)).publish(producer)
         yield 1
         again = {"retry": False, "declare": None}
         for start in range(1, len(publications), FLUSH_AFTER):
             chunk = publications[start : start + FLUSH_AFTER]
-            with _in_batches(producer):
+            with in_batches(producer, FLUSH_AFTER):
                 for publication in chunk:
                     copy = self._copy(publication, header, above)
                     producer.publish(self._body, **{**copy, **again})
@@ -152,28 +158,6 @@ class Template:
         self, publication: Publication, header: Header, above: tuple[Any, Any]
     ) -> dict[str, Any]:
         task_id = str(uuid7())
-        # Celery puts these into the headers, and among the properties as well.
+        own = header(publication, task_id)
         shown = {"argsrepr": publication.argsrepr, "kwargsrepr": publication.kwargsrepr}
-        headers = {
-            **self._options["headers"],
-            **header(publication, task_id),
-            **shown,
-            "id": task_id,
-            "root_id": above[0] or task_id,
-            "parent_id": above[1],
-        }
-        return {**self._options, **shown, "headers": headers, "correlation_id": task_id}
-
-
-def _in_batches(producer: Producer) -> AbstractContextManager[Any]:
-    """Send what is published inside in batches; before kombu 5.7 there are none."""
-    batch = getattr(producer, "batch", None)
-    return batch(max_size=FLUSH_AFTER) if batch else nullcontext()
-
-
-def _parent_ids(app: Celery) -> tuple[Any, Any]:
-    """The ids that Celery gives to what a running task sends: of the root and of the parent."""
-    parent = app.current_worker_task
-    if parent is None:
-        return None, None
-    return parent.request.root_id or parent.request.id, parent.request.id
+        return copied_message(self._options, own, task_id, above, shown)

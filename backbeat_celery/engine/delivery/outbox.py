@@ -23,7 +23,7 @@ from kombu import Producer
 from kombu.exceptions import LimitExceeded, OperationalError
 
 from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, Publication
-from backbeat_celery.engine.delivery.broker_probe import app_in_use, depths, warn_without_app
+from backbeat_celery.engine.delivery.broker_probe import depths, warn_without_app
 from backbeat_celery.engine.delivery.message_templates import (
     Copy,
     Template,
@@ -34,6 +34,7 @@ from backbeat_celery.engine.delivery.producers import Broker, current_broker
 from backbeat_celery.inputs.message_headers import HEADER, Keeping
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import clock, failpoints, sessions
+from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.runtime.content_type import SERIALIZER
 from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.runtime.lock_timeouts import RowHeld, step

@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from kombu import Connection, Producer, pools
 
-from backbeat_celery.engine.delivery.broker_probe import app_in_use
 from backbeat_celery.engine.delivery.message_templates import Templates
+from backbeat_celery.runtime.compat.celery import app_in_use
 
 CONNECT_SECONDS = 1
 GIVE_UP_SOON = {

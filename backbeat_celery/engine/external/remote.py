@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Signature, current_app
+from celery import Signature
 from kombu.exceptions import LimitExceeded, OperationalError
 
 from backbeat_celery.engine.after_commit import message_options, shown_args, shown_kwargs
@@ -19,6 +19,7 @@ from backbeat_celery.engine.outcomes import GivenBack
 from backbeat_celery.inputs import tokens
 from backbeat_celery.inputs.message_headers import kept
 from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.compat.celery import app_in_use, route_of
 from backbeat_celery.runtime.ids import uuid7
 
 REMOTE_DONE = "backbeat.remote_done"
@@ -68,5 +69,5 @@ def _callback(task: str, token: str) -> Signature[Any]:
 
 def _our_queue(task: str) -> str:
     """The queue to which this project's routes send a task."""
-    queue = current_app.amqp.router.route({}, task)["queue"]
+    queue = route_of(app_in_use(), {}, task)["queue"]
     return str(getattr(queue, "name", queue))

@@ -8,6 +8,7 @@ from django.db import connections
 
 from backbeat_celery.engine.statements import children as postgres
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.compat.django import insert_rows, rows_in_a_statement
 from backbeat_celery.sql.columns import NEW_NODE
 
 INSERTED_FIELDS = [field for field in Node._meta.concrete_fields if field.attname in NEW_NODE]
@@ -30,9 +31,7 @@ def _insert(children: Sequence[Node], using: str) -> None:
     `bulk_create` would send every column of the table, half of them empty, and so fit
     half as many rows into a statement.
     """
-    connection = connections[using]
-    size = max(1, connection.ops.bulk_batch_size(INSERTED_FIELDS, children))
+    size = rows_in_a_statement(connections[using], INSERTED_FIELDS, children)
     for start in range(0, len(children), size):
         chunk = children[start : start + size]
-        rows = Node._base_manager.using(using)
-        rows._insert(chunk, fields=INSERTED_FIELDS, using=using)  # type: ignore[attr-defined]
+        insert_rows(Node._base_manager.using(using), chunk, INSERTED_FIELDS, using)

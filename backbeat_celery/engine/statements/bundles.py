@@ -25,6 +25,7 @@ from backbeat_celery.engine.statements.record import (
     turn,
 )
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.compat.django import instance
 from backbeat_celery.sql import publish_time, rows, session
 from backbeat_celery.sql.statement import Call, Row, Statement, array
 from backbeat_celery.states import Status
@@ -126,7 +127,7 @@ def _written(
     settled: set[UUID] = set()
     opened = [row for row in ended if row[2]]
     for row in opened:
-        node = rows.instance(Node, plain[0][0].using, rows.values(OPENED, row[4:]))
+        node = instance(Node, plain[0][0].using, rows.values(OPENED, row[4:]))
         after_commit.publications += publications_due([node], rows.moment(row[1] or ""))
         if node.counts:
             settled.add(UUID(row[2]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from backbeat_celery.conf import settings
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.runtime.compat.django import instance, keep_related
 from backbeat_celery.runtime.sessions import connection_to
 from backbeat_celery.sql import columns, rows, session
 from backbeat_celery.sql.statement import Row, Statement, array
@@ -96,13 +97,13 @@ def named(message: NodeMessage) -> Node | None:
 
 
 def _read(using: str, row: Row) -> Node:
-    node = rows.instance(Node, using, rows.values(ALL, row))
+    node = instance(Node, using, rows.values(ALL, row))
     now, name, subject, paused_at = row[len(ALL) :]
     assert now is not None
     node.db_now = rows.moment(now)
     paused = None if paused_at is None else rows.moment(paused_at)
     fields = {"id": node.workflow_id, "name": name, "subject": subject, "paused_at": paused}
-    node._state.fields_cache["workflow"] = rows.instance(Workflow, using, fields)
+    keep_related(node, "workflow", instance(Workflow, using, fields))
     return node
 
 
@@ -150,9 +151,9 @@ def _taken(message: NodeMessage, worker: str, row: Row) -> tuple[Node, datetime]
         "awaits_completion": False,
         "progress": None,
     }
-    node = rows.instance(Node, message.using, fields)
+    node = instance(Node, message.using, fields)
     name, subject = row[len(COLUMNS)], row[len(COLUMNS) + 1]
     workflow = {"id": node.workflow_id, "name": name, "subject": subject, "paused_at": None}
-    node._state.fields_cache["workflow"] = rows.instance(Workflow, message.using, workflow)
+    keep_related(node, "workflow", instance(Workflow, message.using, workflow))
     assert node.started_at is not None
     return node, node.started_at

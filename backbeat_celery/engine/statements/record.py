@@ -10,6 +10,7 @@ from backbeat_celery.engine.statements import completion
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
 from backbeat_celery.models.fields import ENVELOPE
+from backbeat_celery.runtime.compat.django import instance
 from backbeat_celery.runtime.sessions import connection_to
 from backbeat_celery.sql import publish_time, rows, session
 from backbeat_celery.sql.statement import Call, Row, Statement
@@ -180,7 +181,7 @@ def _record_blocking(claim: Claim, values: Sequence[str | None]) -> AfterCommit 
         return None
     after_commit = AfterCommit()
     after_commit.ended(node)
-    opened = [rows.instance(Node, using, rows.values(OPENED, row[2:])) for row in ended if row[1]]
+    opened = [instance(Node, using, rows.values(OPENED, row[2:])) for row in ended if row[1]]
     after_commit.publications += publications_due(opened, rows.moment(ended[0][0] or ""))
     if any(row.counts for row in opened):
         after_commit.maybe_complete.clear()
