@@ -27,7 +27,13 @@ from backbeat_celery.admin.base import ViewAdmin
 from backbeat_celery.admin.search import as_uuid
 from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.exceptions import BackbeatError
-from backbeat_celery.verbs.impact import Ahead, Touched, canceled_by, let_go_by, started_by_resume
+from backbeat_celery.verbs.impact import (
+    AffectedNodes,
+    Continuation,
+    canceled_nodes,
+    continued_nodes,
+    resumed_nodes,
+)
 
 BULK = 1000
 """Objects that one submit acts on."""
@@ -234,12 +240,12 @@ def consequences(verb: Action, rows: Sequence[Any], visibility: Visibility) -> d
     """
     refused = Counter(str(why) for row in rows if (why := verb.refuse(row)))
     fit = [row for row in rows if not verb.refuse(row)]
-    touched, ahead = Touched(), Ahead()
+    touched, ahead = AffectedNodes(), Continuation()
     for row in fit[:SAMPLED]:
-        goes_on = let_go_by(verb.preview or "", row)
+        goes_on = continued_nodes(verb.preview or "", row)
         ahead.started.join(goes_on.started)
         ahead.completed.join(goes_on.completed)
-        found = started_by_resume(row) if verb.preview == "resume" else _canceled(verb, row)
+        found = resumed_nodes(row) if verb.preview == "resume" else _canceled(verb, row)
         touched.join(found)
     return {
         "fit": fit[:SAMPLED],
@@ -259,5 +265,5 @@ def consequences(verb: Action, rows: Sequence[Any], visibility: Visibility) -> d
     }
 
 
-def _canceled(verb: Action, row: Any) -> Touched:
-    return canceled_by(verb.preview, row) if verb.preview else Touched()
+def _canceled(verb: Action, row: Any) -> AffectedNodes:
+    return canceled_nodes(verb.preview, row) if verb.preview else AffectedNodes()

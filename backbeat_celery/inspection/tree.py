@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.termcolors import colorize
 
 from backbeat_celery.inputs.redaction import error_of, told_of
-from backbeat_celery.inspection.tree_reader import PAGE, Branch, tree
+from backbeat_celery.inspection.tree_reader import PAGE, TreeNode, tree
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from backbeat_celery.models.transitions import status_before_claim
 from backbeat_celery.states import Mode, Outcome, Status
@@ -104,7 +104,7 @@ def render(
     return draw(branch, start, takes_color(sys.stdout) if color is None else color)
 
 
-def draw(branch: Branch, start: Workflow | Node, color: bool = False) -> str:
+def draw(branch: TreeNode, start: Workflow | Node, color: bool = False) -> str:
     """Draw a branch that was read before."""
     title = _title(start) if isinstance(start, Workflow) else label(branch.node, color)
     return "\n".join([title, *_lines(branch, color)])
@@ -169,9 +169,9 @@ def _progress(node: Node) -> str:
     return f", {said['done']}{'' if total is None else f' of {total}'} done{message}"
 
 
-def _lines(top: Branch, color: bool) -> Iterator[str]:
+def _lines(top: TreeNode, color: bool) -> Iterator[str]:
     """The lines below a branch; a stack rather than recursion, since trees may be deep."""
-    ahead: list[tuple[Branch | int, str, bool]] = _below(top, "")
+    ahead: list[tuple[TreeNode | int, str, bool]] = _below(top, "")
     while ahead:
         item, indent, is_last = ahead.pop()
         if isinstance(item, int):
@@ -181,9 +181,9 @@ def _lines(top: Branch, color: bool) -> Iterator[str]:
         ahead += _below(item, indent + ("   " if is_last else "│  "))
 
 
-def _below(branch: Branch, indent: str) -> list[tuple[Branch | int, str, bool]]:
+def _below(branch: TreeNode, indent: str) -> list[tuple[TreeNode | int, str, bool]]:
     """A branch's children, and how many are hidden, last first."""
-    items: list[Branch | int] = [*branch.children]
+    items: list[TreeNode | int] = [*branch.children]
     if branch.hidden:
         items.append(branch.hidden)
     last = len(items) - 1

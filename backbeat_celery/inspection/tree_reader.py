@@ -41,15 +41,15 @@ TIMES = ["fires_at", "created_at", "started_at", "finished_at", "lease_expires_a
 
 
 @dataclass(slots=True, eq=False)
-class Branch:
+class TreeNode:
     """A node with its children, in order."""
 
     node: Node
-    children: list[Branch] = field(default_factory=list, repr=False)
+    children: list[TreeNode] = field(default_factory=list, repr=False)
     hidden: int = 0
     """Children left out because the page was full."""
 
-    def walk(self) -> Iterator[Branch]:
+    def walk(self) -> Iterator[TreeNode]:
         """This branch and all below it, parents first."""
         ahead = [self]
         while ahead:
@@ -72,7 +72,7 @@ class Branch:
         return nested_json(self.as_dict())
 
 
-def _plain(branch: Branch) -> dict[str, Any]:
+def _plain(branch: TreeNode) -> dict[str, Any]:
     node = branch.node
     times = {name: getattr(node, name) for name in TIMES}
     secrets = node_secrets(node)
@@ -92,7 +92,7 @@ def tree(
     *,
     statuses: Collection[str] = (),
     task: str = "",
-) -> Branch:
+) -> TreeNode:
     """Read the tree below a workflow or a node, level by level, at most `limit` nodes of it.
 
     With `statuses` or `task` it has the nodes that match, and those above them. The number
@@ -102,7 +102,7 @@ def tree(
     top.refresh_from_db()
     if statuses or task:
         return _filtered(top, limit, statuses, task)
-    root = Branch(top)
+    root = TreeNode(top)
     level, room = {top.pk: root}, limit
     while level and room > 0:
         level, room = _read_level(level, room, top.alias)
@@ -111,7 +111,7 @@ def tree(
     return root
 
 
-def _count_hidden(root: Branch, using: str) -> None:
+def _count_hidden(root: TreeNode, using: str) -> None:
     """Tell at each branch how many children the page had no room for."""
     branches = {branch.node.pk: branch for branch in root.walk() if branch.node.next_seq}
     children = Node.objects.using(using).filter(parent__in=list(branches)).order_by()
@@ -121,8 +121,8 @@ def _count_hidden(root: Branch, using: str) -> None:
 
 
 def _read_level(
-    parents: dict[UUID, Branch], room: int, using: str
-) -> tuple[dict[UUID, Branch], int]:
+    parents: dict[UUID, TreeNode], room: int, using: str
+) -> tuple[dict[UUID, TreeNode], int]:
     by_parent: dict[UUID, list[Node]] = defaultdict(list)
     children = _shown(using).filter(parent__in=list(parents)).order_by("parent", "seq")
     rows = list(children[: room + 1])
@@ -131,12 +131,12 @@ def _read_level(
     below = {}
     for parent_id, nodes in by_parent.items():
         branch = parents[parent_id]
-        branch.children = [Branch(node) for node in nodes]
+        branch.children = [TreeNode(node) for node in nodes]
         below.update({child.node.pk: child for child in branch.children})
     return below, room - len(rows)
 
 
-def _filtered(top: Node, limit: int, statuses: Collection[str], task: str) -> Branch:
+def _filtered(top: Node, limit: int, statuses: Collection[str], task: str) -> TreeNode:
     """Find what matches first, then climb: what is sought may lie deep in a wide tree."""
     matching = _shown(top.alias).filter(workflow_id=top.workflow_id).exclude(pk=top.pk)
     if statuses:
@@ -160,10 +160,10 @@ def _climb(known: dict[UUID, Node], top: Node) -> None:
         known.update({row.pk: row for row in rows})
 
 
-def _assemble(top: Node, known: dict[UUID, Node]) -> Branch:
+def _assemble(top: Node, known: dict[UUID, Node]) -> TreeNode:
     """Hang the known nodes on each other, and leave out those that are not below `top`."""
-    branches = {pk: Branch(row) for pk, row in known.items()}
-    branches[top.pk] = root = Branch(top)
+    branches = {pk: TreeNode(row) for pk, row in known.items()}
+    branches[top.pk] = root = TreeNode(top)
     for row in sorted(known.values(), key=lambda row: row.seq):
         above = branches.get(row.parent_id) if row.parent_id else None
         if above is not None and row.pk != top.pk:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack, cast
 
 if TYPE_CHECKING:
-    from backbeat_celery.inspection.tree_reader import Branch
+    from backbeat_celery.inspection.tree_reader import TreeNode
     from backbeat_celery.models import Node, Workflow
     from backbeat_celery.typing import TreeOptions
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class TreeMixin:
     """The methods of `Workflow` and `Node` that show the whole and what is below it."""
 
-    def tree(self, **options: Unpack[TreeOptions]) -> Branch:
+    def tree(self, **options: Unpack[TreeOptions]) -> TreeNode:
         """Read this and what is below it, at most `limit` nodes, 1000 unless told otherwise.
 
         With `statuses` or `task` it has the nodes that match, and those above them.

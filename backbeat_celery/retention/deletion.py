@@ -57,7 +57,7 @@ class PurgeCounts:
         return {model._meta.label: count for model, count in counts.items() if count}
 
 
-def pages_below(tops: Sequence[UUID], using: str, size: int = BATCH) -> Iterator[list[UUID]]:
+def subtree_pages(tops: Sequence[UUID], using: str, size: int = BATCH) -> Iterator[list[UUID]]:
     """Give the ids of all nodes below `tops` in pages, children before their parents.
 
     Pages may be deleted as they come; one may hold a parent with its children. Memory holds one
@@ -90,7 +90,7 @@ def _children(parents: Sequence[UUID], using: str, size: int) -> Iterator[list[U
             page = list(ids.filter(pk__gt=page[-1])[:size]) if len(page) == size else []
 
 
-def rows_of(ids: Collection[UUID], using: str) -> dict[str, QuerySet[Any]]:
+def related_rows(ids: Collection[UUID], using: str) -> dict[str, QuerySet[Any]]:
     """What hangs on nodes, by the names of `PurgeCounts`, in an order that may be deleted."""
     at_an_end = Q(source__in=ids) | Q(target__in=ids)
     return {
@@ -109,7 +109,7 @@ def delete_nodes(ids: Collection[UUID], using: str) -> PurgeCounts:
         nodes = Node.objects.using(using).filter(pk__in=ids, parent__in=ids)
         nodes.update(parent=None)  # MySQL checks the foreign key row by row
     return PurgeCounts(
-        **{name: _delete(rows, using) for name, rows in rows_of(ids, using).items()}
+        **{name: _delete(rows, using) for name, rows in related_rows(ids, using).items()}
     )
 
 
@@ -120,7 +120,7 @@ def delete_workflow_rows(workflow_ids: Sequence[UUID], using: str) -> PurgeCount
     """
     counts = PurgeCounts()
     with transaction.atomic(using=using):
-        for page in pages_below(workflow_ids, using):
+        for page in subtree_pages(workflow_ids, using):
             counts += delete_nodes(page, using)
         counts += delete_nodes(workflow_ids, using)
         rows = Workflow.objects.using(using).filter(pk__in=workflow_ids)

@@ -25,8 +25,8 @@ from backbeat_celery.retention.deletion import (
     delete_nodes,
     delete_workflow_rows,
     delete_workflows,
-    pages_below,
-    rows_of,
+    related_rows,
+    subtree_pages,
 )
 from backbeat_celery.runtime import clock, failpoints
 from backbeat_celery.runtime.ids import FIRST
@@ -162,7 +162,7 @@ class _Purge:
         """Remove what is below `tops`, then these themselves."""
         if not tops:
             return
-        for page in pages_below(tops, self.using, self._batch):
+        for page in subtree_pages(tops, self.using, self._batch):
             self._remove_page(page)
         self._remove_page(tops, are_workflows=are_workflows, are_signals=not are_workflows)
 
@@ -176,7 +176,9 @@ class _Purge:
 
     def _once(self, ids: Sequence[UUID], are_workflows: bool, are_signals: bool) -> PurgeCounts:
         if self._is_dry:
-            counts = PurgeCounts(**{k: v.count() for k, v in rows_of(ids, self.using).items()})
+            counts = PurgeCounts(
+                **{k: v.count() for k, v in related_rows(ids, self.using).items()}
+            )
             counts.workflows = len(ids) if are_workflows else 0
             counts.signals = len(ids) if are_signals else 0
             return counts

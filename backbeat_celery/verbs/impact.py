@@ -32,7 +32,7 @@ LISTED = 20
 
 
 @dataclass(slots=True)
-class Touched:
+class AffectedNodes:
     """Nodes that something happens to, besides the one that the verb is called on."""
 
     nodes: list[Node] = field(default_factory=list)
@@ -57,29 +57,29 @@ class Touched:
         self.nodes += rows[:room]
         self.is_more = self.is_more or len(rows) > room
 
-    def join(self, other: Touched) -> None:
+    def join(self, other: AffectedNodes) -> None:
         """Add those of another, each node once."""
         known = {node.pk for node in self.nodes}
         self.take([node for node in other.nodes if node.pk not in known])
         self.is_more = self.is_more or other.is_more
 
 
-def canceled_by(verb: str, target: Node | Workflow) -> Touched:
+def canceled_nodes(verb: str, target: Node | Workflow) -> AffectedNodes:
     """Tell which nodes a verb on this node or workflow would cancel."""
     find = _CANCELS.get(verb)
     if find is None:
-        return Touched()
+        return AffectedNodes()
     if isinstance(target, Workflow):
         target = target.root
     return find(target)
 
 
 @dataclass(slots=True)
-class Ahead:
+class Continuation:
     """What goes on by a verb: nodes that start, and those that are complete thereby."""
 
-    started: Touched = field(default_factory=Touched)
-    completed: Touched = field(default_factory=Touched)
+    started: AffectedNodes = field(default_factory=AffectedNodes)
+    completed: AffectedNodes = field(default_factory=AffectedNodes)
 
     def add(self, other: Following) -> None:
         """Add what follows from one node."""
@@ -87,12 +87,12 @@ class Ahead:
         self.completed.take(other.completed)
 
 
-def let_go_by(verb: str, target: Node | Workflow) -> Ahead:
+def continued_nodes(verb: str, target: Node | Workflow) -> Continuation:
     """Tell which nodes start, and which are complete, by a verb on this node."""
-    ahead, find = Ahead(), _LETS_GO.get(verb)
+    ahead, find = Continuation(), _LETS_GO.get(verb)
     ended: list[Node] = []
     if isinstance(target, Workflow):
-        ended = canceled_by(verb, target).nodes
+        ended = canceled_nodes(verb, target).nodes
     elif find is not None and not target.is_finished:
         following = find(target)
         ahead.add(following)
@@ -102,7 +102,7 @@ def let_go_by(verb: str, target: Node | Workflow) -> Ahead:
     return ahead
 
 
-def started_by_resume(workflow: Workflow) -> Touched:
+def resumed_nodes(workflow: Workflow) -> AffectedNodes:
     """Tell which nodes a resume would queue."""
     paused = _nodes(workflow.root).filter(workflow=workflow.pk, status=Status.PAUSED)
     return _touched(paused.unfinished().order_by("pk"))
@@ -112,26 +112,26 @@ def _nodes(node: Node) -> Any:
     return Node.objects.using(node.alias).without_payload()
 
 
-def _touched(rows: QuerySet[Node]) -> Touched:
-    touched = Touched()
+def _touched(rows: QuerySet[Node]) -> AffectedNodes:
+    touched = AffectedNodes()
     touched.take(list(rows[: MOST + 1]))
     return touched
 
 
-def _whole_workflow(root: Node) -> Touched:
+def _whole_workflow(root: Node) -> AffectedNodes:
     nodes = _nodes(root).filter(workflow=root.workflow_id, parent__isnull=False)
     return _touched(nodes.unfinished().order_by("pk"))
 
 
-def _below(node: Node) -> Touched:
-    touched = Touched()
+def _below(node: Node) -> AffectedNodes:
+    touched = AffectedNodes()
     _add_below([node.pk], touched, node)
     return touched
 
 
-def _below_but_rescues(node: Node) -> Touched:
+def _below_but_rescues(node: Node) -> AffectedNodes:
     """What a retry cancels: children of earlier attempts and what is below them."""
-    touched = Touched()
+    touched = AffectedNodes()
     children = _nodes(node).children_of(node.pk).filter(rescue=False).order_by("seq")
     rows = list(children[: MOST + 1])
     touched.take([row for row in rows if not row.is_finished])
@@ -139,9 +139,9 @@ def _below_but_rescues(node: Node) -> Touched:
     return touched
 
 
-def _behind(node: Node) -> Touched:
+def _behind(node: Node) -> AffectedNodes:
     """What a shutdown cancels: the siblings that waited for the node, with their subtrees."""
-    touched = Touched()
+    touched = AffectedNodes()
     if node.parent_id is None:
         return touched
     rows = list(given_up_with(node).without_payload()[: MOST + 1])
@@ -150,7 +150,7 @@ def _behind(node: Node) -> Touched:
     return touched
 
 
-def _add_below(parents: list[UUID], touched: Touched, node: Node) -> None:
+def _add_below(parents: list[UUID], touched: AffectedNodes, node: Node) -> None:
     """Add what is unfinished below these nodes, a level at a time."""
     level = parents
     for _level in range(LEVELS):
@@ -162,7 +162,7 @@ def _add_below(parents: list[UUID], touched: Touched, node: Node) -> None:
     touched.is_more = touched.is_more or bool(level)
 
 
-_CANCELS: Mapping[str, Callable[[Node], Touched]] = {
+_CANCELS: Mapping[str, Callable[[Node], AffectedNodes]] = {
     "retry": _below_but_rescues,
     "edit_arguments": _below_but_rescues,
     "shutdown": _behind,

@@ -100,7 +100,7 @@ def cancel_previous(node: Node, *, by: Any = None, reason: str = "") -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class LockedNode:
     """A node whose row, and whose parent's, are locked for a verb."""
 
     node: Node
@@ -122,7 +122,7 @@ def _steer(
     node: Node,
     verb: str,
     allowed: Collection[Status],
-    act: Callable[[Hold], AfterCommit],
+    act: Callable[[LockedNode], AfterCommit],
     by: Any,
     reason: str,
 ) -> None:
@@ -135,9 +135,9 @@ def _steer(
     def once() -> None:
         with transaction.atomic(using=using):
             with unless_deleted(verb, node.pk):
-                hold = _take_hold(node, verb, allowed, actor, why)
+                locked = _lock(node, verb, allowed, actor, why)
             failpoints.reached("verb_begun")
-            after_commit = act(hold)
+            after_commit = act(locked)
             failpoints.reached("verb_written")
             advance_after_commit(after_commit, using)
 
@@ -145,9 +145,9 @@ def _steer(
     reread(node)
 
 
-def _take_hold(
+def _lock(
     node: Node, verb: str, allowed: Collection[Status], actor: str, reason: str
-) -> Hold:
+) -> LockedNode:
     using = node.alias
     assert node.parent_id is not None
     workflow = lock_workflow(node.workflow_id, using)
@@ -155,7 +155,7 @@ def _take_hold(
     row, now = lock_node(node.pk, using)
     if row.status not in allowed:
         raise InvalidTransition(row.status, verb, row.pk, _hint(verb, row, allowed))
-    return Hold(row, workflow, now, actor, reason)
+    return LockedNode(row, workflow, now, actor, reason)
 
 
 def _hint(verb: str, node: Node, allowed: Collection[Status]) -> str:
@@ -164,72 +164,72 @@ def _hint(verb: str, node: Node, allowed: Collection[Status]) -> str:
     return f"{verb}() takes a node that is {' or '.join(sorted(allowed))}."
 
 
-def _retry(hold: Hold) -> AfterCommit:
-    node = hold.node
+def _retry(locked: LockedNode) -> AfterCommit:
+    node = locked.node
     cancel_below(
         [node.pk],
-        hold.using,
-        actor=hold.actor,
+        locked.using,
+        actor=locked.actor,
         reason="its parent was retried",
         spare_rescues=True,
         release_keys=True,
     )
-    if node.status == Status.FAILED and hold.workflow.paused_at:
-        hold.move(Status.PAUSED, fires_at=None, publications=0, next_barrier=None)
+    if node.status == Status.FAILED and locked.workflow.paused_at:
+        locked.move(Status.PAUSED, fires_at=None, publications=0, next_barrier=None)
         return AfterCommit()
     publish_at = clock.after(settings.lease)
-    hold.move(
+    locked.move(
         Status.QUEUED, fires_at=None, publications=0, publish_at=publish_at, next_barrier=None
     )
-    queued = Node.objects.using(hold.using).get(pk=node.pk)
-    return AfterCommit(publications=[Publication.of(queued, hold.now)])
+    queued = Node.objects.using(locked.using).get(pk=node.pk)
+    return AfterCommit(publications=[Publication.of(queued, locked.now)])
 
 
-def _resolve(hold: Hold) -> AfterCommit:
-    return _settle(hold, Outcome.RESOLVED)
+def _resolve(locked: LockedNode) -> AfterCommit:
+    return _settle(locked, Outcome.RESOLVED)
 
 
-def _shutdown(hold: Hold) -> AfterCommit:
-    node, after_commit = hold.node, AfterCommit()
+def _shutdown(locked: LockedNode) -> AfterCommit:
+    node, after_commit = locked.node, AfterCommit()
     given_up = given_up_with(node).without_payload().locked()
     reason = f"{node.name} before it was shut down"
     last = node.seq
     while rows := list(given_up.filter(seq__gt=last)[:BATCH]):
         last = rows[-1].seq
-        cancel_rows(rows, actor=hold.actor, reason=reason)
-        cancel_below([row.pk for row in rows], hold.using, actor=hold.actor, reason=reason)
+        cancel_rows(rows, actor=locked.actor, reason=reason)
+        cancel_below([row.pk for row in rows], locked.using, actor=locked.actor, reason=reason)
         for row in rows:
             after_commit.ended(row)
-    after_commit += _settle(hold, Outcome.SHUTDOWN)
+    after_commit += _settle(locked, Outcome.SHUTDOWN)
     return after_commit
 
 
-def _settle(hold: Hold, outcome: Outcome) -> AfterCommit:
+def _settle(locked: LockedNode, outcome: Outcome) -> AfterCommit:
     """Let a failed node be done; children that were added to it take their turns."""
-    node = hold.node
+    node = locked.node
     is_open = has_counting_before(node) or has_open_link(node)
     if is_open:
-        hold.move(Status.WAITING, outcome=outcome)
-        after_commit = release_children(node, hold.now)
+        locked.move(Status.WAITING, outcome=outcome)
+        after_commit = release_children(node, locked.now)
         # A link may have ended since it was looked at.
         after_commit.maybe_complete.append(node.pk)
         return after_commit
-    after_commit = finish(node, outcome=outcome, actor=hold.actor, reason=hold.reason)
-    after_commit += release_children(node, hold.now)
+    after_commit = finish(node, outcome=outcome, actor=locked.actor, reason=locked.reason)
+    after_commit += release_children(node, locked.now)
     return after_commit
 
 
-def _cancel(hold: Hold) -> AfterCommit:
-    assert hold.node.parent_id is not None  # _steer refuses roots
-    top = (hold.node.pk, hold.node.parent_id)
-    return cancel_trees([top], hold.using, actor=hold.actor, reason=hold.reason)
+def _cancel(locked: LockedNode) -> AfterCommit:
+    assert locked.node.parent_id is not None  # _steer refuses roots
+    top = (locked.node.pk, locked.node.parent_id)
+    return cancel_trees([top], locked.using, actor=locked.actor, reason=locked.reason)
 
 
-def _reset(hold: Hold) -> AfterCommit:
-    node = hold.node
-    reason = hold.reason or "its parent was reset"
-    cancel_below([node.pk], hold.using, actor=hold.actor, reason=reason, release_keys=True)
-    Node.objects.using(hold.using).filter(pk=node.pk).update(next_barrier=None)
+def _reset(locked: LockedNode) -> AfterCommit:
+    node = locked.node
+    reason = locked.reason or "its parent was reset"
+    cancel_below([node.pk], locked.using, actor=locked.actor, reason=reason, release_keys=True)
+    Node.objects.using(locked.using).filter(pk=node.pk).update(next_barrier=None)
     return AfterCommit(maybe_complete=[node.pk])
 
 

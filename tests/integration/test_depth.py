@@ -11,7 +11,7 @@ from django.core.management import call_command
 
 from backbeat_celery.inspection.nested_json import DEEPEST_INDENT, nested_json
 from backbeat_celery.inspection.tree import draw, tree
-from backbeat_celery.inspection.tree_reader import Branch
+from backbeat_celery.inspection.tree_reader import TreeNode
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.retention.deletion import BATCH
 from backbeat_celery.retention.purge import purge
@@ -65,9 +65,11 @@ def failed_below(finished_tree):
 
 
 def test_json_of_a_deep_tree_is_whole():
-    top = branch = Branch(Node(name="level 0", status="complete", mode="blocking"))
+    top = branch = TreeNode(Node(name="level 0", status="complete", mode="blocking"))
     for n in range(1, DEEP):
-        branch.children.append(Branch(Node(name=f"level {n}", status="complete", mode="blocking")))
+        branch.children.append(
+            TreeNode(Node(name=f"level {n}", status="complete", mode="blocking"))
+        )
         branch = branch.children[0]
     text = top.as_json()
     assert text.count('"children": [') == DEEP
@@ -76,7 +78,7 @@ def test_json_of_a_deep_tree_is_whole():
     assert max(map(len, text.splitlines())) < 400
     assert len(draw(top, top.node).splitlines()) == DEEP
     assert repr(top)
-    assert top != Branch(top.node, top.children)
+    assert top != TreeNode(top.node, top.children)
 
 
 def test_the_command_writes_what_python_would(finished_tree):
@@ -190,7 +192,7 @@ def test_a_purge_of_a_deep_tree_keeps_what_stands_above_something_kept(sim, fini
     from backbeat_celery.retention.purge import _Purge
 
     found = _Purge("default", 1, BATCH, dry_run=False, progress=None)
-    for page in deletion.pages_below([chain[0].pk], "default"):
+    for page in deletion.subtree_pages([chain[0].pk], "default"):
         found._remove_page(page)
     left = set(Node.objects.filter(workflow=chain[0].workflow).values_list("pk", flat=True))
     assert left == {row.pk for row in chain[:11]}

@@ -74,7 +74,7 @@ def states():
 @pytest.mark.parametrize("verb", ["resolve", "shutdown", "cancel", "reset"])
 def test_preview_names_what_the_verb_starts_and_completes(request, sim, verb, shape):
     node = request.getfixturevalue(shape)
-    ahead = impact.let_go_by(verb, node)
+    ahead = impact.continued_nodes(verb, node)
     before = states()
     getattr(node, verb)()
     sim._commit()  # and call no handler
@@ -87,23 +87,23 @@ def test_preview_names_what_the_verb_starts_and_completes(request, sim, verb, sh
 
 
 def test_preview_of_a_failed_part_before_a_barrier(part):
-    assert [node.args for node in impact.canceled_by("shutdown", part).nodes] == [
+    assert [node.args for node in impact.canceled_nodes("shutdown", part).nodes] == [
         ["barrier"],
         ["behind"],
         ["last"],
     ]
     for verb in ("resolve", "cancel"):
-        ahead = impact.let_go_by(verb, part)
+        ahead = impact.continued_nodes(verb, part)
         assert [node.args for node in ahead.started.nodes] == [["barrier"]]
         assert ahead.completed.count == 0
-    ahead = impact.let_go_by("shutdown", part)
+    ahead = impact.continued_nodes("shutdown", part)
     assert [node.args for node in ahead.started.nodes] == [["later signal"]]
     assert [node.name for node in ahead.completed.nodes] == ["tests.workflows.scripted"]
 
 
 def test_preview_of_a_signal_that_other_workflows_wait_for(linked):
     for verb, target in (("cancel", linked), ("cancel_workflow", linked.workflow)):
-        ahead = impact.let_go_by(verb, target)
+        ahead = impact.continued_nodes(verb, target)
         assert [node.workflow.subject for node in ahead.completed.nodes] == ["lens", "bag"]
         assert [node.args for node in ahead.started.nodes] == [["behind a link"]] * 2
 
@@ -120,7 +120,7 @@ def test_explanations_say_what_each_verb_starts_and_cancels(part):
 def test_what_follows_is_read_in_few_statements(part, django_assert_max_num_queries):
     for verb in ("resolve", "shutdown", "cancel"):
         with django_assert_max_num_queries(16):
-            impact.let_go_by(verb, part)
+            impact.continued_nodes(verb, part)
 
 
 def canceled_since(before):
@@ -129,7 +129,7 @@ def canceled_since(before):
 
 @pytest.mark.parametrize("verb", ["retry", "shutdown", "cancel", "reset", "resolve"])
 def test_preview_names_what_the_verb_cancels(failed, verb):
-    told = {node.pk for node in impact.canceled_by(verb, failed).nodes}
+    told = {node.pk for node in impact.canceled_nodes(verb, failed).nodes}
     before = list(Node.objects.filter(status="canceled").values_list("pk", flat=True))
     getattr(failed, verb)()
     touched = {node.pk for node in canceled_since(before)} - {failed.pk}
@@ -138,7 +138,7 @@ def test_preview_names_what_the_verb_cancels(failed, verb):
 
 
 def test_preview_of_a_whole_workflow(failed):
-    told = impact.canceled_by("cancel_workflow", failed.workflow)
+    told = impact.canceled_nodes("cancel_workflow", failed.workflow)
     failed.workflow.cancel()
     assert {node.pk for node in told.nodes} == {node.pk for node in canceled_since([])}
 
@@ -147,12 +147,12 @@ def test_preview_of_a_resume(sim):
     node = signal(workflows.done.s(), subject="camera")
     node.workflow.pause()
     sim.run()
-    assert impact.started_by_resume(node.workflow).nodes == [node]
+    assert impact.resumed_nodes(node.workflow).nodes == [node]
 
 
 def test_preview_is_cut_where_there_is_too_much(failed, monkeypatch):
     monkeypatch.setattr(impact, "MOST", 2)
-    told = impact.canceled_by("cancel_workflow", failed.workflow)
+    told = impact.canceled_nodes("cancel_workflow", failed.workflow)
     assert (told.count, told.is_more) == (2, True)
 
 
@@ -165,4 +165,4 @@ def test_non_blocking_node_holds_nothing_back(sim, script):
     signal(workflows.scripted.s(), subject="camera")
     sim.run()
     node = Node.objects.get(name="tests.workflows.fatal")
-    assert impact.canceled_by("shutdown", node).count == 0
+    assert impact.canceled_nodes("shutdown", node).count == 0

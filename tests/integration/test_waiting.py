@@ -11,7 +11,7 @@ from backbeat_celery import signal
 from backbeat_celery.engine.order.links import has_open_link
 from backbeat_celery.engine.order.waiting_graph import find_circle, waits_for
 from backbeat_celery.exceptions import LinkCycle
-from backbeat_celery.inspection.doctor.cycles import circles
+from backbeat_celery.inspection.doctor.cycles import find_cycles
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.models.lineage import LEVELS, lineage
 from backbeat_celery.states import COUNTING, Status
@@ -117,7 +117,7 @@ def test_the_graph_is_that_of_the_rules(db):
             hits += bool(circle)
             for one, following in zip(circle, [*circle[1:], *circle[:1]], strict=True):
                 assert following in beyond[one], seed
-        found = list(circles("default", 100))
+        found = list(find_cycles("default", 100))
         assert bool(found) == any(node.pk in beyond[node.pk] for node in nodes), seed
         Link.objects.all().delete()
     assert hits

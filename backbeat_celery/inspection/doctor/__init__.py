@@ -30,8 +30,8 @@ from backbeat_celery.inspection.doctor.check import (
     slices,
     subject_of,
 )
-from backbeat_celery.inspection.doctor.cycles import circles
-from backbeat_celery.inspection.doctor.environment import surroundings
+from backbeat_celery.inspection.doctor.cycles import find_cycles
+from backbeat_celery.inspection.doctor.environment import check_environment
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.runtime import clock
@@ -45,7 +45,7 @@ MOST = 200
 
 
 @dataclass(slots=True)
-class Report:
+class DoctorReport:
     """What an examination has found."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -68,7 +68,7 @@ def examine(
     fix: bool = False,
     wait: float | None = None,
     most: int = MOST,
-) -> Report:
+) -> DoctorReport:
     """Look for rows that break an invariant, at most `most` of each kind; mend what can be.
 
     What the sweeper mends by itself is looked at again after `wait` seconds, by default two
@@ -78,7 +78,10 @@ def examine(
     examination.look()
     examination.look_again(_default_wait() if wait is None else wait)
     report = examination.report
-    report.findings += [*circles(examination.using, most), *surroundings(examination.using)]
+    report.findings += [
+        *find_cycles(examination.using, most),
+        *check_environment(examination.using),
+    ]
     return report
 
 
@@ -90,7 +93,7 @@ def _default_wait() -> float:
 class _Examination:
     def __init__(self, using: str, fix: bool, most: int) -> None:
         self.using = using
-        self.report = Report()
+        self.report = DoctorReport()
         self._fix = fix
         self._most = most
         self._found: Counter[str] = Counter()

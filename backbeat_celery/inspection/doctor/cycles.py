@@ -16,7 +16,7 @@ from backbeat_celery.models import Link
 Pair = tuple[UUID, UUID]
 
 
-def circles(using: str, most: int) -> Iterator[Finding]:
+def find_cycles(using: str, most: int) -> Iterator[Finding]:
     """Find circles of nodes that wait for each other."""
     suspects = _in_circles(_edges(using))
     links = _open_links(using).filter(source__workflow_id__in=suspects)

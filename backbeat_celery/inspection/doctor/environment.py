@@ -24,7 +24,7 @@ SILENCE = 60.0
 """Seconds without a pass that are taken for a pause."""
 
 
-def surroundings(using: str) -> Iterator[Finding]:
+def check_environment(using: str) -> Iterator[Finding]:
     """Find what no row shows: nobody sweeps, or nobody knows a task."""
     yield from _not_swept(using)
     if not clock.is_simulated():

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from backbeat_celery.inspection.doctor import CHECKS, MOST, Report, examine
+from backbeat_celery.inspection.doctor import CHECKS, MOST, DoctorReport, examine
 from backbeat_celery.management.parsing import add_database, at_least, database
 
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         if not report.is_healthy:
             sys.exit(1)
 
-    def _print_json(self, report: Report) -> None:
+    def _print_json(self, report: DoctorReport) -> None:
         data = {
             "healthy": report.is_healthy,
             "checks": len(CHECKS),
@@ -55,7 +55,7 @@ class Command(BaseCommand):
         }
         self.stdout.write(json.dumps(data, indent=2, ensure_ascii=False))
 
-    def _print(self, report: Report) -> None:
+    def _print(self, report: DoctorReport) -> None:
         for found in report.findings:
             if found.is_fixed:
                 style = self.style.SUCCESS

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from backbeat_celery.inspection.nested_json import nested_json
 from backbeat_celery.inspection.tree import draw, takes_color
-from backbeat_celery.inspection.tree_reader import Branch, tree
+from backbeat_celery.inspection.tree_reader import TreeNode, tree
 from backbeat_celery.management.parsing import add_database, at_least, database, node_id
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Status
@@ -129,7 +129,7 @@ def _is_finished(start: Start) -> bool:
     return start.is_finished if isinstance(start, Node) else start.unfinished is None
 
 
-def _plain(start: Start, branch: Branch, explained: bool) -> dict[str, Any]:
+def _plain(start: Start, branch: TreeNode, explained: bool) -> dict[str, Any]:
     data = branch.as_dict()
     if isinstance(start, Workflow):
         times = ("paused_at", "closed_at", "created_at", "finished_at")

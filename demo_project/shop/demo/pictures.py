@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from backbeat_celery.inspection.tree import SIGNS, Branch, tree
+from backbeat_celery.inspection.tree import SIGNS, TreeNode, tree
 from backbeat_celery.models import Node
 from backbeat_celery.states import Status
 from demo_project.shop.demo.story import Order, Plot
@@ -54,7 +54,7 @@ def _order(order: Order, folds: bool) -> Tree:
     return _picture(str(order.camera), [tree(node) for node in nodes], folds)
 
 
-def _picture(title: str, branches: list[Branch], folds: bool) -> Tree:
+def _picture(title: str, branches: list[TreeNode], folds: bool) -> Tree:
     if folds and all(branch.node.is_finished for branch in branches):
         return Tree(Text(f"{SIGNS[Status.COMPLETE]} {title}", style=STYLES[Status.COMPLETE]))
     picture = Tree(Text(title, style="bold"), guide_style="dim")
@@ -62,7 +62,7 @@ def _picture(title: str, branches: list[Branch], folds: bool) -> Tree:
     return picture
 
 
-def _grow(picture: Tree, branches: list[Branch]) -> None:
+def _grow(picture: Tree, branches: list[TreeNode]) -> None:
     for name, siblings in groupby(branches, key=lambda branch: branch.node.name):
         alike = list(siblings)
         if len(alike) >= FOLD:
@@ -96,7 +96,7 @@ def _attempts(node: Node, status: Status) -> Iterator[str]:
         yield f"{lost} lost"
 
 
-def _summary(name: str, branches: list[Branch]) -> Text:
+def _summary(name: str, branches: list[TreeNode]) -> Text:
     counts = Counter(Status(branch.node.status) for branch in branches)
     text = Text(f"{short(name)} × {len(branches)}:")
     for status in Status:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from backbeat_celery.inspection.tree import Branch, tree
+from backbeat_celery.inspection.tree import TreeNode, tree
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.states import AttemptOutcome, Mode, Status, is_allowed
 from demo_project.shop.demo.story import READERS, Order, Plot
@@ -107,7 +107,7 @@ def _crash(plot: Plot) -> Iterator[Wrong]:
 
 
 def _tree(
-    branch: Branch, wanted: Any, plot: Plot, errors: tuple[str, ...] = ()
+    branch: TreeNode, wanted: Any, plot: Plot, errors: tuple[str, ...] = ()
 ) -> Iterator[Wrong]:
     """Compare a tree with what it must be; the errors are those of its topmost node."""
     name, mode, children = wanted
@@ -160,7 +160,7 @@ def _history(node: Node) -> Iterator[Wrong]:
         yield Wrong(f"{node} has a history that ends with {status}", node.worker)
 
 
-def _after(node: Node, before: Iterable[Branch]) -> Iterator[Wrong]:
+def _after(node: Node, before: Iterable[TreeNode]) -> Iterator[Wrong]:
     ends = [branch.node.finished_at for branch in before]
     if (
         node.started_at is None
