@@ -20,7 +20,7 @@ from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from backbeat_celery.models.transitions import status_before_claim
 from backbeat_celery.states import Mode, Outcome, Status
 
-__all__ = ["PAGE", "SIGNS", "Branch", "attempts", "draw", "history", "label", "render", "tree"]
+__all__ = ["PAGE", "SIGNS", "TreeNode", "attempts", "draw", "history", "label", "render", "tree"]
 
 
 def history(node: Node, latest: int | None = None) -> list[Transition]:

@@ -1,4 +1,4 @@
-"""The doctor: a healthy database gives nothing; each fault is found, and mended if it can be."""
+"""The doctor: a healthy database gives nothing; each fault is found, and repaired if it can be."""
 
 from __future__ import annotations
 
@@ -189,68 +189,80 @@ def another_root(sim, node):
 
 
 FAULTS = [
-    # name of the check, the stage to begin with, the change, whether --fix mends it
-    ("step", Status.COMPLETE, break_step, False),
-    ("gap", Status.COMPLETE, break_gap, False),
-    ("beginning", Status.COMPLETE, break_beginning, False),
-    ("status", Status.COMPLETE, write(status="failed", finished_at=None, outcome=""), False),
-    ("status", Status.QUEUED, write(status="failed"), False),
-    ("status", Status.FAILED, write(status="running"), False),
+    # name of the check, the stage to begin with, the change, whether --fix repairs it
+    ("disallowed-transition", Status.COMPLETE, break_step, False),
+    ("transition-gap", Status.COMPLETE, break_gap, False),
+    ("first-transition", Status.COMPLETE, break_beginning, False),
+    (
+        "status-mismatch",
+        Status.COMPLETE,
+        write(status="failed", finished_at=None, outcome=""),
+        False,
+    ),
+    ("status-mismatch", Status.QUEUED, write(status="failed"), False),
+    ("status-mismatch", Status.FAILED, write(status="running"), False),
     ("accepted-twice", Status.COMPLETE, accept_twice, False),
     ("stale-attempt", Status.COMPLETE, write(attempt=0), False),
     ("stale-attempt", Status.FAILED, write(attempt=0), False),
-    ("no-attempt", Status.COMPLETE, break_attempt, False),
-    ("no-step", Status.COMPLETE, accept_twice, False),
-    ("claim", Status.RUNNING, write(claim_id=None), True),
-    ("claim", Status.QUEUED, write(claim_id="0" * 32), True),
-    ("lease", Status.RUNNING, write(lease_expires_at=None, times_out_at=None), True),
-    ("turn", Status.QUEUED, queue_second, False),
-    ("barrier", Status.WAITING, open_barrier, False),
-    ("overlap", Status.COMPLETE, start_before, False),
-    ("stage", Status.WAITING, write_last_child(stage=5), False),
-    ("counters", Status.WAITING, write(next_seq=0), True),
-    ("counters", Status.WAITING, write(next_stage=0), True),
-    ("next-barrier", Status.WAITING, add_barrier, True),
-    ("finished-at", Status.COMPLETE, write(finished_at=None), True),
-    ("finished-at", Status.QUEUED, write(finished_at="2020-01-01T00:00Z"), True),
-    ("awaited-by", Status.QUEUED, write(awaited_by=None), True),
-    ("awaited-by", Status.COMPLETE, write(awaited_by=F("parent_id")), True),
-    ("outcome", Status.QUEUED, write(outcome="succeeded"), True),
-    ("outcome", Status.COMPLETE, write(outcome=""), True),
-    ("open-link", Status.COMPLETE, link_open, False),
-    ("message", Status.QUEUED, write(publish_at=None), True),
-    ("workflow", Status.QUEUED, other_workflow, False),
-    ("no-workflow", Status.QUEUED, no_workflow, False),
-    ("root", Status.QUEUED, no_root, False),
-    ("no-root", Status.QUEUED, another_root, False),
-    ("run", Status.QUEUED, write_workflow(unfinished=None), True),
-    ("run", Status.QUEUED, write_workflow(finished_at="2020-01-01T00:00Z"), True),
+    ("missing-attempt", Status.COMPLETE, break_attempt, False),
+    ("missing-transition", Status.COMPLETE, accept_twice, False),
+    ("claim-mismatch", Status.RUNNING, write(claim_id=None), True),
+    ("claim-mismatch", Status.QUEUED, write(claim_id="0" * 32), True),
+    ("missing-lease", Status.RUNNING, write(lease_expires_at=None, times_out_at=None), True),
+    ("queued-too-early", Status.QUEUED, queue_second, False),
+    ("barrier-too-early", Status.WAITING, open_barrier, False),
+    ("overlapping-siblings", Status.COMPLETE, start_before, False),
+    ("stage-mismatch", Status.WAITING, write_last_child(stage=5), False),
+    ("counter-mismatch", Status.WAITING, write(next_seq=0), True),
+    ("counter-mismatch", Status.WAITING, write(next_stage=0), True),
+    ("missing-next-barrier", Status.WAITING, add_barrier, True),
+    ("finished-at-mismatch", Status.COMPLETE, write(finished_at=None), True),
+    ("finished-at-mismatch", Status.QUEUED, write(finished_at="2020-01-01T00:00Z"), True),
+    ("awaited-by-mismatch", Status.QUEUED, write(awaited_by=None), True),
+    ("awaited-by-mismatch", Status.COMPLETE, write(awaited_by=F("parent_id")), True),
+    ("outcome-mismatch", Status.QUEUED, write(outcome="succeeded"), True),
+    ("outcome-mismatch", Status.COMPLETE, write(outcome=""), True),
+    ("unfinished-link", Status.COMPLETE, link_open, False),
+    ("missing-message", Status.QUEUED, write(publish_at=None), True),
+    ("workflow-mismatch", Status.QUEUED, other_workflow, False),
+    ("missing-workflow", Status.QUEUED, no_workflow, False),
+    ("extra-root", Status.QUEUED, no_root, False),
+    ("missing-root", Status.QUEUED, another_root, False),
+    ("run-mismatch", Status.QUEUED, write_workflow(unfinished=None), True),
+    ("run-mismatch", Status.QUEUED, write_workflow(finished_at="2020-01-01T00:00Z"), True),
     ("orphan-transition", Status.COMPLETE, forget_node, True),
     ("orphan-attempt", Status.COMPLETE, forget_node, True),
 ]
 
 
 @pytest.mark.parametrize(
-    ("check", "stage", "change", "mends"),
+    ("check", "stage", "change", "repairs"),
     FAULTS,
     ids=[f"{name}-{stage}-{number}" for number, (name, stage, *_) in enumerate(FAULTS)],
 )
-def test_each_fault_is_found_and_mended_if_it_can_be(sim, check, stage, change, mends):
+def test_each_fault_is_found_and_repaired_if_it_can_be(sim, check, stage, change, repairs):
     node = staged(sim, stage)
     change(sim, node)
     found = [finding for finding in examine(wait=0).findings if finding.check == check]
     assert found, [str(finding) for finding in examine(wait=0).findings]
     assert not any(finding.is_fixed for finding in found)
     fixed = [finding for finding in examine(fix=True).findings if finding.check == check]
-    assert [finding.is_fixed for finding in fixed] == [mends] * len(found)
-    assert mends or all(finding.advice for finding in fixed)
+    assert [finding.is_fixed for finding in fixed] == [repairs] * len(found)
+    assert repairs or all(finding.advice for finding in fixed)
     again = {finding.check for finding in examine(wait=0).findings}
-    assert (check in again) is not mends
+    assert (check in again) is not repairs
 
 
 def test_all_checks_have_a_fault_in_these_tests():
-    elsewhere = {"waiting", "ready", "pending", "paused", "below-canceled", "started-after-cancel"}
-    elsewhere |= {"left-behind", "not-held", "open-child"}
+    elsewhere = {
+        "stuck-waiting",
+        "stuck-ready",
+        "stuck-pending",
+        "stuck-paused",
+        "unfinished-below-canceled",
+        "started-after-cancel",
+    }
+    elsewhere |= {"unaccepted-attempt", "started-before-parent", "unfinished-child"}
     assert {check.name for check in CHECKS} == {fault[0] for fault in FAULTS} | elsewhere
 
 
@@ -258,7 +270,7 @@ def findings(check, **options):
     return [found for found in examine(wait=0, **options).findings if found.check == check]
 
 
-def mended(check):
+def repaired(check):
     """Mend one kind of fault; assert that it was there and is gone."""
     assert findings(check)
     assert all(found.is_fixed for found in findings(check, fix=True))
@@ -272,7 +284,7 @@ def test_a_parent_that_waits_in_vain_is_completed(sim):
     Node.objects.filter(pk=child.pk).update(
         status="canceled", finished_at=sim.now, awaited_by=None, publish_at=None
     )
-    assert mended("waiting")
+    assert repaired("stuck-waiting")
     node.refresh_from_db()
     assert node.status == "complete"
 
@@ -280,7 +292,7 @@ def test_a_parent_that_waits_in_vain_is_completed(sim):
 def test_the_root_of_a_closed_workflow_is_completed(sim):
     workflow = staged(sim, Status.COMPLETE).workflow
     Workflow.objects.update(closed_at=sim.now)
-    assert mended("waiting")
+    assert repaired("stuck-waiting")
     workflow.refresh_from_db()
     assert workflow.unfinished is None
 
@@ -293,7 +305,7 @@ def test_what_has_its_turn_is_queued(sim, run_tree, barrier):
     Node.objects.filter(pk=first.pk).update(
         status="canceled", finished_at=sim.now, awaited_by=None, publish_at=None
     )
-    assert mended("ready")
+    assert repaired("stuck-ready")
     second.refresh_from_db()
     assert second.status == "queued"
     assert examine(wait=0).is_healthy
@@ -303,13 +315,13 @@ def test_pending_children_of_an_accepted_node_are_released(sim):
     node = staged(sim, Status.WAITING)
     child = node.add_child(workflows.done.s())
     Node.objects.filter(pk=child.pk).update(status="pending")
-    assert mended("pending")
+    assert repaired("stuck-pending")
 
 
 def test_what_is_paused_in_a_workflow_that_goes_on_is_queued(sim):
     node = staged(sim, Status.PAUSED)
     Workflow.objects.update(paused_at=None)
-    assert mended("paused")
+    assert repaired("stuck-paused")
     sim.run()
     node.refresh_from_db()
     assert node.status == "complete"
@@ -319,7 +331,7 @@ def test_what_goes_on_below_a_canceled_node_is_canceled(sim):
     node = staged(sim, Status.WAITING)
     node.transitions.create(from_status="waiting", to_status="canceled", at=sim.now, attempt=1)
     Node.objects.filter(pk=node.pk).update(status="canceled", finished_at=sim.now, awaited_by=None)
-    assert mended("below-canceled")
+    assert repaired("unfinished-below-canceled")
     assert node.children.get().status == "canceled"
     assert examine(wait=0).is_healthy
 
@@ -333,19 +345,19 @@ def test_a_start_after_the_cancel_is_found(sim):
 def test_a_child_of_a_failed_attempt_is_found(sim):
     node = staged(sim, Status.WAITING)
     node.children.update(spawned_by=3)
-    assert [found.invariant for found in findings("left-behind")] == [6]
+    assert [found.invariant for found in findings("unaccepted-attempt")] == [6]
 
 
 def test_a_child_that_began_before_its_parent_is_found(sim):
     child = staged(sim, Status.PENDING)
     Node.objects.filter(pk=child.pk).update(status="queued", publish_at=sim.now)
-    assert [found.invariant for found in findings("not-held")] == [6]
+    assert [found.invariant for found in findings("started-before-parent")] == [6]
 
 
 def test_a_parent_that_was_complete_too_early_is_found(sim):
     node = staged(sim, Status.WAITING)
     Node.objects.filter(pk=node.pk).update(status="complete", finished_at=sim.now)
-    assert str(node.children.get().pk) in findings("open-child")[0].subject
+    assert str(node.children.get().pk) in findings("unfinished-child")[0].subject
 
 
 def test_a_circle_of_links_is_found_with_its_names(sim):
@@ -354,7 +366,7 @@ def test_a_circle_of_links_is_found_with_its_names(sim):
     one, two = circle(sim)
     alone = signal(workflows.tree.s({"spawn": [{"delay": 60}]}), subject="film")
     signal(workflows.done.s(), subject="tripod", link=alone, delay=60)
-    (found,) = findings("circle")
+    (found,) = findings("cycle")
     assert str(one.pk) in found.problem
     assert str(two.pk) in found.problem
     assert str(alone.pk) not in found.problem
@@ -364,14 +376,14 @@ def test_a_circle_of_links_is_found_with_its_names(sim):
 def test_what_no_sweep_has_seen_to_is_found(sim, column):
     node = staged(sim, Status.RUNNING if column == "lease_expires_at" else Status.QUEUED)
     Node.objects.filter(pk=node.pk).update(**{column: sim.now - timedelta(minutes=12)})
-    assert "no sweep has seen to it" in findings("not-swept")[0].problem
+    assert "no sweep has handled them" in findings("overdue")[0].problem
 
 
 def test_a_silent_sweeper_is_a_hint(db):
     signal(workflows.done.s(), subject="camera")
-    assert "never seen" in findings("sweeper")[0].problem
+    assert "never seen" in findings("no-sweeper")[0].problem
     SweeperLease.objects.create(swept_at="2020-01-01T00:00Z")
-    (found,) = findings("sweeper")
+    (found,) = findings("no-sweeper")
     assert "last seen at 2020" in found.problem
     assert not found.is_serious
     assert run()[1] == 0
@@ -380,7 +392,7 @@ def test_a_silent_sweeper_is_a_hint(db):
 def test_tasks_that_nobody_knows_are_named(sim):
     node = staged(sim, Status.QUEUED)
     Node.objects.filter(pk=node.pk).update(task="no.such.task")
-    (hint,) = findings("unknown-task")
+    (hint,) = findings("unregistered-task")
     assert (hint.subject, hint.is_serious) == ("task no.such.task", False)
     Node.objects.filter(pk=node.pk).update(times_out_at=sim.now + timedelta(hours=1))
     assert findings("refused-task")[0].is_serious
@@ -405,7 +417,7 @@ def test_a_queue_that_no_worker_listens_to_is_hinted_at(sim, workers, is_heard):
     WorkerHeartbeat.objects.create(
         name="dead", queues=["reports"], started_at=sim.now, seen_at=sim.now - timedelta(minutes=9)
     )
-    found = findings("unheard-queue")
+    found = findings("queue-without-worker")
     assert [(hint.subject, hint.is_serious) for hint in found] == (
         [] if is_heard else [("queue reports", False)]
     )
@@ -415,7 +427,7 @@ def test_a_run_whose_successor_is_open_cannot_be_reopened(sim):
     node = staged(sim, Status.QUEUED)
     Workflow.objects.update(unfinished=None)
     signal(workflows.done.s(), subject="camera", name=node.workflow.name, delay=60)
-    (found,) = findings("run", fix=True)
+    (found,) = findings("run-mismatch", fix=True)
     assert not found.is_fixed
     assert "Another run of it is open" in str(found)
 
@@ -426,13 +438,13 @@ def test_findings_are_limited_and_the_rest_is_told(sim):
     Node.objects.filter(status="queued").update(publish_at=None)
     report = examine(wait=0, most=3)
     assert len(report.findings) == 3
-    assert list(report.more) == ["message"]
+    assert list(report.more) == ["missing-message"]
     text, status = run("--most=3")
     assert status == 1
     assert "message: there are more" in text
 
 
-def test_the_command_mends_and_says_so(sim):
+def test_the_command_repairs_and_says_so(sim):
     staged(sim, Status.QUEUED)
     Node.objects.filter(status="queued").update(publish_at=None)
     text, status = run()
@@ -451,10 +463,13 @@ def test_the_command_speaks_json(sim):
     data = json.loads(text)
     assert status == 1
     assert data["healthy"] is False
-    assert {found["check"] for found in data["findings"]} == {"gap", "no-step"}
+    assert {found["check"] for found in data["findings"]} == {
+        "transition-gap",
+        "missing-transition",
+    }
 
 
-def test_what_the_sweeper_mends_meanwhile_is_not_broken(db, monkeypatch):
+def test_what_the_sweeper_repairs_meanwhile_is_not_broken(db, monkeypatch):
     from backbeat_celery.inspection import doctor
 
     node = signal(workflows.done.s(), subject="camera")
@@ -462,12 +477,12 @@ def test_what_the_sweeper_mends_meanwhile_is_not_broken(db, monkeypatch):
     Transition.objects.create(
         node=node, from_status="queued", to_status="paused", at=node.created_at, attempt=0
     )
-    assert findings("paused")
+    assert findings("stuck-paused")
     monkeypatch.setattr(
         doctor.time, "sleep", lambda s: Node.objects.filter(pk=node.pk).update(status="queued")
     )
     report = examine(wait=1)
-    assert [found for found in report.findings if found.check == "paused"] == []
+    assert [found for found in report.findings if found.check == "stuck-paused"] == []
 
 
 def test_small_slices_find_the_same(sim, run_tree, monkeypatch):
@@ -476,4 +491,4 @@ def test_small_slices_find_the_same(sim, run_tree, monkeypatch):
     run_tree(*[PARALLEL] * 9, {"flag": "a", "delay": 9})
     Node.objects.filter(name="a").update(stage=4)
     monkeypatch.setattr(check.slices, "__defaults__", (2,))
-    assert len(findings("stage")) == 1
+    assert len(findings("stage-mismatch")) == 1

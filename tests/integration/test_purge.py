@@ -28,7 +28,7 @@ def _nothing_is_left_behind(sim):
     assert set(Transition.objects.values_list("node_id", flat=True)) <= nodes
     assert set(Attempt.objects.values_list("node_id", flat=True)) <= nodes
     assert broken_now() == []
-    assert [str(found) for found in examine(wait=0).findings if found.check != "not-swept"] == []
+    assert [str(found) for found in examine(wait=0).findings if found.check != "overdue"] == []
 
 
 def finished(sim, subject="camera", task=None, **options):

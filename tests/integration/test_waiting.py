@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from backbeat_celery import signal
 from backbeat_celery.engine.order.links import has_open_link
-from backbeat_celery.engine.order.waiting_graph import find_circle, waits_for
+from backbeat_celery.engine.order.waiting_graph import find_cycle, waits_for
 from backbeat_celery.exceptions import LinkCycle
-from backbeat_celery.inspection.doctor.cycles import find_cycles
+from backbeat_celery.inspection.doctor.cycles import cycle_findings
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.models.lineage import LEVELS, lineage
 from backbeat_celery.states import COUNTING, Status
@@ -111,13 +111,13 @@ def test_the_graph_is_that_of_the_rules(db):
                 expected = source.pk == node.pk or source.pk in beyond[node.pk]
                 assert waits_for(node, source, "default") == expected, seed
         for node in nodes:
-            circle = find_circle(node.pk, "default")
+            cycle = find_cycle(node.pk, "default")
             in_one = {pk for pk in {node.pk, *beyond[node.pk]} if pk in beyond[pk]}
-            assert bool(circle) == bool(in_one), seed
-            hits += bool(circle)
-            for one, following in zip(circle, [*circle[1:], *circle[:1]], strict=True):
+            assert bool(cycle) == bool(in_one), seed
+            hits += bool(cycle)
+            for one, following in zip(cycle, [*cycle[1:], *cycle[:1]], strict=True):
                 assert following in beyond[one], seed
-        found = list(find_cycles("default", 100))
+        found = list(cycle_findings("default", 100))
         assert bool(found) == any(node.pk in beyond[node.pk] for node in nodes), seed
         Link.objects.all().delete()
     assert hits

@@ -37,21 +37,21 @@ def waits_for(node: Node, other: Node, using: str) -> bool:
     return any(reached == other.pk for reached in graph.reached_from([node]))
 
 
-def find_circle(start: UUID, using: str) -> list[UUID]:
+def find_cycle(start: UUID, using: str) -> list[UUID]:
     """Find nodes that wait for each other among what `start` waits for; empty if there are none.
 
     They are given by the ends of their links.
     """
-    return next(find_circles([start], using), [])
+    return next(find_cycles([start], using), [])
 
 
-def find_circles(starts: Sequence[UUID], using: str) -> Iterator[list[UUID]]:
+def find_cycles(starts: Sequence[UUID], using: str) -> Iterator[list[UUID]]:
     """Find circles among what these nodes wait for: one at least of those that hang together."""
     graph = _Graph(using)
     nodes = lineage(starts, using, "awaited_by", levels=1)
     for _ in graph.reached_from(nodes.values()):
         pass
-    yield from graph.circles(nodes)
+    yield from graph.cycles(nodes)
 
 
 class _Graph:
@@ -90,7 +90,7 @@ class _Graph:
                 ahead += fresh
             ahead = strangers
 
-    def circles(self, starts: Iterable[UUID]) -> Iterator[list[UUID]]:
+    def cycles(self, starts: Iterable[UUID]) -> Iterator[list[UUID]]:
         """Walk depth first; a way back to a node of the present path closes a circle."""
         seen: set[Vertex] = set()
         for start in starts:

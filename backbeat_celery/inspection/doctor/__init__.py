@@ -1,8 +1,8 @@
-"""Examine the tables: every invariant as a query for the rows that break it, and some repairs.
+"""Check the tables: each invariant is a query for the rows that break it; some can be repaired.
 
-A check is one statement over a slice of the tables, so that the largest ones are examined in
-bounded memory and without long transactions. A repair locks the rows, looks again, and
-changes a status only as the engine itself does. docs/operating.md lists the checks.
+A check is one statement over a slice of the tables, so that large tables are checked in bounded
+memory and without long transactions. A repair locks the rows, checks again, and changes a
+status only as the engine does. docs/operating.md lists the checks.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from backbeat_celery.inspection.doctor.check import (
     slices,
     subject_of,
 )
-from backbeat_celery.inspection.doctor.cycles import find_cycles
-from backbeat_celery.inspection.doctor.environment import check_environment
+from backbeat_celery.inspection.doctor.cycles import cycle_findings
+from backbeat_celery.inspection.doctor.environment import environment_findings
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.runtime import clock
@@ -41,20 +41,20 @@ __all__ = ["CHECKS", "Finding", "Report", "examine"]
 
 CHECKS: Checks = (*workflows.CHECKS, *history.CHECKS, *ordering.CHECKS, *completion.CHECKS)
 MOST = 200
-"""Findings of one check that are kept, and mended, in one examination."""
+"""Findings of one check that one run keeps and repairs."""
 
 
 @dataclass(slots=True)
 class DoctorReport:
-    """What an examination has found."""
+    """What a run of all checks has found."""
 
     findings: list[Finding] = field(default_factory=list)
     more: Counter[str] = field(default_factory=Counter)
-    """Checks that had no room for all their findings."""
+    """Checks with more findings than were kept."""
 
     @property
     def broken(self) -> list[Finding]:
-        """What is wrong and was not mended; hints left out."""
+        """Findings that were not fixed, without hints."""
         return [found for found in self.findings if found.is_serious and not found.is_fixed]
 
     @property
@@ -69,24 +69,24 @@ def examine(
     wait: float | None = None,
     most: int = MOST,
 ) -> DoctorReport:
-    """Look for rows that break an invariant, at most `most` of each kind; mend what can be.
+    """Find rows that break an invariant, at most `most` for each check; with `fix`, repair them.
 
-    What the sweeper mends by itself is looked at again after `wait` seconds, by default two
-    of its intervals, and is found only if it is still there.
+    What the sweeper repairs by itself is checked again after `wait` seconds, by default two of
+    its intervals, and is reported only if it is still there.
     """
     examination = _Examination(using or node_alias(), fix, most)
-    examination.look()
-    examination.look_again(_default_wait() if wait is None else wait)
+    examination.check_all()
+    examination.check_transient(_default_wait() if wait is None else wait)
     report = examination.report
     report.findings += [
-        *find_cycles(examination.using, most),
-        *check_environment(examination.using),
+        *cycle_findings(examination.using, most),
+        *environment_findings(examination.using),
     ]
     return report
 
 
 def _default_wait() -> float:
-    # Nothing moves a simulated clock meanwhile.
+    # A simulated clock does not move meanwhile.
     return 0.0 if clock.is_simulated() else settings.sweep_interval * 2 + 1
 
 
@@ -97,24 +97,24 @@ class _Examination:
         self._fix = fix
         self._most = most
         self._found: Counter[str] = Counter()
-        self._passing: dict[str, list[Any]] = defaultdict(list)
+        self._transient: dict[str, list[Any]] = defaultdict(list)
 
-    def look(self) -> None:
-        """Go through the tables once."""
+    def check_all(self) -> None:
+        """Check all tables once."""
         for part in slices(self.using):
             for check in CHECKS:
                 for row in self._rows(check, part):
-                    if check.is_passing:
-                        self._passing[check.name].append(row.pk)
+                    if check.is_transient:
+                        self._transient[check.name].append(row.pk)
                     else:
                         self._note(check, row)
 
-    def look_again(self, wait: float) -> None:
-        """Keep of what may pass by itself that which did not."""
-        if self._passing and wait and not self._fix:
+    def check_transient(self, wait: float) -> None:
+        """Check transient findings again, and keep those that are still there."""
+        if self._transient and wait and not self._fix:
             time.sleep(wait)
         for check in CHECKS:
-            if ids := self._passing.get(check.name):
+            if ids := self._transient.get(check.name):
                 for row in check.find(Slice(self.using)).filter(pk__in=ids):
                     self._note(check, row)
 
@@ -130,28 +130,28 @@ class _Examination:
 
     def _note(self, check: Check, row: Model) -> None:
         found = Finding(check.name, check.invariant, subject_of(row), check.problem, check.advice)
-        if self._fix and check.mend is not None:
-            found.is_fixed = self._mended(check, row)
+        if self._fix and check.repair is not None:
+            found.is_fixed = self._repaired(check, row)
         self.report.findings.append(found)
 
-    def _mended(self, check: Check, row: Model) -> bool:
+    def _repaired(self, check: Check, row: Model) -> bool:
         try:
-            after_commit = repeat(lambda: self._mend(check, row.pk, type(row)), using=self.using)
+            after_commit = repeat(lambda: self._repair(check, row.pk, type(row)), using=self.using)
         except (StaleNode, ObjectDoesNotExist):
-            after_commit = None  # somebody else was faster; the last look tells
+            after_commit = None  # changed meanwhile: checked below
         if after_commit:
             advance(after_commit, self.using)
-        return not self._still(check, row.pk)
+        return not self._is_broken(check, row.pk)
 
-    def _mend(self, check: Check, pk: Any, model: type[Model]) -> AfterCommit | None:
+    def _repair(self, check: Check, pk: Any, model: type[Model]) -> AfterCommit | None:
         with transaction.atomic(using=self.using):
             row = self._lock(model, pk)
-            if row is None or not self._still(check, pk):
+            if row is None or not self._is_broken(check, pk):
                 return None
-            assert check.mend is not None
-            return check.mend(row)
+            assert check.repair is not None
+            return check.repair(row)
 
-    def _still(self, check: Check, pk: Any) -> bool:
+    def _is_broken(self, check: Check, pk: Any) -> bool:
         return bool(check.find(Slice(self.using)).filter(pk=pk).exists())
 
     def _lock(self, model: type[Model], pk: Any) -> Model | None:

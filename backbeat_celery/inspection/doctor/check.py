@@ -1,4 +1,4 @@
-"""What a check is: a query for the rows that break a rule, and perhaps how one is mended."""
+"""A check: a query for the rows that break a rule, and how to repair one if that is possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLICE = 20_000
 class Slice:
     """A part of the tables: what belongs to the nodes after `first` up to `last`.
 
-    The slices of a database cover every id there can be, also those of rows that are gone.
+    The slices of a database cover every possible id, also those of deleted rows.
     """
 
     using: str
@@ -36,7 +36,7 @@ class Slice:
 
     @property
     def families(self) -> NodeQuerySet:
-        """Nodes by their parents' ids: all children of a parent are in one slice."""
+        """Nodes by their parents' ids: all children of a parent are in the same slice."""
         children = Node.objects.using(self.using).filter(parent__isnull=False)
         return self._within(children, "parent_id")
 
@@ -75,18 +75,18 @@ def slices(using: str, size: int = SLICE) -> Iterator[Slice]:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A rule, the rows that break it, and what can be done about them."""
+    """A rule, the rows that break it, and what to do about them."""
 
     name: str
     invariant: int | None
     """The number of the invariant in docs/operating.md, if it is one of them."""
     problem: str
     find: Callable[[Slice], QuerySet[Any]]
-    advice: str
-    mend: Callable[[Any], AfterCommit | None] | None = None
-    """Repairs a row, which the caller has locked and found broken still."""
-    is_passing: bool = False
-    """Whether the sweeper mends it soon, so that only what stays is broken."""
+    advice: str = ""
+    repair: Callable[[Any], AfterCommit | None] | None = None
+    """Repairs a row that the caller has locked and checked again."""
+    is_transient: bool = False
+    """Whether the sweeper repairs it by itself, so that only what remains is broken."""
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class Finding:
 
 
 def subject_of(row: Model) -> str:
-    """Name a row for whoever has to find it."""
+    """Name a row so that it can be found."""
     if isinstance(row, Node):
         return f"node {row.pk} ({row.name}, {row.status})"
     if isinstance(row, Workflow):

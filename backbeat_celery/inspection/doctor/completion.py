@@ -1,4 +1,4 @@
-"""Invariants 4 to 7: nothing ends too early, nothing is stuck, nothing is left behind."""
+"""Invariants 4 to 7: nothing completes too early, is stuck, or outlives its parent."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from backbeat_celery.states import (
     Status,
 )
 
-TOO_EARLY = "What is complete stays so: let the rest finish, or cancel() it."
+TOO_EARLY = "A complete node stays complete: let the other finish, or cancel() it."
 ORPHAN = "Nothing waits for it: cancel() it, or let it finish."
 
 
-def open_below_complete(part: Slice) -> QuerySet[Node]:
+def unfinished_below_complete(part: Slice) -> QuerySet[Node]:
     return part.families.unfinished().counting().filter(parent__status=Status.COMPLETE)
 
 
-def linked_and_complete(part: Slice) -> QuerySet[Node]:
+def complete_with_open_link(part: Slice) -> QuerySet[Node]:
     return part.nodes.filter(_has_open_link(), status=Status.COMPLETE)
 
 
@@ -39,7 +39,7 @@ def _has_open_link() -> Exists:
     return Exists(Link.objects.filter(source=OuterRef("pk"), target__finished_at=None))
 
 
-def waiting_in_vain(part: Slice) -> QuerySet[Node]:
+def stuck_waiting(part: Slice) -> QuerySet[Node]:
     closed = Workflow.objects.filter(pk=OuterRef("workflow_id"), closed_at__isnull=False)
     waiting = part.nodes.filter(status=Status.WAITING)
     may_end = Q(parent__isnull=False) | Q(Exists(closed))
@@ -47,11 +47,11 @@ def waiting_in_vain(part: Slice) -> QuerySet[Node]:
     return waiting.filter(~_has_open_link(), idle, may_end)
 
 
-def look_again(node: Node) -> AfterCommit:
+def repair_waiting(node: Node) -> AfterCommit:
     return AfterCommit(maybe_complete=[node.pk])
 
 
-def held_in_vain(part: Slice) -> QuerySet[Node]:
+def stuck_ready(part: Slice) -> QuerySet[Node]:
     ahead = Node.objects.awaited_by(OuterRef("parent_id")).filter(seq__lt=OuterRef("seq"))
     holds = Q(~Exists(ahead.blocking()), barrier=False)
     holds |= Q(~Exists(ahead.counting()), barrier=True)
@@ -59,8 +59,8 @@ def held_in_vain(part: Slice) -> QuerySet[Node]:
     return part.families.filter(holds, accepted, status=Status.READY)
 
 
-def open_turn(node: Node) -> AfterCommit:
-    """Queue a child whose turn has come."""
+def repair_ready(node: Node) -> AfterCommit:
+    """Queue a child that waits for nothing any more."""
     assert node.parent_id is not None
     parent, now = lock_node(node.parent_id, node.alias)
     after_commit = open_ready(parent, node.seq - 1, now)
@@ -68,32 +68,32 @@ def open_turn(node: Node) -> AfterCommit:
     return after_commit
 
 
-def pending_in_vain(part: Slice) -> QuerySet[Node]:
+def stuck_pending(part: Slice) -> QuerySet[Node]:
     return part.families.filter(status=Status.PENDING, parent__status=Status.WAITING)
 
 
-def release(node: Node) -> AfterCommit:
-    """Let the children of an accepted node take their turns."""
+def repair_pending(node: Node) -> AfterCommit:
+    """Release the children of a node whose handler was accepted."""
     assert node.parent_id is not None
     parent, now = lock_node(node.parent_id, node.alias)
     return release_children(parent, now)
 
 
-def paused_in_vain(part: Slice) -> QuerySet[Node]:
+def stuck_paused(part: Slice) -> QuerySet[Node]:
     going_on = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None)
     return part.nodes.filter(Exists(going_on), status=Status.PAUSED)
 
 
-def always_republish(part: Slice) -> QuerySet[Node]:
+def unpublished(part: Slice) -> QuerySet[Node]:
     return part.nodes.claimable().filter(publish_at=None)
 
 
-def publish_soon(node: Node) -> None:
-    """Let the sweeper publish it at its next pass."""
+def repair_unpublished(node: Node) -> None:
+    """Make the sweeper publish a message for the node at its next pass."""
     make_due([node.pk], node.alias)
 
 
-def left_behind(part: Slice) -> QuerySet[Node]:
+def spawned_by_unaccepted_attempt(part: Slice) -> QuerySet[Node]:
     accepted = Attempt.objects.filter(
         node_id=OuterRef("parent_id"),
         number=OuterRef("spawned_by"),
@@ -103,24 +103,24 @@ def left_behind(part: Slice) -> QuerySet[Node]:
     return spawned.exclude(status=Status.CANCELED).filter(~Exists(accepted))
 
 
-def not_held(part: Slice) -> QuerySet[Node]:
+def started_before_parent(part: Slice) -> QuerySet[Node]:
     early = part.families.unfinished().exclude(status=Status.PENDING).filter(rescue=False)
     return early.filter(parent__status__in=UNACCEPTED)
 
 
-def below_canceled(part: Slice) -> QuerySet[Node]:
+def unfinished_below_canceled(part: Slice) -> QuerySet[Node]:
     return part.families.unfinished().filter(parent__status=Status.CANCELED)
 
 
-def odd_finish_times(part: Slice) -> QuerySet[Node]:
+def inconsistent_finished_at(part: Slice) -> QuerySet[Node]:
     finished = Q(status__in=FINISHED)
     return part.nodes.filter(
         Q(finished, finished_at=None) | Q(~finished, finished_at__isnull=False)
     )
 
 
-def mend_finish_time(node: Node) -> AfterCommit:
-    """Let the time of a node's end say what its status says."""
+def repair_finished_at(node: Node) -> AfterCommit:
+    """Set or clear `finished_at` as the status requires."""
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     if node.is_finished:
         last = node.transitions.order_by("-pk").values_list("at", flat=True).first()
@@ -130,29 +130,29 @@ def mend_finish_time(node: Node) -> AfterCommit:
     return AfterCommit(maybe_complete=[node.parent_id] if node.parent_id else [])
 
 
-def odd_awaited(part: Slice) -> QuerySet[Node]:
+def inconsistent_awaited_by(part: Slice) -> QuerySet[Node]:
     waits = Q(finished_at=None, mode__in=COUNTING, parent__isnull=False)
     right = Q(waits, awaited_by=F("parent_id")) | Q(~waits, awaited_by=None)
     return part.nodes.exclude(right)
 
 
-def mend_awaited(node: Node) -> AfterCommit:
-    """Note again whether the parent waits for this node."""
+def repair_awaited_by(node: Node) -> AfterCommit:
+    """Set or clear `awaited_by` as status and mode require."""
     waits = node.finished_at is None and node.counts
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     rows.update(awaited_by=node.parent_id if waits else None)
     return AfterCommit(maybe_complete=[node.parent_id] if node.parent_id else [])
 
 
-def odd_outcomes(part: Slice) -> QuerySet[Node]:
+def inconsistent_outcomes(part: Slice) -> QuerySet[Node]:
     complete = Q(status=Status.COMPLETE)
-    # Resolved or shut down, and waiting for what was added to it: it completes with that.
+    # Resolved or shut down, and waiting for children that were added to it.
     settled = Q(status=Status.WAITING, outcome__in=[Outcome.RESOLVED, Outcome.SHUTDOWN])
     return part.nodes.filter(Q(complete, outcome="") | Q(~complete, ~settled, ~Q(outcome="")))
 
 
-def mend_outcome(node: Node) -> None:
-    """Clear the outcome of what is not complete; what the engine completed has succeeded."""
+def repair_outcome(node: Node) -> None:
+    """Clear the outcome of an unfinished node; a node that the engine completed succeeded."""
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     last = node.transitions.order_by("-pk").first()
     if node.status != Status.COMPLETE:
@@ -161,89 +161,129 @@ def mend_outcome(node: Node) -> None:
         rows.update(outcome=Outcome.SUCCEEDED)
 
 
-def wrong_workflow(part: Slice) -> QuerySet[Node]:
+def inconsistent_workflows(part: Slice) -> QuerySet[Node]:
     return part.families.exclude(workflow_id=F("parent__workflow_id"))
 
 
-def stray_roots(part: Slice) -> QuerySet[Node]:
+def extra_roots(part: Slice) -> QuerySet[Node]:
     return part.nodes.filter(parent=None).exclude(workflow_id=F("pk"))
 
 
-SOON = "The sweeper does it: see that a worker runs, or run backbeat_sweep."
+SOON = "The sweeper repairs this: check that a worker runs, or run backbeat_sweep."
 
 CHECKS: Checks = (
     Check(
-        "finished-at",
-        4,
-        "has a finished_at that does not fit its status",
-        odd_finish_times,
-        "",
-        mend_finish_time,
+        "finished-at-mismatch",
+        invariant=4,
+        problem="has a finished_at that does not fit its status",
+        find=inconsistent_finished_at,
+        repair=repair_finished_at,
     ),
     Check(
-        "awaited-by",
-        4,
-        "has an awaited_by that does not fit its status and mode",
-        odd_awaited,
-        "",
-        mend_awaited,
+        "awaited-by-mismatch",
+        invariant=4,
+        problem="has an awaited_by that does not fit its status and mode",
+        find=inconsistent_awaited_by,
+        repair=repair_awaited_by,
     ),
     Check(
-        "outcome",
-        4,
-        "has an outcome that does not fit its status",
-        odd_outcomes,
-        "Nobody can tell whether it was resolved or shut down.",
-        mend_outcome,
+        "outcome-mismatch",
+        invariant=4,
+        problem="has an outcome that does not fit its status",
+        find=inconsistent_outcomes,
+        advice="The history does not show whether it was resolved or shut down.",
+        repair=repair_outcome,
     ),
     Check(
-        "open-child",
-        4,
-        "is unfinished, but its parent is complete",
-        open_below_complete,
-        TOO_EARLY,
+        "unfinished-child",
+        invariant=4,
+        problem="is unfinished, but its parent is complete",
+        find=unfinished_below_complete,
+        advice=TOO_EARLY,
     ),
     Check(
-        "open-link",
-        4,
-        "is complete, but a signal it is linked to is not",
-        linked_and_complete,
-        TOO_EARLY,
-    ),
-    Check("waiting", 4, "waits for nothing any more", waiting_in_vain, SOON, look_again, True),
-    Check("message", 5, "has no time for its next message", always_republish, "", publish_soon),
-    Check("ready", 5, "has its turn, but is not queued", held_in_vain, SOON, open_turn, True),
-    Check("pending", 5, "waits for a handler that was accepted", pending_in_vain, "", release),
-    Check("paused", 5, "is paused in a workflow that is not", paused_in_vain, SOON, requeue, True),
-    Check(
-        "left-behind",
-        6,
-        "was left behind by an attempt that was not accepted",
-        left_behind,
-        ORPHAN,
-    ),
-    Check("not-held", 6, "began before its parent's handler was accepted", not_held, ORPHAN),
-    Check(
-        "below-canceled",
-        7,
-        "goes on below a canceled node",
-        below_canceled,
-        SOON,
-        cancel_orphan,
-        True,
+        "unfinished-link",
+        invariant=4,
+        problem="is complete, but a signal it is linked to is not",
+        find=complete_with_open_link,
+        advice=TOO_EARLY,
     ),
     Check(
-        "workflow",
-        6,
-        "belongs to another workflow than its parent",
-        wrong_workflow,
-        "Restore its workflow_id from the row above it.",
+        "stuck-waiting",
+        invariant=4,
+        problem="waits for nothing any more",
+        find=stuck_waiting,
+        advice=SOON,
+        repair=repair_waiting,
+        is_transient=True,
     ),
     Check(
-        "root",
-        6,
-        "has no parent, but is not its workflow's root",
-        stray_roots,
-        "Restore its parent_id, or delete it.",
+        "missing-message",
+        invariant=5,
+        problem="has no time for its next message",
+        find=unpublished,
+        repair=repair_unpublished,
+    ),
+    Check(
+        "stuck-ready",
+        invariant=5,
+        problem="waits for nothing any more, but is not queued",
+        find=stuck_ready,
+        advice=SOON,
+        repair=repair_ready,
+        is_transient=True,
+    ),
+    Check(
+        "stuck-pending",
+        invariant=5,
+        problem="waits for a handler that was accepted",
+        find=stuck_pending,
+        repair=repair_pending,
+    ),
+    Check(
+        "stuck-paused",
+        invariant=5,
+        problem="is paused in a workflow that is not",
+        find=stuck_paused,
+        advice=SOON,
+        repair=requeue,
+        is_transient=True,
+    ),
+    Check(
+        "unaccepted-attempt",
+        invariant=6,
+        problem="was spawned by an attempt that was not accepted",
+        find=spawned_by_unaccepted_attempt,
+        advice=ORPHAN,
+    ),
+    Check(
+        "started-before-parent",
+        invariant=6,
+        problem="started before its parent's handler was accepted",
+        find=started_before_parent,
+        advice=ORPHAN,
+    ),
+    Check(
+        "unfinished-below-canceled",
+        invariant=7,
+        problem="is unfinished below a canceled node",
+        find=unfinished_below_canceled,
+        advice=SOON,
+        repair=cancel_orphan,
+        is_transient=True,
+    ),
+    Check(
+        "workflow-mismatch",
+        invariant=6,
+        problem="belongs to another workflow than its parent",
+        find=inconsistent_workflows,
+        advice="Restore its workflow_id from the row above it.",
+    ),
+    Check(
+        "extra-root",
+        invariant=6,
+        problem="has no parent, but is not its workflow's root",
+        find=extra_roots,
+        advice="Restore its parent_id, or delete it.",
     ),
 )

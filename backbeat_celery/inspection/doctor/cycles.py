@@ -1,4 +1,4 @@
-"""Links that close a circle: found among workflows first, then followed node by node."""
+"""Cycles of links: found among workflows first, then followed node by node."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from backbeat_celery.engine.order.waiting_graph import find_circles
+from backbeat_celery.engine.order.waiting_graph import find_cycles
 from backbeat_celery.inspection.doctor.check import Finding
-from backbeat_celery.inspection.explain import name_circle
+from backbeat_celery.inspection.explain import describe_cycle
 from backbeat_celery.models import Link
 
 Pair = tuple[UUID, UUID]
 
 
-def find_cycles(using: str, most: int) -> Iterator[Finding]:
-    """Find circles of nodes that wait for each other."""
-    suspects = _in_circles(_edges(using))
+def cycle_findings(using: str, most: int) -> Iterator[Finding]:
+    """Find nodes that wait for each other in a cycle."""
+    suspects = _in_cycles(_edges(using))
     links = _open_links(using).filter(source__workflow_id__in=suspects)
     sources = list(links.values_list("source_id", flat=True).distinct())
     known: set[frozenset[UUID]] = set()
-    for circle in find_circles(sources, using):
-        if frozenset(circle) not in known and len(known) < most:
-            known.add(frozenset(circle))
-            yield Finding("circle", 5, f"{len(circle)} nodes", name_circle(circle, using))
+    for cycle in find_cycles(sources, using):
+        if frozenset(cycle) not in known and len(known) < most:
+            known.add(frozenset(cycle))
+            yield Finding("cycle", 5, f"{len(cycle)} nodes", describe_cycle(cycle, using))
 
 
 def _edges(using: str) -> dict[UUID, set[UUID]]:
-    """Which workflow waits for which; a workflow that waits for nobody closes no circle."""
+    """Give which workflow waits for which; one that waits for no other is in no cycle."""
     onward = Link.objects.filter(
         source__workflow_id=OuterRef("target__workflow_id"),
         source__finished_at=None,
@@ -43,8 +43,8 @@ def _edges(using: str) -> dict[UUID, set[UUID]]:
     return edges
 
 
-def _in_circles(edges: dict[UUID, set[UUID]]) -> set[UUID]:
-    """Leave out workflows again and again that wait for none of the others."""
+def _in_cycles(edges: dict[UUID, set[UUID]]) -> set[UUID]:
+    """Remove workflows that wait for none of the others until only cycles are left."""
     waiting: dict[UUID, list[UUID]] = defaultdict(list)
     for source, targets in edges.items():
         for target in targets:

@@ -1,4 +1,4 @@
-"""Invariants 1, 2 and 8: histories are paths through the table, and fit the attempts."""
+"""Invariants 1, 2 and 8: histories follow the transition table and match the attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from backbeat_celery.models import Attempt, Node, Transition
 from backbeat_celery.runtime import clock
 from backbeat_celery.states import CLAIMABLE, INITIAL, TRANSITIONS, AttemptOutcome, Status
 
-BY_HAND = "Somebody has written to the table; nothing depends on it, but do not trust this node."
+CHANGED_BY_HAND = (
+    "The table was changed by hand. Nothing depends on this row, but do not trust its node."
+)
 
 _ALLOWED = Q(pk__in=[])
 for _before, _after in TRANSITIONS.items():
@@ -19,24 +21,24 @@ for _before, _after in TRANSITIONS.items():
         _ALLOWED |= Q(from_status=_before, to_status__in=_after)
 
 
-def refused_steps(part: Slice) -> QuerySet[Transition]:
+def disallowed_transitions(part: Slice) -> QuerySet[Transition]:
     return part.transitions.exclude(_ALLOWED)
 
 
-def gaps(part: Slice) -> QuerySet[Transition]:
+def transition_gaps(part: Slice) -> QuerySet[Transition]:
     before = Window(Lag("to_status"), partition_by=F("node_id"), order_by=F("pk").asc())
     rows = part.transitions.annotate(before=before).filter(before__isnull=False)
     return rows.exclude(before=F("from_status"))
 
 
-def odd_beginnings(part: Slice) -> QuerySet[Transition]:
+def inconsistent_first_transitions(part: Slice) -> QuerySet[Transition]:
     earlier = Transition.objects.filter(node_id=OuterRef("node_id"), pk__lt=OuterRef("pk"))
     root = Node.objects.filter(pk=OuterRef("node_id"), parent=None)
     rows = part.transitions.exclude(from_status__in=INITIAL)
     return rows.exclude(Q(from_status=Status.WAITING) & Exists(root)).filter(~Exists(earlier))
 
 
-def odd_ends(part: Slice) -> QuerySet[Node]:
+def inconsistent_statuses(part: Slice) -> QuerySet[Node]:
     latest = Transition.objects.filter(node_id=OuterRef("pk")).order_by("-pk")
     rows = part.nodes.annotate(
         last=Coalesce(Subquery(latest.values("to_status")[:1]), "status"),
@@ -60,34 +62,34 @@ def accepted_twice(part: Slice) -> QuerySet[Attempt]:
     return accepted.filter(Exists(others))
 
 
-def not_current(part: Slice) -> QuerySet[Attempt]:
+def stale_attempts(part: Slice) -> QuerySet[Attempt]:
     beyond = Q(number__gt=F("node__attempt"))
     stale = Q(outcome=AttemptOutcome.SUCCEEDED) & ~Q(number=F("node__attempt"))
     return part.attempts.filter(Q(node__isnull=False), beyond | stale)
 
 
-def steps_without_attempt(part: Slice) -> QuerySet[Transition]:
+def transitions_without_attempt(part: Slice) -> QuerySet[Transition]:
     attempt = Attempt.objects.filter(node_id=OuterRef("node_id"), number=OuterRef("attempt"))
     return part.transitions.filter(~Exists(attempt), from_status=Status.RUNNING)
 
 
-def attempts_without_step(part: Slice) -> QuerySet[Attempt]:
+def attempts_without_transition(part: Slice) -> QuerySet[Attempt]:
     step = Transition.objects.filter(
         node_id=OuterRef("node_id"), from_status=Status.RUNNING, attempt=OuterRef("number")
     )
     return part.attempts.filter(~Exists(step))
 
 
-def odd_claims(part: Slice) -> QuerySet[Node]:
+def inconsistent_claims(part: Slice) -> QuerySet[Node]:
     running = Q(status=Status.RUNNING)
     return part.nodes.filter(Q(running, claim_id=None) | Q(~running, claim_id__isnull=False))
 
 
-def mend_claim(node: Node) -> None:
-    """Forget the claim of a node that does not run; let the sweeper end an attempt without."""
+def repair_claim(node: Node) -> None:
+    """Clear the claim of a node that does not run; let the sweeper end an attempt without one."""
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     if node.status == Status.RUNNING:
-        # A claim that nobody holds.
+        # A claim that no worker holds.
         rows.update(lease_expires_at=clock.now(), claim_id=node.pk)
     else:
         keeps = {} if node.status in CLAIMABLE else {"times_out_at": None}
@@ -102,43 +104,95 @@ def started_after_cancel(part: Slice) -> QuerySet[Node]:
     return canceled.filter(Q(started_at__gt=F("finished_at")) | Exists(attempt))
 
 
-def endless(part: Slice) -> QuerySet[Node]:
+def running_without_lease(part: Slice) -> QuerySet[Node]:
     local = Q(awaits_completion=False, remote=False)
     return part.nodes.filter(
         local, status=Status.RUNNING, lease_expires_at=None, times_out_at=None
     )
 
 
-def give_lease(node: Node) -> None:
-    """Give a running attempt a lease, which its worker renews if there is one."""
+def repair_lease(node: Node) -> None:
+    """Give a running attempt a lease; its worker, if there is one, renews it."""
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     rows.update(lease_expires_at=clock.after(settings.lease))
 
 
 CHECKS: Checks = (
-    Check("step", 1, "is a step that the table does not allow", refused_steps, BY_HAND),
-    Check("gap", 1, "does not begin where the step before it ended", gaps, BY_HAND),
-    Check("beginning", 1, "is first in a history, but no node begins so", odd_beginnings, BY_HAND),
     Check(
-        "status",
-        1,
-        "has a status to which its history does not lead",
-        odd_ends,
-        "Only backbeat_celery writes a status. See its history, then retry() or cancel() it.",
+        "disallowed-transition",
+        invariant=1,
+        problem="is a transition that the table does not allow",
+        find=disallowed_transitions,
+        advice=CHANGED_BY_HAND,
     ),
-    Check("accepted-twice", 2, "is a second attempt that was accepted", accepted_twice, BY_HAND),
-    Check("stale-attempt", 2, "is not the one that its node counts", not_current, BY_HAND),
-    Check("no-attempt", 2, "ended an attempt that has no row", steps_without_attempt, BY_HAND),
     Check(
-        "no-step",
-        2,
-        "ended, but its node's history does not say so",
-        attempts_without_step,
-        BY_HAND,
+        "transition-gap",
+        invariant=1,
+        problem="does not start from the status that the previous transition ended in",
+        find=transition_gaps,
+        advice=CHANGED_BY_HAND,
     ),
-    Check("claim", 2, "has a claim that does not fit its status", odd_claims, "", mend_claim),
-    Check("lease", 5, "runs without a lease and without a time limit", endless, "", give_lease),
     Check(
-        "started-after-cancel", 8, "started after it was canceled", started_after_cancel, BY_HAND
+        "first-transition",
+        invariant=1,
+        problem="is the first in its history, but no node starts in that status",
+        find=inconsistent_first_transitions,
+        advice=CHANGED_BY_HAND,
+    ),
+    Check(
+        "status-mismatch",
+        invariant=1,
+        problem="has a status that its history does not lead to",
+        find=inconsistent_statuses,
+        advice="Only the engine writes a status. See its history, then retry() or cancel() it.",
+    ),
+    Check(
+        "accepted-twice",
+        invariant=2,
+        problem="is a second attempt that was accepted",
+        find=accepted_twice,
+        advice=CHANGED_BY_HAND,
+    ),
+    Check(
+        "stale-attempt",
+        invariant=2,
+        problem="does not have its node's attempt number",
+        find=stale_attempts,
+        advice=CHANGED_BY_HAND,
+    ),
+    Check(
+        "missing-attempt",
+        invariant=2,
+        problem="ended an attempt that has no row",
+        find=transitions_without_attempt,
+        advice=CHANGED_BY_HAND,
+    ),
+    Check(
+        "missing-transition",
+        invariant=2,
+        problem="ended, but its node's history does not say so",
+        find=attempts_without_transition,
+        advice=CHANGED_BY_HAND,
+    ),
+    Check(
+        "claim-mismatch",
+        invariant=2,
+        problem="has a claim that does not fit its status",
+        find=inconsistent_claims,
+        repair=repair_claim,
+    ),
+    Check(
+        "missing-lease",
+        invariant=5,
+        problem="runs without a lease and without a time limit",
+        find=running_without_lease,
+        repair=repair_lease,
+    ),
+    Check(
+        "started-after-cancel",
+        invariant=8,
+        problem="started after it was canceled",
+        find=started_after_cancel,
+        advice=CHANGED_BY_HAND,
     ),
 )

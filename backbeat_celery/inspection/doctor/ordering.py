@@ -1,4 +1,4 @@
-"""Invariant 3 and the places of children: turns come in order, stages and counters fit."""
+"""Invariant 3: siblings run in order, and their stages and their parents' counters match."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from backbeat_celery.models import Node
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.states import Mode, Status
 
-HAD_NO_TURN = (Status.PENDING, Status.READY, Status.CANCELED)
+NEVER_QUEUED = (Status.PENDING, Status.READY, Status.CANCELED)
 STARTED = "It cannot be undone: cancel() the one that started too early, or let both finish."
-PLACE = "Places cannot be changed; only the order of what is still to come may be wrong."
+PLACE = "Places cannot be changed. Only children that have not run yet may run in a wrong order."
 
 
 def _ahead() -> NodeQuerySet:
@@ -35,26 +35,26 @@ def _ahead() -> NodeQuerySet:
     return siblings.filter(seq__lt=OuterRef("seq"))
 
 
-def _had_turn(part: Slice) -> NodeQuerySet:
-    # A rescue starts at once: its place in the line means nothing.
-    return part.families.exclude(status__in=HAD_NO_TURN).filter(rescue=False)
+def _queued(part: Slice) -> NodeQuerySet:
+    # A rescue starts at once, whatever its place.
+    return part.families.exclude(status__in=NEVER_QUEUED).filter(rescue=False)
 
 
-def early_turns(part: Slice) -> QuerySet[Node]:
-    return _had_turn(part).filter(Exists(_ahead().blocking()))
+def queued_too_early(part: Slice) -> QuerySet[Node]:
+    return _queued(part).filter(Exists(_ahead().blocking()))
 
 
-def early_barriers(part: Slice) -> QuerySet[Node]:
-    return _had_turn(part).filter(Exists(_ahead().counting()), barrier=True)
+def barriers_queued_too_early(part: Slice) -> QuerySet[Node]:
+    return _queued(part).filter(Exists(_ahead().counting()), barrier=True)
 
 
-def overlaps(part: Slice) -> QuerySet[Node]:
+def overlapping_siblings(part: Slice) -> QuerySet[Node]:
     blocking = Case(
         When(mode=Mode.BLOCKING, then=F("finished_at")),
         default=Value(None),
         output_field=DateTimeField(),
     )
-    # The blocking one before is enough: it started after those before it, or is found itself.
+    # The previous blocking sibling is enough: it started after those before it, or is found too.
     before = _lag(blocking)
     rows = part.families.filter(mode=Mode.BLOCKING).exclude(status=Status.CANCELED)
     return rows.annotate(before=before).filter(before__gt=F("started_at"))
@@ -64,11 +64,11 @@ def _lag(expression: Combinable) -> Window:
     return Window(Lag(expression), partition_by=F("parent_id"), order_by=F("seq").asc())
 
 
-def odd_stages(part: Slice) -> QuerySet[Node]:
+def inconsistent_stages(part: Slice) -> QuerySet[Node]:
     """Compare each child with the one before it.
 
-    Purged signals leave gaps in the root's line: each of them took one place, or two if it was
-    a barrier. Below a node that is finished nothing gets a place any more.
+    Purged signals leave gaps among the root's children: each took one place, or two if it was a
+    barrier. A finished node gets no more children.
     """
     step = Case(When(mode=Mode.BLOCKING, then=Value(1)), default=Value(0))
     own = Case(When(barrier=True, then=Value(1)), default=Value(0))
@@ -96,7 +96,7 @@ def _with_last_child(rows: NodeQuerySet) -> NodeQuerySet:
     return annotated
 
 
-def odd_counters(part: Slice) -> QuerySet[Node]:
+def inconsistent_counters(part: Slice) -> QuerySet[Node]:
     rows = _with_last_child(part.nodes.unfinished())
     # The last signals may have been purged: the root's counters then stand higher.
     wrong = Q(next_stage__lt=F("stage_after")) | Q(
@@ -105,8 +105,8 @@ def odd_counters(part: Slice) -> QuerySet[Node]:
     return rows.filter(Q(next_seq__lte=F("last_seq")) | wrong)
 
 
-def mend_counters(node: Node) -> None:
-    """Let the next child get the place behind the last one."""
+def repair_counters(node: Node) -> None:
+    """Set the counters so that the next child gets the place after the last one."""
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
     seen = vars(_with_last_child(rows).get())
     stage = seen["stage_after"]
@@ -116,14 +116,14 @@ def mend_counters(node: Node) -> None:
     )
 
 
-def forgotten_barriers(part: Slice) -> QuerySet[Node]:
+def unnoted_barriers(part: Slice) -> QuerySet[Node]:
     held = part.families.filter(barrier=True, status__in=(Status.READY, Status.PENDING))
     noted = Q(parent__next_barrier=None) | Q(parent__next_barrier__gt=F("seq"))
     return held.filter(noted, parent__finished_at=None)
 
 
-def note_barrier(node: Node) -> AfterCommit:
-    """Let the parent look at this barrier again."""
+def repair_next_barrier(node: Node) -> AfterCommit:
+    """Make the parent check this barrier again."""
     assert node.parent_id is not None
     rows = Node.objects.using(node.alias).filter(pk=node.parent_id)
     rows.filter(Q(next_barrier=None) | Q(next_barrier__gt=node.seq)).update(next_barrier=node.seq)
@@ -131,21 +131,46 @@ def note_barrier(node: Node) -> AfterCommit:
 
 
 CHECKS: Checks = (
-    Check("turn", 3, "had its turn before a blocking sibling was finished", early_turns, STARTED),
     Check(
-        "barrier", 3, "is a barrier that did not wait for its siblings", early_barriers, STARTED
-    ),
-    Check("overlap", 3, "started before a blocking sibling was finished", overlaps, STARTED),
-    Check("stage", 3, "has a stage that does not fit the sibling before it", odd_stages, PLACE),
-    Check(
-        "counters", 3, "would give its next child a wrong place", odd_counters, "", mend_counters
+        "queued-too-early",
+        invariant=3,
+        problem="was queued before an earlier blocking sibling was finished",
+        find=queued_too_early,
+        advice=STARTED,
     ),
     Check(
-        "next-barrier",
-        5,
-        "is a barrier that its parent has forgotten",
-        forgotten_barriers,
-        "",
-        note_barrier,
+        "barrier-too-early",
+        invariant=3,
+        problem="is a barrier that did not wait for its siblings",
+        find=barriers_queued_too_early,
+        advice=STARTED,
+    ),
+    Check(
+        "overlapping-siblings",
+        invariant=3,
+        problem="started before a blocking sibling was finished",
+        find=overlapping_siblings,
+        advice=STARTED,
+    ),
+    Check(
+        "stage-mismatch",
+        invariant=3,
+        problem="has a stage that does not fit the sibling before it",
+        find=inconsistent_stages,
+        advice=PLACE,
+    ),
+    Check(
+        "counter-mismatch",
+        invariant=3,
+        problem="would give its next child a wrong place",
+        find=inconsistent_counters,
+        repair=repair_counters,
+    ),
+    Check(
+        "missing-next-barrier",
+        invariant=5,
+        problem="is a barrier that its parent's next_barrier does not name",
+        find=unnoted_barriers,
+        repair=repair_next_barrier,
     ),
 )

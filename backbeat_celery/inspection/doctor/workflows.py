@@ -1,4 +1,4 @@
-"""Workflows against their roots, and rows whose node is gone."""
+"""Workflows that differ from their roots, and rows whose node is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from backbeat_celery.states import FINISHED
 
 
-def odd_runs(part: Slice) -> QuerySet[Workflow]:
+def inconsistent_runs(part: Slice) -> QuerySet[Workflow]:
     finished = Node.objects.filter(pk=OuterRef("pk"), status__in=FINISHED)
     rows = part.workflows.annotate(is_over=Exists(finished), has_root=_has_root())
     over = Q(is_over=True, unfinished=None, finished_at__isnull=False)
@@ -19,8 +19,8 @@ def odd_runs(part: Slice) -> QuerySet[Workflow]:
     return rows.filter(has_root=True).exclude(over | going_on)
 
 
-def mend_run(workflow: Workflow) -> None:
-    """Let a workflow say of its end what its root says."""
+def repair_run(workflow: Workflow) -> None:
+    """Finish or reopen a workflow's row as its root requires."""
     root = Node.objects.using(workflow.alias).get(pk=workflow.pk)
     rows = Workflow.objects.using(workflow.alias).filter(pk=workflow.pk)
     if root.is_finished:
@@ -30,10 +30,10 @@ def mend_run(workflow: Workflow) -> None:
         with transaction.atomic(using=workflow.alias):
             rows.update(unfinished=True, finished_at=None)
     except IntegrityError:
-        return  # another run is open by now: the finding stays
+        return  # another run is open by now: the finding remains
 
 
-def rootless(part: Slice) -> QuerySet[Workflow]:
+def without_root(part: Slice) -> QuerySet[Workflow]:
     return part.workflows.filter(~_has_root())
 
 
@@ -65,23 +65,39 @@ def delete_orphan(row: Transition | Attempt) -> None:
 
 CHECKS: Checks = (
     Check(
-        "run",
-        4,
-        "does not say of its end what its root says",
-        odd_runs,
-        "Another run of it is open: cancel() what is left of this one.",
-        mend_run,
-    ),
-    Check("no-root", 4, "has no root", rootless, "Delete it with Workflow.delete()."),
-    Check(
-        "no-workflow",
-        6,
-        "belongs to no workflow",
-        without_workflow,
-        "Its workflow was deleted by hand: delete its tree as well.",
+        "run-mismatch",
+        invariant=4,
+        problem="differs from its root in whether it is finished",
+        find=inconsistent_runs,
+        advice="Another run of it is open: cancel() what is left of this one.",
+        repair=repair_run,
     ),
     Check(
-        "orphan-transition", None, "has no node any more", orphan_transitions, "", delete_orphan
+        "missing-root",
+        invariant=4,
+        problem="has no root",
+        find=without_root,
+        advice="Delete it with Workflow.delete().",
     ),
-    Check("orphan-attempt", None, "has no node any more", orphan_attempts, "", delete_orphan),
+    Check(
+        "missing-workflow",
+        invariant=6,
+        problem="belongs to no workflow",
+        find=without_workflow,
+        advice="Its workflow was deleted by hand: delete its tree as well.",
+    ),
+    Check(
+        "orphan-transition",
+        invariant=None,
+        problem="has no node any more",
+        find=orphan_transitions,
+        repair=delete_orphan,
+    ),
+    Check(
+        "orphan-attempt",
+        invariant=None,
+        problem="has no node any more",
+        find=orphan_attempts,
+        repair=delete_orphan,
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from backbeat_celery.engine.order.waiting_graph import find_circle
+from backbeat_celery.engine.order.waiting_graph import find_cycle
 from backbeat_celery.inspection.explain import reads
 from backbeat_celery.inspection.explain.blocked import MaySee, Story, anything
 from backbeat_celery.inspection.explain.due import next_pass
@@ -36,8 +36,8 @@ def _explain(row: Node | Workflow, name: str, may_see: MaySee) -> str:
 
 def _told(node: Node, may_see: MaySee) -> str:
     subject = str(node.workflow) if node.is_root else node.name
-    if circle := _circle(node, may_see):
-        return f"{subject} {circle}."
+    if cycle := _cycle(node, may_see):
+        return f"{subject} {cycle}."
     parent = None if node.is_finished else reads.parent_of(node)
     if parent is not None and parent.status == Status.CANCELED:
         above = Story(may_see).name(parent)
@@ -45,15 +45,15 @@ def _told(node: Node, may_see: MaySee) -> str:
     return f"{subject} {Story(may_see).tell(node)}."
 
 
-def _circle(node: Node, may_see: MaySee) -> str:
+def _cycle(node: Node, may_see: MaySee) -> str:
     """Tell of nodes that wait for each other, if this one waits for them."""
     if node.status not in {Status.WAITING, Status.READY}:
         return ""
-    ids = find_circle(node.pk, node.alias)
-    return f"waits in vain, because {name_circle(ids, node.alias, may_see)}" if ids else ""
+    ids = find_cycle(node.pk, node.alias)
+    return f"waits in vain, because {describe_cycle(ids, node.alias, may_see)}" if ids else ""
 
 
-def name_circle(ids: list[UUID], using: str, may_see: MaySee = anything) -> str:
+def describe_cycle(ids: list[UUID], using: str, may_see: MaySee = anything) -> str:
     """Tell who waits for whom in a circle, and how it is broken."""
     nodes = Node.objects.using(using).in_bulk(ids)
     story = Story(may_see)

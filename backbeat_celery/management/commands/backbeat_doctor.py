@@ -1,4 +1,4 @@
-"""Check every invariant, and mend what can be mended."""
+"""Check every invariant, and repair what can be repaired."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from backbeat_celery.management.parsing import add_database, at_least, database
 
 
 class Command(BaseCommand):
-    help = "Look for rows that break an invariant. Exits with 1 if something stays broken."
+    help = "Find rows that break an invariant. Exits with 1 if something remains broken."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--fix", action="store_true", help="mend what can be mended safely")
+        parser.add_argument("--fix", action="store_true", help="repair what is safe to repair")
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.add_argument(
             "--wait",
             type=at_least(0, float),
             metavar="SECONDS",
-            help="look again after SECONDS at what the sweeper mends by itself; "
+            help="check again after SECONDS what the sweeper repairs by itself; "
             "default: two sweep intervals",
         )
         parser.add_argument(
@@ -63,7 +63,7 @@ class Command(BaseCommand):
                 style = self.style.ERROR if found.is_serious else self.style.WARNING
             self.stdout.write(style(str(found)))
         for name in sorted(report.more):
-            self.stdout.write(f"{name}: there are more; mend these and look again.")
+            self.stdout.write(f"{name}: there are more; repair these and check again.")
         fixed = sum(found.is_fixed for found in report.findings)
         hints = sum(not found.is_serious for found in report.findings)
         counts = f"{len(report.broken)} broken, {fixed} fixed, {hints} hints"
