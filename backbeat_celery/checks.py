@@ -190,7 +190,9 @@ def _is_mapping() -> bool:
 def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Check that the tables are there, as this release needs them."""
     ours = set(settings.databases or [node_alias()])
-    problems = [migration_state.trouble(alias) for alias in databases or () if alias in ours]
+    problems = [
+        migration_state.missing_migrations(alias) for alias in databases or () if alias in ours
+    ]
     hint = "Workers do nothing for nodes, and signal() raises NotMigrated, until then."
     return [
         checks.Warning(problem, hint=hint, id="backbeat_celery.W031")

@@ -17,7 +17,7 @@ from backbeat_celery.admin.recent import CAP as RECENT
 from backbeat_celery.admin.recent import Recent
 from backbeat_celery.admin.visibility import Visibility, site_of
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.repair.heartbeats import BEAT
+from backbeat_celery.engine.repair.heartbeats import INTERVAL
 from backbeat_celery.models import Node, SweeperLease, WorkerHeartbeat, node_alias
 from backbeat_celery.states import AttemptOutcome, Status
 
@@ -138,5 +138,5 @@ def _sweeper(now: datetime) -> dict[str, Any]:
 
 def _workers(now: datetime) -> list[dict[str, Any]]:
     rows = WorkerHeartbeat.objects.using(node_alias()).order_by("-seen_at")[: 10 * MOST]
-    limit = timedelta(seconds=LATE * BEAT)
+    limit = timedelta(seconds=LATE * INTERVAL)
     return [{"worker": row, "is_late": now - row.seen_at > limit} for row in rows]

@@ -47,7 +47,7 @@ def advance(after_commit: AfterCommit, using: str, *, waits: bool = True) -> Non
     What is more than LOOKS steps is handed on by messages, and found by the sweeper without.
     Where nobody `waits` for a database that is away, the sweeper does the rest, too.
     """
-    failpoints.reached("before_advance")
+    failpoints.hit("before_advance")
     pending, announcements, rest, left = (
         deque([after_commit]),
         Announcements(),
@@ -144,7 +144,7 @@ def try_complete(node_id: UUID, using: str, *, waits: bool = True) -> AfterCommi
     def once() -> AfterCommit:
         nonlocal is_repeated
         if not is_repeated and postgres.is_settled(node_id, using):
-            failpoints.reached("looked")
+            failpoints.hit("looked")
             return AfterCommit()
         # The try before may have been committed without an answer.
         after_commit = (
@@ -162,7 +162,7 @@ def try_complete(node_id: UUID, using: str, *, waits: bool = True) -> AfterCommi
                 .with_time()
                 .first()
             )
-            failpoints.reached("looked")
+            failpoints.hit("looked")
             if node is None or node.status != Status.WAITING:
                 return after_commit
             try:
@@ -180,7 +180,7 @@ def try_complete(node_id: UUID, using: str, *, waits: bool = True) -> AfterCommi
                 continue
             except RowHeld:
                 return after_commit  # a later sweep looks again
-            failpoints.reached("joined")
+            failpoints.hit("joined")
             return after_commit
 
     # Also after an outage: a look may be repeated at any time, and the record just before
@@ -207,5 +207,5 @@ def _open_barrier(node: Node) -> AfterCommit:
         after_commit = open_ready(parent, node.next_barrier - 1, now)
         if parent.next_barrier == node.next_barrier:
             move_barrier(parent, node.next_barrier)
-        failpoints.reached("barrier_opened")
+        failpoints.hit("barrier_opened")
     return after_commit

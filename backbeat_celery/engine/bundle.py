@@ -58,7 +58,7 @@ def still_held(claims: Sequence[Claim]) -> list[Claim]:
 
 def record_bundle(ended: Sequence[tuple[Claim, AttemptResult]]) -> AfterCommit:
     """Write how attempts of one bundle ended; what was fenced off is discarded by itself."""
-    failpoints.reached("before_record")
+    failpoints.hit("before_record")
     using = ended[0][0].using
     after_commit, written = repeat(lambda: leaves(ended), using=using, outage=True)
     for mine, ending in ended:
@@ -68,5 +68,5 @@ def record_bundle(ended: Sequence[tuple[Claim, AttemptResult]]) -> AfterCommit:
             after_commit += record(mine, ending)
         except StaleAttempt as exc:
             logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
-    failpoints.reached("recorded")
+    failpoints.hit("recorded")
     return after_commit

@@ -172,7 +172,7 @@ def _take(node: Node, message: NodeMessage, worker: str, policy: Policy, now: da
         lease_expires_at=clock.after(settings.lease),
         times_out_at=None if policy.timeout is None else clock.after(policy.timeout),
     )
-    failpoints.reached("claim_written")
+    failpoints.hit("claim_written")
     return Claim(node, message.claim_id, claimed_from, policy, now)
 
 

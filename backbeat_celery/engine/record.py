@@ -51,12 +51,12 @@ def record(claim: Claim, ending: AttemptResult) -> AfterCommit:
 
     Raises StaleAttempt when the attempt is no longer the node's current one.
     """
-    failpoints.reached("before_record")
+    failpoints.hit("before_record")
     # A commit that failed, or whose answer was lost, has left its values in the instance.
     after_commit = repeat_on(
         claim.node, lambda _: _record(claim, ending), using=claim.using, outage=True
     )
-    failpoints.reached("recorded")
+    failpoints.hit("recorded")
     return after_commit
 
 
@@ -155,7 +155,7 @@ def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> AfterCommit:
     else:
         after_commit = _record_parent(claim, unchanged, ending.reason, values)
     _insert(attempt.ended(AttemptOutcome.SUCCEEDED, error=ending.note), node)
-    failpoints.reached("record_written")
+    failpoints.hit("record_written")
     return after_commit
 
 

@@ -40,5 +40,5 @@ def call_rescue(node: Node, policy: Policy, reason: str, error: str | None = Non
     rows.update(**line.counters())
     after_commit = line.insert()
     after_commit.announcements += announcements
-    failpoints.reached("rescue_called")
+    failpoints.hit("rescue_called")
     return after_commit

@@ -90,13 +90,13 @@ class RunningNode:
 
     def is_wanted(self) -> bool:
         """Tell whether this attempt's outcome would still be accepted: one query."""
-        failpoints.reached("in_handler")
+        failpoints.hit("in_handler")
         rows = Node.objects.using(self._claim.using).filter(pk=self.id, status=Status.RUNNING)
         return rows.filter(self._claim.is_current).exists()
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell how far this attempt is; cheap enough to call for each item of a loop."""
-        failpoints.reached("in_handler")
+        failpoints.hit("in_handler")
         self._progress.tell(done, total, message)
 
     def spawn(
@@ -135,7 +135,7 @@ class RunningNode:
         return self._register(flag_spec(name, **options))
 
     def _register(self, spec: NodeSpec) -> SpawnedChild:
-        failpoints.reached("in_handler")
+        failpoints.hit("in_handler")
         keys = {} if spec.key is None else self._known_keys()
         if spec.key in keys:
             return SpawnedChild(keys[spec.key])

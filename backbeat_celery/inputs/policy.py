@@ -46,14 +46,14 @@ class Policy:
     backoff_max: float
     jitter: tuple[float, float] | None
     """Between which factors a delay is drawn; None: it is kept to the second."""
-    fatal: Kinds
-    quiet: tuple[type[BaseException], ...]
+    no_retry: Kinds
+    log_without_traceback: tuple[type[BaseException], ...]
     timeout: float | None
     atomic: bool
     rescue: str = ""
     """The name of the task that is called once when retries are exhausted."""
     retried: Kinds | None = None
-    """Errors that are retried unless they are fatal; None: all of them."""
+    """Errors that are retried unless `no_retry` names them; None: all of them."""
 
     def gives_up_on(self, error: BaseException | None) -> bool:
         """Tell whether a failure is final by its kind.
@@ -61,7 +61,7 @@ class Policy:
         Without an error it is one that no handler raised, such as a timeout: it is retried where
         every Exception is.
         """
-        if error is not None and _is_one(type(error), self.fatal):
+        if error is not None and _is_one(type(error), self.no_retry):
             return True
         kind = Exception if error is None else type(error)
         return self.retried is not None and not _is_one(kind, self.retried)
@@ -106,8 +106,10 @@ def policy_of(task: Task[Any, Any]) -> Policy:
     retries = _of_node_task(task) if is_node_task(task) else _of_plain_task(task)
     return Policy(
         **retries,
-        fatal=tuple(getattr(task, "dont_autoretry_for", ())),
-        quiet=(task.throws,) if isinstance(task.throws, type) else tuple(task.throws or ()),
+        no_retry=tuple(getattr(task, "dont_autoretry_for", ())),
+        log_without_traceback=(task.throws,)
+        if isinstance(task.throws, type)
+        else tuple(task.throws or ()),
         timeout=seconds(task.timeout if hasattr(task, "timeout") else settings.default_timeout),
         atomic=bool(getattr(task, "atomic", False)),
         rescue=rescue_name(task),
@@ -210,7 +212,7 @@ def _differing(task: Task[Any, Any]) -> dict[str, Any]:
     kept = {
         name: value for name in KEPT if (value := getattr(policy, name)) != getattr(usual, name)
     }
-    for name in ("fatal", "retried"):
+    for name in ("no_retry", "retried"):
         if (kinds := getattr(policy, name)) != getattr(usual, name):
             kept[name] = [_type_name(kind) for kind in kinds]
     if sent := sent_options(task):
@@ -263,7 +265,7 @@ def _type_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-_FIELDS = frozenset({*KEPT, "fatal", "retried"})
+_FIELDS = frozenset({*KEPT, "no_retry", "retried"})
 
 
 _UNKNOWN: Task[Any, Any] = Task()

@@ -188,7 +188,7 @@ class _Purge:
             elif are_signals:
                 ids = self._lock_lines(ids)
             free = self._lock(ids)
-            failpoints.reached("purging")
+            failpoints.hit("purging")
             counts = delete_nodes(free, self.using)
             counts.signals = len(free) if are_signals else 0
             counts.workflows = delete_workflows(free, self.using) if are_workflows else 0

@@ -1,6 +1,6 @@
-"""Named points of the engine at which a test may stop, race or kill it.
+"""Failpoints: named places in the engine at which a test may stop it, race it or kill it.
 
-In production `reached` is one call of an empty function.
+In production `hit` calls an empty function.
 """
 
 from __future__ import annotations
@@ -10,41 +10,41 @@ from contextlib import contextmanager
 
 
 class WorkerDied(BaseException):
-    """A test killed this worker here: nothing of the engine may run in it any more."""
+    """A test killed the worker at this failpoint: no engine code may run in it any more."""
 
 
-def _nothing(name: str) -> None:
+def _ignore(name: str) -> None:
     pass
 
 
-_observer: Callable[[str], None] = _nothing
-_is_inside = False
+_observer: Callable[[str], None] = _ignore
+_in_transactions = False
 
 
-def reached(name: str) -> None:
-    """Tell whoever watches that the engine is at this point."""
+def hit(name: str) -> None:
+    """Report to a watching test that the engine has reached this failpoint."""
     _observer(name)
 
 
-def are_watched_inside() -> bool:
-    """Tell whether somebody is to be told of points within a transaction, before its commit.
+def are_watched_in_transactions() -> bool:
+    """Tell whether failpoints inside a transaction must be hit before its commit.
 
-    What is sent to the database in one piece passes such points only when it is done.
+    A transaction that is sent to the database in one piece hits them only afterwards.
     """
-    return _is_inside
+    return _in_transactions
 
 
 @contextmanager
-def watched(observer: Callable[[str], None], *, inside: bool = True) -> Iterator[None]:
-    """Call `observer` with the name of each point reached, in any thread of this process.
+def watched(observer: Callable[[str], None], *, in_transactions: bool = True) -> Iterator[None]:
+    """Call `observer` with the name of each failpoint that is hit, in any thread.
 
-    `inside`: transactions are made statement by statement, so that the points within them
-    are reached there.
+    With `in_transactions`, transactions run statement by statement, so that the failpoints
+    inside them are hit before the commit.
     """
-    global _observer, _is_inside
-    previous = _observer, _is_inside
-    _observer, _is_inside = observer, inside
+    global _observer, _in_transactions
+    previous = _observer, _in_transactions
+    _observer, _in_transactions = observer, in_transactions
     try:
         yield
     finally:
-        _observer, _is_inside = previous
+        _observer, _in_transactions = previous

@@ -71,13 +71,13 @@ def _tell(call: Call, rows: Sequence[Row]) -> None:
     """Name the points that a statement has reached; it has changed nothing if it gives no rows."""
     if rows:
         for name in call.statement.reaches:
-            failpoints.reached(name)
+            failpoints.hit(name)
 
 
 def is_unobserved(connection: Any) -> bool:
     """Tell whether nobody but the database sees what is sent over this connection."""
     return not (
         is_observed(connection)
-        or failpoints.are_watched_inside()
+        or failpoints.are_watched_in_transactions()
         or detect_environment() == "eventlet"  # which has no poll()
     )

@@ -26,7 +26,7 @@ def unless_deleted(verb: str, pk: UUID) -> Iterator[None]:
 
 def reread(row: Model) -> None:
     """Read a row anew after the commit; one that was deleted since stays as it was."""
-    failpoints.reached("verb_done")
+    failpoints.hit("verb_done")
     try:
         row.refresh_from_db()
     except type(row).DoesNotExist:  # type: ignore[attr-defined]

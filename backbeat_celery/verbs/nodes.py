@@ -136,9 +136,9 @@ def _steer(
         with transaction.atomic(using=using):
             with unless_deleted(verb, node.pk):
                 locked = _lock(node, verb, allowed, actor, why)
-            failpoints.reached("verb_begun")
+            failpoints.hit("verb_begun")
             after_commit = act(locked)
-            failpoints.reached("verb_written")
+            failpoints.hit("verb_written")
             advance_after_commit(after_commit, using)
 
     repeat(once, using=using)

@@ -55,7 +55,7 @@ def send(signals: Sequence[CheckedSignal]) -> list[Node]:
     try:
         return repeat(once, using=alias)
     except DatabaseError as exc:
-        migration_state.refuse(exc, alias)
+        migration_state.raise_if_not_migrated(exc, alias)
         raise
 
 
@@ -80,7 +80,7 @@ def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, AfterComm
     workflows = Workflow.objects.db_manager(alias)
     for _ in range(RACES):
         workflow = workflows.for_subject(signal.subject, signal.name)
-        failpoints.reached("run_found")
+        failpoints.hit("run_found")
         try:
             return _signal(workflow, signal.spec)
         except RunIsOver:
@@ -138,7 +138,7 @@ def signal_workflow(
 
     def once() -> Node:
         with transaction.atomic(using=alias):
-            failpoints.reached("run_found")
+            failpoints.hit("run_found")
             node, after_commit = _signal(workflow, spec)
             _link(link, node, alias)
             advance_after_commit(after_commit, alias)

@@ -139,7 +139,7 @@ def _steer(workflow: Workflow, verb: str, work: Callable[[Workflow], AfterCommit
             with unless_deleted(verb, workflow.pk):
                 row = lock_workflow(workflow.pk, using)
             after_commit = work(row)
-            failpoints.reached("workflow_steered")
+            failpoints.hit("workflow_steered")
             advance_after_commit(after_commit, using)
 
     repeat(once, using=using)

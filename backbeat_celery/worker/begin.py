@@ -36,7 +36,7 @@ def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
     if message is None:
         logger.warning("Dropping a message for %s with a header that is not ours.", task.name)
         raise Ignore("malformed header")
-    failpoints.reached("before_claim")
+    failpoints.hit("before_claim")
     try:
         with sessions.of_engine(message.using):
             run = _claimed(task, message, request.hostname or "")
@@ -51,7 +51,7 @@ def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
     if isinstance(run, Run):
         node = run.claim.node
         request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
-        failpoints.reached("before_handler")
+        failpoints.hit("before_handler")
     return run
 
 

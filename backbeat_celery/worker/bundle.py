@@ -86,7 +86,7 @@ class Bundle:
                 self._give_back(waiting)
                 self._record()
             raise
-        failpoints.reached("after_record")
+        failpoints.hit("after_record")
 
     def _call_all(self, waiting: deque[Claim], own_call: Callable[..., Any] | None) -> None:
         while waiting:
@@ -110,7 +110,7 @@ class Bundle:
         self.task.request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
         if self.told is not None:
             self.told.tell(node)
-        failpoints.reached("before_handler")
+        failpoints.hit("before_handler")
         ending, cause = run.attempt(own_call)
         self._ended.append((run, ending, cause))
         sessions.close_all_but(self._opened)

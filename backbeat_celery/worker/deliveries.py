@@ -1,4 +1,4 @@
-"""What the worker's main process knows of the messages it has taken and not finished."""
+"""The messages about nodes that the worker's main process has received and not finished."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Deliveries:
     def __init__(self) -> None:
         self._messages: WeakKeyDictionary[Any, NodeMessage] = WeakKeyDictionary()
         self._by_task_id: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self.hints: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        """Calls of `worker_events` for the thread that renews leases."""
 
     def add(self, request: Any, message: NodeMessage | None) -> None:
         """Remember a request that the worker has received."""
@@ -26,19 +27,19 @@ class Deliveries:
             self._by_task_id[request.id] = request
 
     def named(self, task_id: str) -> NodeMessage | None:
-        """The message that came with a Celery task id."""
+        """Give the message with a Celery task id."""
         request = self._by_task_id.get(task_id)
         return None if request is None else self._messages.get(request)
 
     def of(self, requests: list[Any]) -> list[NodeMessage]:
-        """The messages of those requests that are about nodes, one for each node."""
+        """Give the messages of those requests that are about nodes, one for each node."""
         known = [self._messages[request] for request in requests if request in self._messages]
         return [single for message in known for single in message.each()]
 
-    def tell(self, hint: Callable[[NodeMessage], None], message: NodeMessage) -> None:
-        """Hand work to the worker's thread; the event loop must not wait for a database."""
+    def report(self, event: Callable[[NodeMessage], None], message: NodeMessage) -> None:
+        """Queue an event for the thread: the event loop must not wait for a database."""
         for single in message.each():
-            self.hints.put(partial(hint, single))
+            self.events.put(partial(event, single))
 
 
 deliveries = Deliveries()

@@ -96,7 +96,7 @@ class Run:
         except DatabaseTrouble as exc:
             logger.exception("Cannot record node %s; its lease runs out.", self.claim.node.pk)
             raise Ignore("the outcome could not be recorded") from exc
-        failpoints.reached("after_record")
+        failpoints.hit("after_record")
         self._ended = ending, cause
         del ending, cause  # error reporters show the variables of a frame
         return self._conclude()
@@ -160,7 +160,7 @@ class Run:
             result = self._handler(*node.args, **node.kwargs)
         except Ignore as exc:
             return Succeeded(None, at_once=True), exc
-        failpoints.reached("after_handler")
+        failpoints.hit("after_handler")
         refuse_unrun(result, self.task.name)
         asked = result if isinstance(result, Retry) else self._asked
         if asked is not None:
@@ -231,7 +231,7 @@ class Run:
         self, after_commit: AfterCommit | None, cause: BaseException, told: BaseException
     ) -> None:
         """Have the log show the handler's traceback, but for errors that its author expects."""
-        if after_commit is None or isinstance(cause, self.claim.policy.quiet):
+        if after_commit is None or isinstance(cause, self.claim.policy.log_without_traceback):
             return
         for failure in after_commit.announcements.failed:
             if failure.node_id == self.claim.node.pk:
@@ -243,7 +243,9 @@ class Run:
         secrets = node_secrets(node)
         error = scrub(repr(cause), secrets, "***")
         # A traceback quotes what it likes: where something is to be hidden, the row alone has it.
-        quiet = isinstance(cause, (Retry, *self.claim.policy.quiet)) or bool(secrets)
+        quiet = isinstance(cause, (Retry, *self.claim.policy.log_without_traceback)) or bool(
+            secrets
+        )
         logger.warning(
             "Attempt %d of %s %s failed: %s; next try at %s.",
             node.attempt,

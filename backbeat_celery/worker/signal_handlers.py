@@ -134,9 +134,9 @@ def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: 
     if message is None:
         return
     if isinstance(exception, TimeLimitExceeded):
-        deliveries.tell(worker_events.hard_time_limit, message)
+        deliveries.report(worker_events.hard_time_limit, message)
     elif isinstance(exception, WorkerLostError):
-        deliveries.tell(partial(worker_events.worker_lost, in_shutdown=is_going_down()), message)
+        deliveries.report(partial(worker_events.worker_lost, in_shutdown=is_going_down()), message)
 
 
 def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
@@ -144,7 +144,7 @@ def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
     message = deliveries.named(request.id)
     if message is None:
         return
-    deliveries.tell(
+    deliveries.report(
         worker_events.worker_lost if terminated else worker_events.message_dropped, message
     )
 
@@ -153,7 +153,7 @@ def on_unknown(sender: Any = None, name: str = "", message: Any = None, **_: Any
     """In the main process: this worker does not know the task of a node."""
     headers = getattr(message, "headers", None) or {}
     if has_header(headers) and (node := parse(headers, name)):
-        deliveries.tell(worker_events.unknown_task, node)
+        deliveries.report(worker_events.unknown_task, node)
 
 
 def on_celeryd_init(instance: Any = None, **_: Any) -> None:

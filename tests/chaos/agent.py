@@ -40,7 +40,7 @@ def install() -> None:
         # Half of the workers go statement by statement, and die between two of them; the
         # others send in one piece what production does.
         inside = zlib.crc32(os.environ.get(NAME, "").encode()) % 2 == 0
-        _stack.enter_context(failpoints.watched(_reached, inside=inside))
+        _stack.enter_context(failpoints.watched(_reached, in_transactions=inside))
     if skew := float(os.environ.get(SKEW) or 0):
         _skew_clock(skew)
 

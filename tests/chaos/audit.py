@@ -23,7 +23,7 @@ from tests.stateful.invariants import FINISHED, Rows
 
 FLAG = ""
 GHOST = "ghost"
-WITHIN = ('reached("in_handler")', 'reached("after_handler")')
+WITHIN = ('hit("in_handler")', 'hit("after_handler")')
 """Points at which an error of the harness's is one of the handler's own."""
 READ_ONLY = "read-only"
 OF_LINKS = ("OperationalError", "InternalError", "WorkflowClosed")

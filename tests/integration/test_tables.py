@@ -28,25 +28,25 @@ def error_of(sql: str) -> DatabaseError:
 
 @pytest.mark.parametrize("sql", GONE)
 def test_missing_tables_and_columns_of_ours_are_known(db, sql, caplog, monkeypatch):
-    monkeypatch.setattr(migration_state, "_said_at", float("-inf"))
+    monkeypatch.setattr(migration_state, "_logged_at", float("-inf"))
     error = error_of(sql)
     with pytest.raises(NotMigrated, match=r"run manage\.py migrate"):
-        migration_state.refuse(error, "default")
+        migration_state.raise_if_not_migrated(error, "default")
     with caplog.at_level(logging.ERROR):
-        assert [migration_state.tell(error) for _ in range(3)] == [True] * 3
+        assert [migration_state.log_missing_tables(error) for _ in range(3)] == [True] * 3
     assert caplog.text.count("run manage.py migrate") == 1
 
 
 @pytest.mark.parametrize("sql", OTHERS)
 def test_other_errors_are_left_alone(db, sql):
     error = error_of(sql)
-    migration_state.refuse(error, "default")
-    assert not migration_state.tell(error)
+    migration_state.raise_if_not_migrated(error, "default")
+    assert not migration_state.log_missing_tables(error)
 
 
 def test_a_migration_that_was_not_applied_is_named(db):
-    assert migration_state.trouble("default") == ""
+    assert migration_state.missing_migrations("default") == ""
     applied = MigrationRecorder.Migration.objects.filter(app="backbeat_celery").order_by("name")
     last = applied.last()
     last.delete()
-    assert f"lacks migration {last.name}" in migration_state.trouble("default")
+    assert f"lacks migration {last.name}" in migration_state.missing_migrations("default")

@@ -21,7 +21,7 @@ from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.runtime import ids, transactions
 from backbeat_celery.runtime.lock_timeouts import RowHeld, without_waiting
-from backbeat_celery.worker import bootstep
+from backbeat_celery.worker import threads as worker_threads
 from backbeat_celery.worker.deliveries import deliveries
 from tests import workflows
 from tests.races.threads import DEADLINE, RACES, held_open, start, wait_until_blocked
@@ -204,33 +204,33 @@ def test_what_no_broker_takes_is_due_again_but_for_a_locked_node(stops):
 
 
 def test_the_keeper_of_leases_gives_a_hint_again(pair, monkeypatch):
-    monkeypatch.setattr(bootstep, "SOON", 0.0)
-    held, keeper = pair[0], bootstep.LeaseKeeper(has_children=False)
-    deliveries.tell(worker_events.hard_time_limit, message(held))
+    monkeypatch.setattr(worker_threads, "RETRY_AFTER", 0.0)
+    held, keeper = pair[0], worker_threads.LeaseRenewer(has_children=False)
+    deliveries.report(worker_events.hard_time_limit, message(held))
     with held_open(lambda: lock(Node, held.pk)):
         keeper.work()
-        assert (status(held), deliveries.hints.empty()) == ("running", True)
+        assert (status(held), deliveries.events.empty()) == ("running", True)
     keeper.work()
-    assert (status(held), deliveries.hints.empty()) == ("retrying", True)
+    assert (status(held), deliveries.events.empty()) == ("retrying", True)
 
 
 @pytest.mark.parametrize("trouble", [OperationalError("away"), InterfaceError("closed")])
 def test_the_keeper_of_leases_gives_a_hint_again_after_an_outage(pair, monkeypatch, trouble):
-    monkeypatch.setattr(bootstep, "SOON", 0.0)
+    monkeypatch.setattr(worker_threads, "RETRY_AFTER", 0.0)
     overdue = pair[0]
     answers = iter([trouble])
-    keeper = bootstep.LeaseKeeper(has_children=False)
+    keeper = worker_threads.LeaseRenewer(has_children=False)
 
     def tell():
         for refusal in answers:
             raise refusal
         worker_events.hard_time_limit(message(overdue))
 
-    deliveries.hints.put(tell)
+    deliveries.events.put(tell)
     keeper.work()
-    assert (status(overdue), deliveries.hints.empty()) == ("running", True)
+    assert (status(overdue), deliveries.events.empty()) == ("running", True)
     keeper.work()
-    assert (status(overdue), deliveries.hints.empty()) == ("retrying", True)
+    assert (status(overdue), deliveries.events.empty()) == ("retrying", True)
 
 
 class Case(NamedTuple):

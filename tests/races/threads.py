@@ -176,5 +176,5 @@ def engine() -> Iterator[tuple[Points, RecordingOutbox]]:
     Unless a test asks for a stop, what production sends in one piece is sent in one piece.
     """
     stops, outbox = Points(), RecordingOutbox()
-    with replaced_outbox(outbox), failpoints.watched(stops, inside=False), stops.stack:
+    with replaced_outbox(outbox), failpoints.watched(stops, in_transactions=False), stops.stack:
         yield stops, outbox

@@ -90,7 +90,7 @@ class BrokerOutbox:
 
     def send(self, publications: Sequence[Publication], using: str) -> None:
         warn_without_app()
-        failpoints.reached("before_publish")
+        failpoints.hit("before_publish")
         prepared = self._take_prepared(publications, using)
         groups = [publications] if prepared else list(group_by_template(publications))
         unsent = [publication for group in groups for publication in group]
@@ -108,7 +108,7 @@ class BrokerOutbox:
                     )
                     for count in self._guarded(sending, group, producer):
                         del unsent[:count]
-                        failpoints.reached("sent_one")
+                        failpoints.hit("sent_one")
         except Exception as exc:  # any transport's own errors; nothing is lost by it
             logger.warning(
                 "%s %d messages: %r. The sweeper sends them again.",
@@ -117,7 +117,7 @@ class BrokerOutbox:
                 exc,
             )
             make_free_due([pk for publication in unsent for pk in publication.node_ids], using)
-        failpoints.reached("after_publish")
+        failpoints.hit("after_publish")
 
     def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
         with current_broker().producer() as producer:

@@ -49,7 +49,7 @@ def dispatch(claim: Claim) -> None:
         )
     except (OperationalError, OSError, LimitExceeded) as exc:
         raise GivenBack(f"The broker did not take the call: {exc!r}") from exc
-    failpoints.reached("dispatched")
+    failpoints.hit("dispatched")
 
 
 def _callback(task: str, token: str) -> Signature[Any]:

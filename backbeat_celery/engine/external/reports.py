@@ -42,7 +42,7 @@ def report(node: Node, said: ExternalReport, fence: Fence, *, outage: bool = Fal
     def once() -> None:
         with transaction.atomic(using=using):
             row, now = _lock(node, said)
-            failpoints.reached("report_locked")
+            failpoints.hit("report_locked")
             _refuse(row, said, fence)
             if row.lease_expires_at is not None:
                 store_report(row, said)

@@ -122,7 +122,7 @@ def cancel_below(
                 children = children.filter(rescue=False)
             cancel_rows(list(_locked(children)), actor=actor, reason=reason, **values)
             # Finished ones, too: they may have left fire_and_forget children behind.
-            failpoints.reached("level_canceled")
+            failpoints.hit("level_canceled")
             below.update(children.filter(next_seq__gt=0).values_list("pk", "next_seq"))
         level, spare_rescues, values = below, False, {}
 

@@ -55,7 +55,7 @@ def finish(
     if node.is_blocking and node.parent_id is not None:
         # Ancestors are locked before descendants, here as everywhere.
         parent, now = lock_node(node.parent_id, using)
-        failpoints.reached("parent_locked")
+        failpoints.hit("parent_locked")
     transition(
         node,
         Status.COMPLETE,
@@ -66,7 +66,7 @@ def finish(
         outcome=outcome,
         **values,
     )
-    failpoints.reached("finish_written")
+    failpoints.hit("finish_written")
     after_commit.ended(node)
     (
         after_commit.announcements.workflows

@@ -115,7 +115,7 @@ class Line:
         flags: list[Node] = []
         for start in range(0, len(self.places), ROWS_AT_ONCE):
             flags += self._write(self.places[start : start + ROWS_AT_ONCE])
-        failpoints.reached("children_inserted")
+        failpoints.hit("children_inserted")
         # Made at once, after the rows: what stays between things that go leaves holes in memory.
         after_commit = AfterCommit(publications=self._publications())
         complete_flags(flags)

@@ -42,7 +42,7 @@ def open_ready(parent: Node, floor: int, now: datetime) -> AfterCommit:
         floor = end
     if not opening.holds:
         opening.after_commit.maybe_complete.append(parent.pk)
-    failpoints.reached("stage_opened")
+    failpoints.hit("stage_opened")
     return opening.after_commit
 
 

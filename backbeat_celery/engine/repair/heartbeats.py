@@ -1,24 +1,24 @@
-"""Signs of life: each worker writes one row again and again; old rows are swept away."""
+"""Heartbeats of workers: each worker updates one row, and old rows are deleted."""
 
 from __future__ import annotations
 
 from backbeat_celery.models import WorkerHeartbeat
 from backbeat_celery.runtime import clock
 
-BEAT = 15.0
-"""Seconds between two signs of life of a worker."""
+INTERVAL = 15.0
+"""Seconds between two heartbeats of a worker."""
 
-LATE = 3 * BEAT
-"""Seconds without a sign of life after which a worker is taken for gone."""
+OFFLINE_AFTER = 3 * INTERVAL
+"""Seconds without a heartbeat after which a worker counts as offline."""
 
-FORGOTTEN = 86400.0
-"""Seconds after which the row of a worker that was not heard of any more is deleted."""
+DELETE_AFTER = 86400.0
+"""Seconds without a heartbeat after which a worker's row is deleted."""
 
 
-def beat(
+def write(
     name: str, using: str, *, pool: str, concurrency: int, running: int, queues: list[str]
 ) -> None:
-    """Write that this worker lives, in the database's time."""
+    """Write a worker's heartbeat, with the database's time."""
     rows = WorkerHeartbeat.objects.using(using)
     values = {"pool": pool, "concurrency": concurrency, "running": running, "queues": queues}
     if not rows.filter(name=name).update(seen_at=clock.now(), **values):
@@ -29,21 +29,21 @@ def beat(
         )
 
 
-def leave(name: str, using: str) -> None:
-    """Take the row of a worker away that ends in order."""
+def delete(name: str, using: str) -> None:
+    """Delete the row of a worker that stops."""
     WorkerHeartbeat.objects.using(using).filter(name=name).delete()
 
 
-def forget(using: str) -> None:
-    """Delete the rows of workers that have been silent for a day."""
+def delete_old(using: str) -> None:
+    """Delete the rows of workers without a heartbeat for a day."""
     rows = WorkerHeartbeat.objects.using(using)
-    rows.filter(seen_at__lt=clock.after(-FORGOTTEN)).delete()
+    rows.filter(seen_at__lt=clock.after(-DELETE_AFTER)).delete()
 
 
-def heard_queues(using: str) -> set[str] | None:
-    """The queues that living workers listen to; None where one does not say, or none lives."""
-    living = WorkerHeartbeat.objects.using(using).filter(seen_at__gt=clock.after(-LATE))
-    told = list(living.values_list("queues", flat=True))
-    if not told or None in told:
+def consumed_queues(using: str) -> set[str] | None:
+    """Name the queues that online workers consume; None if unknown or if none is online."""
+    online = WorkerHeartbeat.objects.using(using).filter(seen_at__gt=clock.after(-OFFLINE_AFTER))
+    reported = list(online.values_list("queues", flat=True))
+    if not reported or None in reported:
         return None
-    return {name for names in told for name in names or ()}
+    return {name for names in reported for name in names or ()}

@@ -106,8 +106,8 @@ def _take_due(using: str, batch: int) -> list[Node]:
     with transaction.atomic(using=using):
         rows = _locked(_due(using).filter(always_republish()), using, batch)
         _put_off(rows)
-        failpoints.reached("put_off")
-    failpoints.reached("taken_due")
+        failpoints.hit("put_off")
+    failpoints.hit("taken_due")
     return rows
 
 
@@ -123,8 +123,8 @@ def _take_lost(
         seen = _locked(due, using, batch)
         rows = missing.among(seen)
         _put_off(rows)
-        failpoints.reached("put_off")
-    failpoints.reached("taken_due")
+        failpoints.hit("put_off")
+    failpoints.hit("taken_due")
     return rows, seen[-1] if len(seen) == batch else None
 
 

@@ -65,11 +65,11 @@ class Sweep:
     def _run(self) -> Counter[str]:
         counts: Counter[str] = Counter()
         for name, mend in self._steps().items():
-            failpoints.reached(f"sweep_{name}")
+            failpoints.hit(f"sweep_{name}")
             try:
                 counts[name] = mend()
             except Exception as exc:
-                if not migration_state.tell(exc):
+                if not migration_state.log_missing_tables(exc):
                     logger.exception("Sweeping %s: %s goes wrong", self.using, name)
         mended = +counts
         if mended:
@@ -113,7 +113,7 @@ class Sweep:
         for row in rows:
             try:
                 after_commit = repeat_on(row, mend, using=self.using)
-                failpoints.reached("mended")
+                failpoints.hit("mended")
                 advance(after_commit, self.using)
                 mended += 1
             except StaleNode:
@@ -233,7 +233,7 @@ def _end(node: Node, ending: Failed | Lost, guard: Q) -> AfterCommit:
     with step(node.alias):
         now = node.db_now
         after_commit = write_failure(node, ending, policy_for(node), now, guard=guard)
-        failpoints.reached("failure_written")
+        failpoints.hit("failure_written")
         return after_commit
 
 

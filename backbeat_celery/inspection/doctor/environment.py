@@ -11,7 +11,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import LONGEST_INTERVAL
 from backbeat_celery.engine.delivery.broker_probe import inquiry
 from backbeat_celery.engine.delivery.queue_depth import due_by_queue
-from backbeat_celery.engine.repair.heartbeats import heard_queues
+from backbeat_celery.engine.repair.heartbeats import consumed_queues
 from backbeat_celery.inputs.task_registry import known_task
 from backbeat_celery.inspection.doctor.check import Finding
 from backbeat_celery.models import Node, SweeperLease
@@ -117,7 +117,7 @@ def _unregistered_tasks(using: str) -> Iterator[Finding]:
 
 def _queues_without_worker(using: str) -> Iterator[Finding]:
     """Queues with due nodes that no worker consumes."""
-    heard = heard_queues(using)
+    heard = consumed_queues(using)
     if heard is None:
         return
     now = Q(fires_at=None) | Q(fires_at__lte=clock.now())
