@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from backbeat_celery.runtime.compat.worker import feeds_children, is_running, listen
+from backbeat_celery.runtime.compat.worker import event_loop_of, feeds_children, is_running, listen
 
 Call = Callable[[], Any]
 
@@ -35,7 +35,7 @@ def after_the_next_messages(consumer: Any, call: Call) -> None:
     if not is_running(consumer):
         call()
         return
-    hub = consumer.hub
+    hub = event_loop_of(consumer)
     bell = _bells.get(hub)
     if bell is None:
         bell = _bells[hub] = Bell()

@@ -15,6 +15,7 @@ from backbeat_celery.inputs.message_headers import OURS
 from backbeat_celery.inputs.policy import Policy, policy_of, usual_policy
 from backbeat_celery.inputs.task_options import check_task
 from backbeat_celery.runtime import failpoints, sessions
+from backbeat_celery.runtime.compat.celery import headers_of_call
 from backbeat_celery.worker.bundle import Bundle
 from backbeat_celery.worker.current_run import keep_refusal, keep_run, raise_refusal
 from backbeat_celery.worker.exposed_arguments import Told
@@ -30,9 +31,9 @@ def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
     Raises Ignore, so that Celery drops the message, when the node is not to be had.
     """
     raise_refusal(request)
-    if request.called_directly or not has_header(vars(request)):
+    if request.called_directly or not has_header(headers_of_call(request)):
         return None
-    message = parse(vars(request), task.name)
+    message = parse(headers_of_call(request), task.name)
     if message is None:
         logger.warning("Dropping a message for %s with a header that is not ours.", task.name)
         raise Ignore("malformed header")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from backbeat_celery.runtime.compat.celery import headers_of_call
+
 if TYPE_CHECKING:
     from backbeat_celery.worker.bundle import Bundle
     from backbeat_celery.worker.run import Run
@@ -30,5 +32,5 @@ def keep_refusal(request: Any, exc: Exception) -> None:
 
 def raise_refusal(request: Any) -> None:
     """Raise what was kept, once."""
-    if (exc := vars(request).pop(_REFUSAL, None)) is not None:
+    if (exc := headers_of_call(request).pop(_REFUSAL, None)) is not None:
         raise exc

@@ -11,7 +11,7 @@ from celery import bootsteps, current_task
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from celery.platforms import EX_FAILURE
 
-from backbeat_celery.runtime.compat.celery import is_terminated
+from backbeat_celery.runtime.compat.celery import headers_of_call, is_terminated
 from backbeat_celery.runtime.current_node import running
 from backbeat_celery.worker.message import has_header
 
@@ -62,10 +62,11 @@ def _spare_nodes(connection_lost: Callable[[Any], None], exc: Any) -> None:
         active_requests,
         as_acknowledged,
         headers_of,
+        is_acknowledged,
     )
 
     requests = tuple(active_requests)
-    nodes = [r for r in requests if has_header(headers_of(r)) and not r.acknowledged]
+    nodes = [r for r in requests if has_header(headers_of(r)) and not is_acknowledged(r)]
     with as_acknowledged(nodes):  # what Celery asks before it cancels
         connection_lost(exc)
 
@@ -76,7 +77,7 @@ def _cancel(cancel_active_requests: Callable[[], None]) -> None:
         cancel_active_requests()
     except NotImplementedError:
         # A pool that can interrupt nothing. In the solo pool this would reach what runs here.
-        if not current_task or not has_header(vars(current_task.request)):
+        if not current_task or not has_header(headers_of_call(current_task.request)):
             raise
         if running.get() is not None:
             raise WorkerTerminate(EX_FAILURE) from None

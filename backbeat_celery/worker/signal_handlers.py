@@ -20,7 +20,7 @@ from backbeat_celery.engine.advance import advance, is_needed
 from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.inputs.message_headers import CLAIM_HEADER
 from backbeat_celery.runtime import sessions
-from backbeat_celery.runtime.compat.celery import put_first, trace_logger
+from backbeat_celery.runtime.compat.celery import headers_of_call, put_first, trace_logger
 from backbeat_celery.worker.current_run import run_of
 from backbeat_celery.worker.deliveries import deliveries
 from backbeat_celery.worker.message import has_header, parse
@@ -68,7 +68,7 @@ def on_trace_log(record: logging.LogRecord) -> bool:
 def on_prerun(task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
     """In the process that runs the handler: claim the node, before others hear of its call."""
     request = task.request
-    if has_header(vars(request)) and is_node_capable(task):
+    if has_header(headers_of_call(request)) and is_node_capable(task):
         from backbeat_celery.worker.begin import begin_early
 
         begin_early(task, request, args, kwargs)
@@ -89,7 +89,7 @@ def _advance(run: Run | Bundle | None) -> None:
 def on_return(sender: Any = None, retval: Any = None, **_: Any) -> None:
     """At the end of a node's task call: let go of connections, and of what its exception holds."""
     request = sender.request
-    if not has_header(vars(request)):
+    if not has_header(headers_of_call(request)):
         return
     try:
         _advance(run_of(request))  # for an end of which no other signal tells

@@ -83,14 +83,16 @@ def test_nobody_has_sent_what_no_task_sends(app):
 
 
 def test_what_a_task_sends_names_it(app):
-    seen = []
+    seen, headers = [], {}
 
     @app.task(name="parent", shared=False)
     def parent():
         seen.append((celery.parent_ids(app), celery.sends_stamps(app)))
+        headers.update(celery.headers_of_call(app.current_task.request))
 
     request = {"id": "p", "root_id": "r", "stamped_headers": ["s"], "stamps": {"s": 1}}
     celery.build_tracer("parent", parent, app=app)("p", [], {}, {**request, "is_eager": False})
+    assert headers["stamps"] == {"s": 1}, "no task call would know of its node"
     assert seen == [(("r", "p"), True)], "copies of a message would not name who sent them"
 
 
@@ -246,9 +248,12 @@ def test_a_request_shows_headers_child_and_arguments(app):
 
 def test_requests_count_as_acknowledged_for_a_while(app):
     request = request_for(app)
+    assert not worker.is_acknowledged(request)
     with worker.as_acknowledged([request]):
-        assert request.acknowledged, "handlers of nodes would be ended when the broker is lost"
-    assert not request.acknowledged
+        assert worker.is_acknowledged(request), (
+            "handlers of nodes would be ended when the broker is lost"
+        )
+    assert not worker.is_acknowledged(request)
 
 
 def test_a_worker_tells_its_pool_queues_and_consumer(app):

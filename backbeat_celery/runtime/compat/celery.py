@@ -125,6 +125,9 @@ def class_of_all_tasks(app: Celery) -> type[Any]:
     return kind
 
 
+headers_of_call: Callable[[Any], dict[str, Any]] = vars
+"""Without headers among a request's variables no task call would know of its node."""
+
 # Messages: protocol 2 -----------------------------------------------------------------
 
 HEADERS = frozenset({*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"})

@@ -34,6 +34,11 @@ def child_of(request: Any) -> int | None:
     return pid
 
 
+def is_acknowledged(request: Any) -> bool:
+    """Without `acknowledged` plain tasks that are done would count as nodes that are not."""
+    return bool(request.acknowledged)
+
+
 @contextmanager
 def as_acknowledged(requests: Sequence[Any]) -> Iterator[None]:
     """Without `acknowledged` handlers of nodes would be ended when the broker is lost."""
@@ -80,6 +85,11 @@ def around_connection_loss(
 def feeds_children(consumer: Any) -> bool:
     """Without `hub` and `TaskPool` an acknowledgement would hold up a child's next message."""
     return consumer.hub is not None and isinstance(consumer.pool, TaskPool)
+
+
+def event_loop_of(consumer: Any) -> Any:
+    """Without `hub` an acknowledgement would hold up a child's next message."""
+    return consumer.hub
 
 
 def is_running(consumer: Any) -> bool:
