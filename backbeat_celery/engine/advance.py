@@ -17,7 +17,6 @@ from backbeat_celery.engine.after_commit import (
     AfterCommit,
     Announcements,
     called_task,
-    is_due,
     options_of,
     rebuild_after_commit,
 )
@@ -29,6 +28,7 @@ from backbeat_celery.engine.delivery.wide_stages import messages_of
 from backbeat_celery.engine.order.finish import complete_flag, finish, lock_node
 from backbeat_celery.engine.order.links import has_open_link
 from backbeat_celery.engine.order.turns import is_barrier_clear, move_barrier, open_ready
+from backbeat_celery.engine.publish_times import is_due
 from backbeat_celery.engine.statements import completion as postgres
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.models.transitions import StaleNode

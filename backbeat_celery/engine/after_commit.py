@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.failure_log import Failure
+from backbeat_celery.engine.publish_times import seconds_until
 from backbeat_celery.inputs.message_headers import kept
 from backbeat_celery.inputs.node_spec import MESSAGE_OPTIONS, NodeSpec
 from backbeat_celery.inputs.policy import kept_sent_options
@@ -29,9 +30,6 @@ ADVANCE = "backbeat.advance"
 
 AT_ONCE = 1000
 """Rows that are read, or messages that are kept, at once: a stage may be wide, a run long."""
-
-LONGEST_INTERVAL = 600.0
-"""Seconds between two messages for a node that stays queued, however long the queue is."""
 
 
 def called_task(node: Node | NodeSpec) -> str:
@@ -170,11 +168,6 @@ class AfterCommit:
             self.ended_signals.append(node.pk)
 
 
-def seconds_until(fires_at: datetime | None, now: datetime) -> float:
-    """Seconds from `now` until a node may run; 0 when it may already."""
-    return 0.0 if fires_at is None else max(0.0, (fires_at - now).total_seconds())
-
-
 def publications_due(nodes: Iterable[Node], now: datetime) -> list[Publication]:
     """The messages of queued nodes that are due within the horizon; flags have none."""
     horizon = settings.publish_horizon
@@ -183,11 +176,6 @@ def publications_due(nodes: Iterable[Node], now: datetime) -> list[Publication]:
         for node in nodes
         if not node.is_flag and seconds_until(node.fires_at, now) <= horizon
     ]
-
-
-def is_due(fires_at: datetime | None, now: datetime) -> bool:
-    """Tell whether a node may run."""
-    return fires_at is None or fires_at <= now
 
 
 def shown_args(task: str, args: list[Any]) -> str:

@@ -17,8 +17,9 @@ from django.db import connections
 from django.db.models import Exists, OuterRef, Q
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import Publication, called_task, is_due
+from backbeat_celery.engine.after_commit import Publication, called_task
 from backbeat_celery.engine.delivery.outbox import outbox
+from backbeat_celery.engine.publish_times import is_due
 from backbeat_celery.engine.statements import claim as postgres
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.inputs.policy import Policy

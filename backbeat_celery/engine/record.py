@@ -30,6 +30,7 @@ from backbeat_celery.engine.order.finish import finish
 from backbeat_celery.engine.order.placement import Line
 from backbeat_celery.engine.order.turns import open_ready
 from backbeat_celery.engine.outcomes import AttemptResult, Failed, Lost, Succeeded, decide
+from backbeat_celery.engine.publish_times import publish_at, seconds_until
 from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.engine.statements import record as postgres
 from backbeat_celery.exceptions import StaleAttempt
@@ -281,9 +282,9 @@ def _next_attempt(
         fires_at = now + timedelta(seconds=wait)
     elif fires_at is None:
         fires_at = node.fires_at
-    due = max(fires_at or now, now)
-    if (due - now).total_seconds() > settings.publish_horizon:
-        return fires_at, due - timedelta(seconds=settings.publish_horizon), AfterCommit()
+    due = publish_at(fires_at, now)
+    if seconds_until(fires_at, now) > settings.publish_horizon:
+        return fires_at, due, AfterCommit()
     again = Node(
         pk=node.pk,
         attempt=node.attempt,
@@ -294,8 +295,7 @@ def _next_attempt(
         kwargs=node.kwargs,
         fires_at=fires_at,
     )
-    publish_at = due + timedelta(seconds=settings.lease)
-    return fires_at, publish_at, AfterCommit(publications=[Publication.of(again, now)])
+    return fires_at, due, AfterCommit(publications=[Publication.of(again, now)])
 
 
 def _insert(attempt: Attempt, node: Node) -> None:

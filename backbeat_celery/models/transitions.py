@@ -84,16 +84,23 @@ def transition_all(
         _remember(node, values)
 
 
-def _columns(to: Status) -> dict[str, Any]:
-    """Columns that only have a value while a node is in certain statuses."""
-    columns: dict[str, Any] = {}
+def cleared_by(to: Status) -> list[str]:
+    """Name the columns that become NULL: they have a value in certain statuses only."""
+    names = []
     if to not in CLAIMABLE:
-        columns["publish_at"] = None
+        names.append("publish_at")
     if to != Status.RUNNING:
-        columns.update(claim_id=None, task_id=None, report=None)
-        columns.update(lease_expires_at=None, times_out_at=None)
+        names += ["claim_id", "task_id", "report", "lease_expires_at", "times_out_at"]
     if to in FINISHED:
-        columns.update(finished_at=clock.now(), awaited_by=None)
+        names.append("awaited_by")
+    return names
+
+
+def _columns(to: Status) -> dict[str, Any]:
+    """The columns that a status decides."""
+    columns: dict[str, Any] = dict.fromkeys(cleared_by(to))
+    if to in FINISHED:
+        columns["finished_at"] = clock.now()
     if to == Status.CANCELED:
         columns["outcome"] = ""  # a node that was resolved and still waited has one
     return columns

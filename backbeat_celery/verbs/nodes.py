@@ -13,7 +13,6 @@ from typing import Any
 
 from django.db import transaction
 
-from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.claim import lock_workflow
@@ -29,12 +28,13 @@ from backbeat_celery.engine.order.consequences import given_up_with
 from backbeat_celery.engine.order.finish import finish, lock_node
 from backbeat_celery.engine.order.links import has_open_link
 from backbeat_celery.engine.order.turns import has_counting_before
+from backbeat_celery.engine.publish_times import after_a_lease
 from backbeat_celery.engine.record import release_children
 from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.lineage import lineage
 from backbeat_celery.models.transitions import transition
-from backbeat_celery.runtime import clock, failpoints
+from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.transactions import repeat
 from backbeat_celery.states import UNFINISHED, Outcome, Status
 from backbeat_celery.verbs.actor import actor_name, reason_text
@@ -177,7 +177,7 @@ def _retry(locked: LockedNode) -> AfterCommit:
     if node.status == Status.FAILED and locked.workflow.paused_at:
         locked.move(Status.PAUSED, fires_at=None, publications=0, next_barrier=None)
         return AfterCommit()
-    publish_at = clock.after(settings.lease)
+    publish_at = after_a_lease()
     locked.move(
         Status.QUEUED, fires_at=None, publications=0, publish_at=publish_at, next_barrier=None
     )

@@ -9,8 +9,9 @@ from celery import current_app
 
 from backbeat_celery import node_task, signal
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, options_of
+from backbeat_celery.engine.after_commit import options_of
 from backbeat_celery.engine.delivery import broker_probe, outbox, queue_depth
+from backbeat_celery.engine.publish_times import LONGEST_INTERVAL
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.models import Node
 from tests import workflows

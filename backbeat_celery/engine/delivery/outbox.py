@@ -22,7 +22,7 @@ from django.db import transaction
 from kombu import Producer
 from kombu.exceptions import LimitExceeded, OperationalError
 
-from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, Publication
+from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.engine.delivery.broker_probe import depths, warn_without_app
 from backbeat_celery.engine.delivery.message_templates import (
     Copy,
@@ -31,9 +31,10 @@ from backbeat_celery.engine.delivery.message_templates import (
     is_templatable,
 )
 from backbeat_celery.engine.delivery.producers import Broker, current_broker
+from backbeat_celery.engine.publish_times import at_the_next_sweep
 from backbeat_celery.inputs.message_headers import HEADER, Keeping
 from backbeat_celery.models import Node
-from backbeat_celery.runtime import clock, failpoints, sessions
+from backbeat_celery.runtime import failpoints, sessions
 from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.runtime.content_type import SERIALIZER
 from backbeat_celery.runtime.ids import uuid7
@@ -186,7 +187,7 @@ def make_due(node_ids: Sequence[UUID], using: str) -> None:
     """Let the sweeper publish these nodes at its next pass, however deep their queue is."""
     rows = Node.objects.using(using).filter(pk__in=node_ids).claimable()
     with step(using):
-        rows.update(publish_at=clock.after(-LONGEST_INTERVAL))
+        rows.update(publish_at=at_the_next_sweep())
 
 
 def make_free_due(node_ids: Sequence[UUID], using: str) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import AfterCommit, Publication, is_due, seconds_until
+from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.order.insertion import insert
 from backbeat_celery.engine.order.turns import complete_flags, is_paused
+from backbeat_celery.engine.publish_times import is_due, publish_at, seconds_until
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
@@ -87,7 +88,7 @@ class Line:
                 place.completes = True
                 continue
             if has_turn:
-                place.publish_at = _publish_time(place, self.now)
+                place.publish_at = publish_at(place.fires_at, self.now, is_flag=spec.is_flag)
             blocked = blocked or spec.is_blocking
             crowded = crowded or spec.counts
         self._crowded = crowded
@@ -159,12 +160,3 @@ class Line:
             created_at=self.now,
             **columns.of(spec),
         )
-
-
-def _publish_time(place: Place, now: datetime) -> datetime:
-    """When the sweeper has to see to a queued node's message; until then nobody need."""
-    wait = seconds_until(place.fires_at, now)
-    if place.spec.is_flag:
-        return now + timedelta(seconds=wait)
-    late = settings.lease if wait <= settings.publish_horizon else -settings.publish_horizon
-    return now + timedelta(seconds=wait + late)

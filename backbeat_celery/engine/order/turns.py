@@ -7,21 +7,17 @@ before it is finished; a barrier waits for every earlier sibling that counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from django.db.models import BigIntegerField, DateTimeField, ExpressionWrapper, F, Subquery, Value
-from django.db.models.expressions import Combinable
+from django.db.models import BigIntegerField, Subquery, Value
 from django.db.models.functions import Coalesce
 
-from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import (
-    AT_ONCE,
-    LONGEST_INTERVAL,
-    AfterCommit,
-    ChildRange,
+from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit, ChildRange, publications_due
+from backbeat_celery.engine.publish_times import (
+    after_a_lease,
+    at_the_next_sweep,
     is_due,
-    publications_due,
-    seconds_until,
+    publish_at_by_row,
 )
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.querysets import NodeQuerySet
@@ -135,7 +131,7 @@ def queue_paused(
     tasks = [row for row in rows if not row.is_flag]
     flags = [row for row in rows if row.is_flag]
     said = {"actor": actor, "reason": reason}
-    publish_at = clock.after(-LONGEST_INTERVAL if later else settings.lease)
+    publish_at = at_the_next_sweep() if later else after_a_lease()
     transition_all(tasks, Status.QUEUED, publish_at=publish_at, publications=0, **said)
     transition_all(flags, Status.QUEUED, publish_at=clock.now(), publications=0, **said)
     if later:
@@ -233,21 +229,8 @@ def move_barrier(parent: Node, seq: int) -> None:
 
 
 def _queue(rows: Sequence[Node], now: datetime) -> None:
-    lease, horizon = settings.lease, settings.publish_horizon
-    waits = {row.pk: seconds_until(row.fires_at, now) for row in rows}
-    at_once = [row for row in rows if not waits[row.pk] and not row.is_flag]
-    soon = [row for row in rows if 0 < waits[row.pk] <= horizon and not row.is_flag]
-    later = [row for row in rows if waits[row.pk] > horizon and not row.is_flag]
-    flags = [row for row in rows if row.is_flag]
-    transition_all(at_once, Status.QUEUED, publish_at=clock.after(lease))
-    transition_all(soon, Status.QUEUED, publish_at=_fires_at_plus(lease))
-    transition_all(later, Status.QUEUED, publish_at=_fires_at_plus(-horizon))
-    transition_all(flags, Status.QUEUED, publish_at=Coalesce(F("fires_at"), clock.now()))
-
-
-def _fires_at_plus(seconds: float) -> Combinable:
-    moved = F("fires_at") + timedelta(seconds=seconds)
-    return ExpressionWrapper(moved, output_field=DateTimeField())
+    for group, publish_at in publish_at_by_row(rows, now):
+        transition_all(group, Status.QUEUED, publish_at=publish_at)
 
 
 def complete_flags(flags: Sequence[Node]) -> None:

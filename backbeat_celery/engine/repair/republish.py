@@ -7,14 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import timedelta
 
 from django.db import connections, transaction
-from django.db.models import DateTimeField, Exists, ExpressionWrapper, F, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
-from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, AfterCommit, Publication, is_due
+from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.claim import pause_due
 from backbeat_celery.engine.delivery.bundling import bundled
 from backbeat_celery.engine.delivery.outbox import make_due, outbox
@@ -27,6 +26,7 @@ from backbeat_celery.engine.delivery.queue_depth import (
 )
 from backbeat_celery.engine.order.finish import complete_flag
 from backbeat_celery.engine.order.turns import queue_paused
+from backbeat_celery.engine.publish_times import after_a_repetition, is_due
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.models.transitions import StaleNode
@@ -139,13 +139,7 @@ def _put_off(rows: Iterable[Node]) -> None:
     for row in rows:
         groups[row.publications, is_due(row.fires_at, row.db_now)].append(row)
     for (publications, due), group in groups.items():
-        interval = min(settings.lease * 2.0 ** min(publications, 16), LONGEST_INTERVAL)
-        later = F("fires_at") + timedelta(seconds=interval)
-        publish_at = (
-            clock.after(interval)
-            if due
-            else ExpressionWrapper(later, output_field=DateTimeField())
-        )
+        publish_at = after_a_repetition(publications, is_due=due)
         nodes = Node.objects.using(group[0].alias).filter(pk__in=[row.pk for row in group])
         nodes.update(publications=publications + 1, publish_at=publish_at)
 

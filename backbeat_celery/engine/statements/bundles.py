@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import connections
 
+from backbeat_celery.engine import publish_times
 from backbeat_celery.engine.after_commit import AfterCommit, publications_due
 from backbeat_celery.engine.outcomes import AttemptResult, Succeeded
 from backbeat_celery.engine.statements import completion
@@ -26,7 +27,7 @@ from backbeat_celery.engine.statements.record import (
 )
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.compat.django import instance
-from backbeat_celery.sql import publish_time, rows, session
+from backbeat_celery.sql import rows, session
 from backbeat_celery.sql.statement import Call, Row, Statement, array
 from backbeat_celery.states import Status
 
@@ -78,7 +79,7 @@ WITH done AS MATERIALIZED (
         done.before, done.line
 ), {HISTORY}, opened AS (
     UPDATE {{nodes}} AS node
-    SET status = {{queued}}, publish_at = {publish_time.publish_at("node", "$2", "$3")}
+    SET status = {{queued}}, publish_at = {publish_times.publish_at_sql("node", "$2", "$3")}
     FROM turn JOIN ended ON ended.line = turn.line
     WHERE node.id = turn.id AND node.id = ANY(ARRAY(SELECT id FROM turn))
     RETURNING turn.line, node.seq, {rows.selected(OPENED, "node")}
@@ -105,7 +106,9 @@ def leaves(ended: Sequence[tuple[Claim, AttemptResult]]) -> tuple[AfterCommit, s
     ]
     if not plain:
         return AfterCommit(), set()
-    record = [_leaves.call(json.dumps([_described(*one) for one in plain]), *publish_time.times())]
+    record = [
+        _leaves.call(json.dumps([_described(*one) for one in plain]), *publish_times.parameters())
+    ]
     lines = {claim.node.parent_id for claim, _ in plain if claim.node.is_blocking}
     if lines:
         record.insert(0, _lock_lines.call(array(lines)))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from backbeat_celery.engine import publish_times
 from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit, publications_due
 from backbeat_celery.engine.statements import completion
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
 from backbeat_celery.models.fields import ENVELOPE
+from backbeat_celery.models.transitions import cleared_by
 from backbeat_celery.runtime.compat.django import instance
 from backbeat_celery.runtime.sessions import connection_to
-from backbeat_celery.sql import publish_time, rows, session
+from backbeat_celery.sql import rows, session
 from backbeat_celery.sql.statement import Call, Row, Statement
 from backbeat_celery.states import Outcome, Status
 
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
 
 STEPS = [(Status.QUEUED, Status.RUNNING), (Status.RUNNING, Status.COMPLETE)]
 
-COMPLETED = """
-    status = {complete}, outcome = {succeeded}, error = NULL, lost_attempts = 0,
-        publish_at = NULL, claim_id = NULL, task_id = NULL, lease_expires_at = NULL,
-        times_out_at = NULL, report = NULL, finished_at = {now}, awaited_by = NULL
+CLEARED = cleared_by(Status.COMPLETE)
+COMPLETED = f"""
+    status = {{complete}}, outcome = {{succeeded}}, error = NULL, lost_attempts = 0,
+        finished_at = {{now}}, {", ".join(f"{name} = NULL" for name in CLEARED)}
 """.strip()
 
 # Of nodes that have ended: the steps of their attempts, and what the attempts were.
@@ -116,7 +118,7 @@ WITH turn AS MATERIALIZED (
     {turn("$8::uuid", "$9::int")}
 ), {_ended(" AND NOT EXISTS (SELECT FROM turn WHERE is_special)")}, opened AS (
     UPDATE {{nodes}} AS node
-    SET status = {{queued}}, publish_at = {publish_time.publish_at("node", "$10", "$11")}
+    SET status = {{queued}}, publish_at = {publish_times.publish_at_sql("node", "$10", "$11")}
     FROM turn, ended
     WHERE node.id = turn.id
     RETURNING node.seq, {rows.selected(OPENED, "node")}
@@ -173,7 +175,10 @@ def _record(claim: Claim, values: Sequence[str | None]) -> AfterCommit | None:
 def _record_blocking(claim: Claim, values: Sequence[str | None]) -> AfterCommit | None:
     node, using = claim.node, claim.using
     behind = [str(node.parent_id), str(node.seq)]
-    lock, end = _lock.call(behind[0]), _blocking_leaf.call(*values, *behind, *publish_time.times())
+    lock, end = (
+        _lock.call(behind[0]),
+        _blocking_leaf.call(*values, *behind, *publish_times.parameters()),
+    )
     _, ended, *seen = session.execute_all(
         using, [lock, end], *_looks_after(claim, is_signal(node))
     )
@@ -243,12 +248,6 @@ def remember(claim: Claim, result: Any) -> None:
             "result": result,
             "error": None,
             "lost_attempts": 0,
-            "publish_at": None,
-            "claim_id": None,
-            "task_id": None,
-            "lease_expires_at": None,
-            "times_out_at": None,
-            "report": None,
-            "awaited_by": None,
+            **dict.fromkeys(CLEARED),
         }
     )

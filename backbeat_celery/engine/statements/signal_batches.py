@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from backbeat_celery.engine import publish_times
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.statements.signals import (
     CHILD_COLUMNS,
@@ -26,7 +27,7 @@ from backbeat_celery.engine.statements.signals import (
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.ids import uuid7
-from backbeat_celery.sql import columns, publish_time, session
+from backbeat_celery.sql import columns, session
 from backbeat_celery.sql.rows import text
 from backbeat_celery.sql.statement import Row, Statement, array
 
@@ -262,4 +263,6 @@ def _locked(rows: Sequence[Mapping[str, Any]], using: str) -> str:
 def _written(
     statement: Statement, rows: Sequence[Mapping[str, Any]], using: str, *more: str
 ) -> list[Row]:
-    return session.execute(using, statement, payload.json_text(rows), *publish_time.times(), *more)
+    return session.execute(
+        using, statement, payload.json_text(rows), *publish_times.parameters(), *more
+    )

@@ -10,11 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from backbeat_celery.engine import publish_times
 from backbeat_celery.engine.after_commit import AfterCommit, Publication, publications_due
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.current_node import running
 from backbeat_celery.runtime.ids import uuid7
-from backbeat_celery.sql import columns, publish_time, rows, session
+from backbeat_celery.sql import columns, rows, session
 from backbeat_celery.sql.statement import Row, Statement
 from backbeat_celery.states import Status
 
@@ -45,7 +46,7 @@ def publish_at(lease: str, horizon: str) -> str:
     """SQL for the next message of a new node of a place; none before its turn."""
     return f"""
         CASE WHEN place.status = {{queued}}
-            THEN {publish_time.publish_at("place", lease, horizon)}
+            THEN {publish_times.publish_at_sql("place", lease, horizon)}
         END
 """.strip()
 
@@ -239,7 +240,7 @@ def _texts(spec: NodeSpec) -> list[str | None]:
         str(spec.counts),
         rows.text(spec.fires_at),
         None if spec.delay is None else repr(float(spec.delay)),
-        *publish_time.times(),
+        *publish_times.parameters(),
         *columns.as_texts(spec),
     ]
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 from django.db.models import DateTimeField, ExpressionWrapper, Min, Q
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import LONGEST_INTERVAL
 from backbeat_celery.engine.delivery.broker_probe import inquiry
 from backbeat_celery.engine.delivery.queue_depth import due_by_queue
+from backbeat_celery.engine.publish_times import LONGEST_INTERVAL
 from backbeat_celery.engine.repair.heartbeats import consumed_queues
 from backbeat_celery.inputs.task_registry import known_task
 from backbeat_celery.inspection.doctor.check import Finding

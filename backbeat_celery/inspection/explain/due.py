@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import LONGEST_INTERVAL, called_task, is_due, options_of
+from backbeat_celery.engine.after_commit import called_task, options_of
 from backbeat_celery.engine.delivery.broker_probe import app_trouble, inquiry, queue_of
+from backbeat_celery.engine.publish_times import LONGEST_INTERVAL, is_due
 from backbeat_celery.inputs.redaction import error_of, told_of
 from backbeat_celery.inspection.explain.phrases import moment, paused, short, span, times
 from backbeat_celery.inspection.explain.reads import sweeper
