@@ -13,7 +13,7 @@ from django.core import checks
 from django.db import connections
 
 from backbeat_celery.conf import OPTIONS, Option, seconds, settings
-from backbeat_celery.engine.delivery.broker_probe import ADVICE, app_trouble
+from backbeat_celery.engine.delivery.project_app import HINT, missing_app
 from backbeat_celery.inputs.policy import is_node_task, rescue_name
 from backbeat_celery.inputs.task_options import task_problems
 from backbeat_celery.inputs.task_registry import import_trouble, load_tasks
@@ -96,8 +96,8 @@ def check_celery(**_: Any) -> list[checks.CheckMessage]:
                 id="backbeat_celery.W002",
             )
         )
-    if problem := app_trouble():
-        messages.append(checks.Warning(f"{problem}.", hint=ADVICE, id="backbeat_celery.W030"))
+    if problem := missing_app():
+        messages.append(checks.Warning(f"{problem}.", hint=HINT, id="backbeat_celery.W030"))
     if conf.task_protocol != 2:
         message = "Celery's task_protocol is 1, whose messages cannot say that they are a node's."
         messages.append(_error("E005", message, "Leave task_protocol at 2."))

@@ -24,7 +24,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-LONGEST_QUOTE = 200
 MOVING = "docs/moving-from-celery.md"
 """The page that says, under a heading for each refusal, what to do instead."""
 
@@ -32,15 +31,6 @@ MOVING = "docs/moving-from-celery.md"
 def see(anchor: str) -> str:
     """Point to a heading of the page `MOVING`, as the last sentence of a message."""
     return f"See {MOVING}#{anchor}."
-
-
-def shown(value: object) -> str:
-    """Quote a value that was handed in: not too long, and whatever its own repr does."""
-    try:
-        text = repr(value)
-    except Exception:
-        return f"<{type(value).__name__} without a repr>"
-    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
 
 
 class BackbeatError(Exception):

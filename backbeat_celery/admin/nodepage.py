@@ -173,10 +173,7 @@ def _retry_plan(node: Node) -> str:
         return _("%(used)d failed, %(limit)s") % words
     if policy.is_exhausted(node.retries + 1):
         return _("%(used)d failed, %(limit)s; the next failure is the last") % words
-    wait = policy.base_delay
-    if policy.backoff:
-        wait = min(wait * 2.0 ** min(node.retries, 512), policy.backoff_max)
-    words["wait"] = markup.duration(wait)
+    words["wait"] = markup.duration(policy.delay_without_jitter(node.retries + 1))
     if policy.jitter:
         return _("%(used)d failed, %(limit)s; the next wait is about %(wait)s") % words
     return _("%(used)d failed, %(limit)s; the next wait is %(wait)s") % words

@@ -11,14 +11,15 @@ from django.db.models.functions import TruncHour, TruncMinute
 from django.http import HttpRequest
 
 from backbeat_celery.admin import markup
-from backbeat_celery.admin.broker import asker
 from backbeat_celery.admin.charts import Chart, Column
 from backbeat_celery.admin.recent import CAP as RECENT
 from backbeat_celery.admin.recent import Recent
 from backbeat_celery.admin.visibility import Visibility, site_of
 from backbeat_celery.conf import settings
+from backbeat_celery.engine.delivery.broker_probe import broker_probe
 from backbeat_celery.engine.repair.heartbeats import INTERVAL
 from backbeat_celery.models import Node, SweeperLease, WorkerHeartbeat, node_alias
+from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.states import AttemptOutcome, Status
 
 CAP = 10_000
@@ -64,8 +65,15 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "failing": _failing(recent.attempts(yesterday), visibility),
         "sweeper": _sweeper(now),
         "workers": _workers(now),
-        "queue": asker.ask(),
+        "queue": _default_queue(),
     }
+
+
+def _default_queue() -> dict[str, Any] | None:
+    """Name the default queue and count its messages; None if the broker does not say."""
+    name = str(app_in_use().conf.task_default_queue)
+    messages = broker_probe.count_messages(name)
+    return None if messages is None else {"queue": name, "messages": messages}
 
 
 def _open(visibility: Visibility) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from kombu.utils import json as kombu_json
 
 from backbeat_celery.inputs.redaction import redact
+from backbeat_celery.runtime.text import shorten
 
 LONG = 2000
 """Characters shown of a value on a page."""
@@ -42,4 +43,4 @@ def cut(text: str, *, whole: bool = False) -> Value:
 def shown(value: Any) -> str:
     """A value in one short line."""
     text = value if isinstance(value, str) else json.dumps(redact(value), ensure_ascii=False)
-    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+    return shorten(text, SHORT)

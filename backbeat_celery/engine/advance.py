@@ -21,9 +21,9 @@ from backbeat_celery.engine.after_commit import (
     rebuild_after_commit,
 )
 from backbeat_celery.engine.announcements import announce, is_wanted
-from backbeat_celery.engine.delivery.broker_probe import known_queue
 from backbeat_celery.engine.delivery.bundling import bundled
 from backbeat_celery.engine.delivery.outbox import outbox
+from backbeat_celery.engine.delivery.routing import known_queue
 from backbeat_celery.engine.delivery.wide_stages import messages_of
 from backbeat_celery.engine.order.finish import complete_flag, finish, lock_node
 from backbeat_celery.engine.order.links import has_open_link
@@ -33,6 +33,7 @@ from backbeat_celery.engine.statements import completion as postgres
 from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.runtime.lock_timeouts import RowHeld, step
 from backbeat_celery.runtime.transactions import repeat, repeat_on
 from backbeat_celery.states import Outcome, Status
@@ -92,9 +93,8 @@ def _hand_on(rest: AfterCommit, using: str) -> None:
     queue = _queue_of([*rest.due_flags, *rest.maybe_complete], using)
     for name in ("due_flags", "maybe_complete"):
         ids = [str(pk) for pk in dict.fromkeys(getattr(rest, name))]
-        for start in range(0, len(ids), MAX_STEPS):
-            part = {name: ids[start : start + MAX_STEPS]}
-            outbox().call_task(ADVANCE, queue, using=using, **part)
+        for some in batched(ids, MAX_STEPS):
+            outbox().call_task(ADVANCE, queue, using=using, **{name: some})
 
 
 def _queue_of(node_ids: list[UUID], using: str) -> str:

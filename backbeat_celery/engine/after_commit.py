@@ -21,6 +21,7 @@ from backbeat_celery.inputs.node_spec import MESSAGE_OPTIONS, NodeSpec
 from backbeat_celery.inputs.policy import kept_sent_options
 from backbeat_celery.inputs.redaction import redact, redact_args
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.text import shorten
 
 DISPATCH = "backbeat.dispatch"
 """The task by which a worker of ours hands a remote node's call to the other code base."""
@@ -30,6 +31,9 @@ ADVANCE = "backbeat.advance"
 
 AT_ONCE = 1000
 """Rows that are read, or messages that are kept, at once: a stage may be wide, a run long."""
+
+LONGEST_REPR = 200
+"""Characters of the arguments that monitors and logs show."""
 
 
 def called_task(node: Node | NodeSpec) -> str:
@@ -180,16 +184,12 @@ def publications_due(nodes: Iterable[Node], now: datetime) -> list[Publication]:
 
 def shown_args(task: str, args: list[Any]) -> str:
     """Arguments as monitors and logs show them, the secret ones hidden."""
-    return _cut(repr(tuple(redact_args(task, args, "***"))))
+    return shorten(repr(tuple(redact_args(task, args, "***"))), LONGEST_REPR, "...")
 
 
 def shown_kwargs(kwargs: dict[str, Any]) -> str:
     """Keyword arguments as monitors and logs show them, the secret ones hidden."""
-    return _cut(repr(redact(kwargs, "***")))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 200 else text[:197] + "..."
+    return shorten(repr(redact(kwargs, "***")), LONGEST_REPR, "...")
 
 
 def rebuild_after_commit(node_id: UUID, using: str, *, only_barriers: bool = False) -> AfterCommit:

@@ -19,6 +19,7 @@ from backbeat_celery.engine.after_commit import Announcements
 from backbeat_celery.engine.failure_log import log_failures
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.runtime import sessions
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.signals import node_completed, node_failed, workflow_completed
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,6 @@ def _nodes(using: str) -> QuerySet[Node]:
 
 def _read(rows: QuerySet[M], ids: Sequence[UUID]) -> Iterator[M]:
     """Read the rows in the order of the ids, those that are gone left out."""
-    for start in range(0, len(ids), BATCH):
-        chunk = ids[start : start + BATCH]
-        found = rows.in_bulk(chunk)
-        yield from (found[pk] for pk in chunk if pk in found)
+    for some in batched(ids, BATCH):
+        found = rows.in_bulk(some)
+        yield from (found[pk] for pk in some if pk in found)

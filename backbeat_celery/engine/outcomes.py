@@ -13,6 +13,7 @@ from backbeat_celery.exceptions import BadPayload
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.text import shorten, shorten_start
 from backbeat_celery.states import AttemptOutcome, Status
 
 logger = logging.getLogger(__name__)
@@ -146,9 +147,7 @@ def _decide_lost(node: Node, ending: Lost) -> Decision:
 def clean(text: str, tail: bool = False) -> str:
     """Cut text to what is kept, without characters that a database refuses."""
     text = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-    if len(text) <= LONGEST_ERROR:
-        return text
-    return "…" + text[-LONGEST_ERROR:] if tail else text[:LONGEST_ERROR] + "…"
+    return shorten_start(text, LONGEST_ERROR) if tail else shorten(text, LONGEST_ERROR)
 
 
 def _warn_once(task: str, exc: BadPayload) -> None:

@@ -15,9 +15,10 @@ from django.db import Error as DatabaseTrouble
 from django.db import connections
 
 from backbeat_celery.engine.claim import Claim
-from backbeat_celery.exceptions import BadInput, shown
+from backbeat_celery.exceptions import BadInput
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.text import quote, shorten
 from backbeat_celery.states import Status
 
 logger = logging.getLogger(__name__)
@@ -92,14 +93,14 @@ def _is_final(told: dict[str, Any]) -> bool:
 
 def _checked(done: Any, total: Any, message: Any) -> dict[str, Any]:
     if not _is_amount(done):
-        raise BadInput(f"progress: done is a number that is not negative, not {shown(done)}.")
+        raise BadInput(f"progress: done is a number that is not negative, not {quote(done)}.")
     if total is not None and not _is_amount(total):
         raise BadInput(
-            f"progress: total is None or a number that is not negative, not {shown(total)}."
+            f"progress: total is None or a number that is not negative, not {quote(total)}."
         )
     if not isinstance(message, str):
         raise BadInput(f"progress: message is a string, not {type(message).__name__}.")
-    return {"done": done, "total": total, "message": _cut(message)}
+    return {"done": done, "total": total, "message": _cleaned(message)}
 
 
 def _is_amount(value: Any) -> bool:
@@ -107,7 +108,7 @@ def _is_amount(value: Any) -> bool:
     return is_number and 0 <= value < math.inf
 
 
-def _cut(text: str) -> str:
+def _cleaned(text: str) -> str:
     """Make data fit rather than fail the handler for it."""
     text = text.replace("\x00", "�").encode("utf-8", "replace").decode()
-    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+    return shorten(text, LONGEST_MESSAGE)

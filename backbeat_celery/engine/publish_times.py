@@ -17,6 +17,7 @@ from django.db.models.expressions import Combinable
 from backbeat_celery.conf import settings
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import clock
+from backbeat_celery.runtime.backoff import exponential
 
 LONGEST_INTERVAL = 600.0
 """Seconds between two messages for a node that stays queued, however long the queue is."""
@@ -95,5 +96,5 @@ def after_a_repetition(publications: int, *, is_due: bool) -> Combinable:
 
     Each interval is twice the one before it, up to `LONGEST_INTERVAL`.
     """
-    interval = min(settings.lease * 2.0 ** min(publications, 16), LONGEST_INTERVAL)
+    interval = exponential(settings.lease, publications, LONGEST_INTERVAL)
     return clock.after(interval) if is_due else _fires_at_plus(interval)

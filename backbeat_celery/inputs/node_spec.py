@@ -21,7 +21,6 @@ from backbeat_celery.exceptions import (
     BadTime,
     UnknownTask,
     UnsupportedOption,
-    shown,
 )
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.foreign_tasks import refuse_foreign
@@ -32,6 +31,7 @@ from backbeat_celery.inputs.task_registry import known_task, unknown_task
 from backbeat_celery.inputs.unsupported_options import message_problems, refusals, refuse_canvas
 from backbeat_celery.runtime.compat.celery import argument_check
 from backbeat_celery.runtime.ids import uuid7
+from backbeat_celery.runtime.text import quote
 from backbeat_celery.states import COUNTING, Mode
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def check_mode(mode: Mode | str, barrier: bool) -> Mode:
         mode = Mode(mode)
     except (ValueError, RecursionError):  # the latter from quoting it
         choices = ", ".join(Mode.values)
-        raise BadMode(f"There is no mode {shown(mode)}; choose one of {choices}.") from None
+        raise BadMode(f"There is no mode {quote(mode)}; choose one of {choices}.") from None
     if barrier and mode != Mode.BLOCKING:
         raise BadMode(f"A barrier is blocking by nature; {mode.value!r} does not fit.")
     return mode
@@ -263,14 +263,14 @@ def _check_times(
     fires_at = times.get("eta") if fires_at is None else fires_at
     delay = seconds(times.get("countdown") if delay is None else delay)
     if fires_at is not None and (not isinstance(fires_at, datetime) or fires_at.tzinfo is None):
-        raise BadTime(f"{name}: fires_at is a datetime with time zone, not {shown(fires_at)}.")
+        raise BadTime(f"{name}: fires_at is a datetime with time zone, not {quote(fires_at)}.")
     if delay is not None:
         if isinstance(delay, bool) or not isinstance(delay, (int, float)):
             raise BadTime(
-                f"{name}: delay is a number of seconds or a timedelta, not {shown(delay)}."
+                f"{name}: delay is a number of seconds or a timedelta, not {quote(delay)}."
             )
         if not 0 <= delay <= LONGEST_DELAY:
-            raise BadTime(f"{name}: delay is between 0 seconds and 100 years, not {shown(delay)}.")
+            raise BadTime(f"{name}: delay is between 0 seconds and 100 years, not {quote(delay)}.")
     return fires_at, delay
 
 
@@ -294,7 +294,7 @@ def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     if not is_plain:
         raise UnsupportedOption(
             f"The options of {name} go on a message as they are: give text without NUL or half a "
-            f"character, such as str(uuid), and numbers, not {shown(kept)}.",
+            f"character, such as str(uuid), and numbers, not {quote(kept)}.",
             anchor="message-options",
         )
     return kept

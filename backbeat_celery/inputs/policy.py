@@ -21,6 +21,7 @@ from celery import Task
 
 from backbeat_celery.conf import seconds, settings
 from backbeat_celery.inputs.task_registry import known_task
+from backbeat_celery.runtime.backoff import exponential
 
 if TYPE_CHECKING:
     from backbeat_celery.inputs.node_spec import NodeSpec
@@ -68,12 +69,14 @@ class Policy:
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after failure number `failures`, counted from 1."""
-        exponent = failures - 1 if self.backoff else 0
-        # Powers beyond this only overflow; every delay is capped long before.
-        delay = min(self.base_delay * 2.0 ** min(exponent, 512), self.backoff_max)
-        if not self.backoff:
-            delay = self.base_delay
+        delay = self.delay_without_jitter(failures)
         return delay if self.jitter is None else delay * random.uniform(*self.jitter)
+
+    def delay_without_jitter(self, failures: int) -> float:
+        """Seconds to wait, on average if the jitter is symmetric."""
+        if not self.backoff:
+            return self.base_delay
+        return exponential(self.base_delay, failures - 1, self.backoff_max)
 
     def is_exhausted(self, failures: int, max_retries: int | None = None) -> bool:
         """Tell whether that many failures are too many; `max_retries` overrides the task's."""

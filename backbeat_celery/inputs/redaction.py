@@ -17,6 +17,7 @@ from celery import Task
 from backbeat_celery.conf import settings
 from backbeat_celery.inputs.task_registry import known_task
 from backbeat_celery.runtime.compat.celery import handler_of
+from backbeat_celery.runtime.text import ELLIPSIS
 
 if TYPE_CHECKING:
     from backbeat_celery.models import Node
@@ -26,9 +27,6 @@ HIDDEN = "•••"
 
 SHORT = 4
 """Characters below which a value is scrubbed from texts where it stands alone only."""
-
-CUT = "…"
-"""Stands in texts where the rest was left out."""
 
 SHORTEST_REST = 2
 """Characters of a secret beside a cut from which on they are scrubbed, too."""
@@ -124,14 +122,14 @@ def scrub(text: str | None, secrets: set[str], mark: str = HIDDEN) -> str:
                 text = text.replace(form, mark)
             else:
                 text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", lambda _: mark, text)
-            if CUT in text:
+            if ELLIPSIS in text:
                 text = _scrub_cut(text, form, mark)
     return text
 
 
 def _scrub_cut(text: str, secret: str, mark: str) -> str:
     """Take away what a cut has left of a secret: its beginning before it, its end after it."""
-    parts = text.split(CUT)
+    parts = text.split(ELLIPSIS)
     for i, part in enumerate(parts):
         longest = min(len(part), len(secret) - 1)
         sizes = range(longest, SHORTEST_REST - 1, -1)
@@ -142,7 +140,7 @@ def _scrub_cut(text: str, secret: str, mark: str) -> str:
             left = next((size for size in sizes if part.startswith(secret[-size:])), 0)
             part = mark + part[left:] if left else part
         parts[i] = part
-    return CUT.join(parts)
+    return ELLIPSIS.join(parts)
 
 
 def quiet(value: Any, secrets: set[str], mark: str = "***") -> Any:

@@ -23,8 +23,9 @@ from celery.utils.time import rate
 from kombu.compression import get_encoder
 
 from backbeat_celery.conf import seconds
-from backbeat_celery.exceptions import BadInput, shown
+from backbeat_celery.exceptions import BadInput
 from backbeat_celery.runtime.compat.celery import decorated_function, handler_of
+from backbeat_celery.runtime.text import quote
 from backbeat_celery.states import Mode
 
 LONGEST_DELAY = timedelta(days=365 * 100).total_seconds()
@@ -168,7 +169,7 @@ _LONG_NAMES = sorted(name for name in _CELERYS | RULES.keys() if len(name) >= SH
 def problems_of(owner: str, values: Mapping[str, Any]) -> list[str]:
     """Say of each option that has a wrong value what it is and what it may be."""
     return [
-        f"{owner}: {name} is {shown(values[name])}, but must be {rule.words}."
+        f"{owner}: {name} is {quote(values[name])}, but must be {rule.words}."
         for name, rule in RULES.items()
         if name in values and not _is_accepted(rule, values[name])
     ]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from celery import current_app
 from kombu.serialization import registry  # type: ignore[attr-defined]
 
-from backbeat_celery.exceptions import UnsupportedOption, see, shown
+from backbeat_celery.exceptions import UnsupportedOption, see
+from backbeat_celery.runtime.text import quote
 
 UNKNOWN = "unknown-options"
 """The anchor for names that are no option at all."""
@@ -95,7 +96,7 @@ def message_problems(owner: str, options: Mapping[str, Any]) -> list[str]:
     A message that cannot be made would leave its node queued for ever.
     """
     return [
-        f"{owner}: {name} is {shown(options[name])}, but must be {words}."
+        f"{owner}: {name} is {quote(options[name])}, but must be {words}."
         for name, (accepts, words) in _SHAPES.items()
         if name in options and not accepts(options[name])
     ]

@@ -16,6 +16,7 @@ from backbeat_celery.inspection.nested_json import nested_json
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.lineage import lineage
 from backbeat_celery.models.querysets import NodeQuerySet
+from backbeat_celery.runtime.batches import batched
 
 PAGE = 1000
 """Nodes shown of one tree unless told otherwise."""
@@ -155,8 +156,8 @@ def _climb(known: dict[UUID, Node], top: Node) -> None:
     """Read the nodes above those that are known."""
     above = lineage({row.parent_id for row in known.values() if row.parent_id}, top.alias)
     missing = list(above.keys() - known.keys() - {top.pk})
-    for start in range(0, len(missing), PAGE):
-        rows = _shown(top.alias).filter(pk__in=missing[start : start + PAGE])
+    for some in batched(missing, PAGE):
+        rows = _shown(top.alias).filter(pk__in=some)
         known.update({row.pk: row for row in rows})
 
 

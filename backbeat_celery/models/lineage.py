@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 from uuid import UUID
 
 from django.db import connections
 
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.batches import batched
 
 LEVELS = 500
 """Levels read by one statement: MariaDB and MySQL end a recursion after a thousand."""
@@ -45,17 +46,15 @@ def lineage(
     known: dict[UUID, Node] = {}
     ahead = set(node_ids)
     while ahead:
-        fresh = [row for some in _parts(ahead) for row in _climb(some, using, edge, levels)]
+        fresh = [
+            row
+            for some in batched(sorted(ahead), NODES)
+            for row in _climb(some, using, edge, levels)
+        ]
         known.update((row.pk, row) for row in fresh)
         above = {getattr(row, edge) for row in fresh} - {None}
         ahead = set() if levels else above - known.keys()
     return known
-
-
-def _parts(node_ids: Iterable[UUID]) -> Iterator[Sequence[UUID]]:
-    ordered = sorted(node_ids)
-    for start in range(0, len(ordered), NODES):
-        yield ordered[start : start + NODES]
 
 
 def _climb(node_ids: Sequence[UUID], using: str, edge: str, levels: int | None) -> Iterable[Node]:

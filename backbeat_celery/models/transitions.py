@@ -4,7 +4,7 @@ was read, and write the history, in the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.db.models import Q
 from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Node, Transition
 from backbeat_celery.runtime import clock
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.states import CLAIMABLE, FINISHED, Status, is_allowed
 
 CHUNK = 5000
@@ -71,7 +72,7 @@ def transition_all(
     if not is_allowed(status, to):
         raise InvalidTransition(status, to, nodes[0].pk)
     values = {**_columns(to), **values, "status": to}
-    for chunk in _chunks(nodes):
+    for chunk in batched(nodes, CHUNK):
         rows = Node.objects.using(using).filter(pk__in=[node.pk for node in chunk], status=status)
         if rows.update(**values) != len(chunk):
             raise StaleNode
@@ -142,8 +143,3 @@ def _remember(node: Node, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if not hasattr(value, "resolve_expression"):
             setattr(node, name, value)
-
-
-def _chunks(nodes: Sequence[Node]) -> Iterable[Sequence[Node]]:
-    for start in range(0, len(nodes), CHUNK):
-        yield nodes[start : start + CHUNK]

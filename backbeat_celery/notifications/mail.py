@@ -17,6 +17,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.delivery.outbox import outbox
 from backbeat_celery.inputs.redaction import error_of
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.text import one_line
 from backbeat_celery.signals import node_failed
 from backbeat_celery.states import Status
 
@@ -54,7 +55,7 @@ def send(node_id: UUID, using: str) -> None:
     node = Node.objects.using(using).select_related("workflow").filter(pk=node_id).first()
     if node is not None:
         subject = f"{node.name} failed for {node.workflow.subject}"
-        mail_admins(_line(subject), body(node))
+        mail_admins(one_line(subject, LONGEST_LINE), body(node))
 
 
 def body(node: Node) -> str:
@@ -62,13 +63,13 @@ def body(node: Node) -> str:
     failures = node.transitions.filter(to_status=Status.FAILED).order_by("-pk")
     reason = failures.values_list("reason", flat=True).first()
     return BODY.format(
-        name=_line(node.name),
+        name=one_line(node.name, LONGEST_LINE),
         reason=reason or "its retries are exhausted",
-        workflow=_line(str(node.workflow)),
+        workflow=one_line(str(node.workflow), LONGEST_LINE),
         id=node.pk,
         attempt=node.attempt,
         worker=node.worker or "none",
-        error=_line(_first_line(error_of(node))),
+        error=one_line(_first_line(error_of(node)), LONGEST_LINE),
         advice=_advice(node),
     )
 
@@ -92,9 +93,3 @@ def admin_path(node: Node) -> str:
 
 def _first_line(text: str | None) -> str:
     return next(iter((text or "").splitlines()), "") or "none"
-
-
-def _line(text: str) -> str:
-    """One line of bearable length: a mail's subject must not have more."""
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + "…"

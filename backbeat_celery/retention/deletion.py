@@ -15,6 +15,7 @@ from django.db import connections, transaction
 from django.db.models import Model, Q, QuerySet
 
 from backbeat_celery.models import Attempt, Link, Node, Transition, Workflow
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.runtime.compat.django import delete_rows
 
 BATCH = 500
@@ -80,8 +81,7 @@ def subtree_pages(tops: Sequence[UUID], using: str, size: int = BATCH) -> Iterat
 
 
 def _children(parents: Sequence[UUID], using: str, size: int) -> Iterator[list[UUID]]:
-    for start in range(0, len(parents), size):
-        chunk = parents[start : start + size]
+    for chunk in batched(parents, size):
         rows = Node.objects.using(using).filter(parent_id__in=chunk).order_by("pk")
         ids = rows.values_list("pk", flat=True)
         page = list(ids[:size])

@@ -15,6 +15,7 @@ from django.db import (
     OperationalError,
 )
 
+from backbeat_celery.runtime.backoff import exponential
 from backbeat_celery.runtime.sessions import connection_to
 
 T = TypeVar("T")
@@ -22,6 +23,10 @@ M = TypeVar("M")
 
 PATIENCE = 30.0
 """Seconds after which database trouble is left to the lease and the sweeper."""
+
+FIRST_PAUSE = 0.01
+LONGEST_PAUSE = 2.0
+"""Seconds between two tries, before jitter: the first one comes at once."""
 
 _SQLSTATES = frozenset({"40001", "40P01"})
 # Django's InternalError, for a server that cannot write just now (a failover under way), and for
@@ -82,18 +87,19 @@ def repeat(work: Callable[[], T], *, using: str, outage: bool = False) -> T:
     if connection.in_atomic_block:
         return work()
     deadline = time.monotonic() + PATIENCE
-    pause = 0.0
+    tries, longest_pause = 0, 0.0
     while True:
         try:
             return work()
         except (DatabaseError, InterfaceError) as exc:
             if is_conflict(exc):
                 connection.close_if_unusable_or_obsolete()
-            elif outage and (is_outage(exc) or (not pause and _may_be_the_sessions_fault(exc))):
+            elif outage and (is_outage(exc) or (not tries and _may_be_the_sessions_fault(exc))):
                 connection.close()
             else:
                 raise
             if time.monotonic() > deadline:
                 raise
-        time.sleep(random.uniform(0, pause))
-        pause = min(max(pause * 2, 0.01), 2.0)
+        time.sleep(random.uniform(0, longest_pause))
+        longest_pause = exponential(FIRST_PAUSE, tries, LONGEST_PAUSE)
+        tries += 1

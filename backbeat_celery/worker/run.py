@@ -31,13 +31,14 @@ from backbeat_celery.engine.outcomes import (
 )
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running_node import RunningNode, entered
-from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, shown
+from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt
 from backbeat_celery.inputs.policy import is_node_task
 from backbeat_celery.inputs.redaction import node_secrets, scrub, secrets_in
 from backbeat_celery.inputs.task_options import LONGEST_DELAY, refuse_unrun
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.compat.celery import handler_of
 from backbeat_celery.runtime.failpoints import WorkerDied
+from backbeat_celery.runtime.text import quote
 from backbeat_celery.runtime.transactions import is_broken, is_conflict
 from backbeat_celery.states import AttemptOutcome, Status
 from backbeat_celery.worker.exposed_arguments import Told
@@ -274,7 +275,7 @@ class Run:
             raise exc or MaxRetriesExceededError(f"Can't retry {self.task.name} any more.")
         countdown = seconds(countdown)
         if countdown is not None and not 0 <= countdown <= LONGEST_DELAY:
-            raise BadTime(f"countdown is between 0 seconds and 100 years, not {shown(countdown)}.")
+            raise BadTime(f"countdown is between 0 seconds and 100 years, not {quote(countdown)}.")
         when: Any = eta if eta is not None else countdown
         self._asked = Retry(exc=exc, when=when)
         return self._asked

@@ -297,7 +297,9 @@ def test_a_broker_that_can_tell_is_asked_only_when_a_node_is_overdue(monkeypatch
         "busy": QueueState("busy", consumers=2, messages=9),
     }
     monkeypatch.setattr(
-        broker_probe.Inquiry, "ask", lambda self, queue: asked.append(queue) or answers.get(queue)
+        broker_probe.BrokerProbe,
+        "queue",
+        lambda self, queue: asked.append(queue) or answers.get(queue),
     )
     sentences = {}
     for queue in [*answers, "silent"]:

@@ -10,7 +10,7 @@ from celery import current_app
 from backbeat_celery import node_task, signal
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import options_of
-from backbeat_celery.engine.delivery import broker_probe, outbox, queue_depth
+from backbeat_celery.engine.delivery import broker_probe, outbox, queue_depth, routing
 from backbeat_celery.engine.publish_times import LONGEST_INTERVAL
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.models import Node
@@ -181,7 +181,7 @@ def test_more_than_a_batch_is_looked_through(sim, backlog, monkeypatch):
 
 
 def test_a_router_that_fails_leaves_the_queue_unknown(sim, backlog, monkeypatch):
-    monkeypatch.setattr(broker_probe, "queue_of", lambda task, options: 1 / 0)
+    monkeypatch.setattr(routing, "queue_of", lambda task, options: 1 / 0)
     sim.advance(seconds=settings.lease + settings.sweep_interval)
     assert sim.in_flight == 2 * NODES
 
@@ -195,4 +195,4 @@ def test_what_waits_long_is_explained(sim, backlog):
 def test_a_depth_that_is_not_to_be_had_is_none(monkeypatch, url):
     monkeypatch.setattr(current_app.conf, "broker_url", url)
     monkeypatch.setattr(current_app.conf, "broker_read_url", url)
-    assert broker_probe.Depths().ask(DEFAULT) is None
+    assert broker_probe.BrokerProbe().count_messages(DEFAULT) is None

@@ -10,7 +10,8 @@ import pytest
 from celery import current_app
 from kombu import Connection, Queue
 
-from backbeat_celery.engine.delivery.broker_probe import Inquiry, QueueState, queue_of
+from backbeat_celery.engine.delivery.broker_probe import BrokerProbe, QueueState
+from backbeat_celery.engine.delivery.routing import queue_of
 from tests import pace, workflows
 from tests.services import RABBITMQ_URL, is_listening
 from tests.waiting import until
@@ -37,16 +38,16 @@ def test_rabbitmq_tells_who_listens_to_a_queue(at):
     name = f"backbeat-test-{uuid4()}"
     listened = QueueState(name, consumers=1, messages=1)
     listened_and_taken = QueueState(name, consumers=1)
-    until(lambda: Inquiry().ask(name) == QueueState(name, exists=False), 30)
+    until(lambda: BrokerProbe().queue(name) == QueueState(name, exists=False), 30)
     with Connection(RABBITMQ_URL) as connection:
         queue = Queue(name, channel=connection.channel())
         queue.declare()
         try:
             with connection.Producer() as producer:
                 producer.publish({"x": 1}, routing_key=name)
-            until(lambda: Inquiry().ask(name) == QueueState(name, messages=1), 30)
+            until(lambda: BrokerProbe().queue(name) == QueueState(name, messages=1), 30)
             with connection.Consumer([Queue(name)], callbacks=[lambda body, message: None]):
-                until(lambda: Inquiry().ask(name) in {listened, listened_and_taken}, 30)
+                until(lambda: BrokerProbe().queue(name) in {listened, listened_and_taken}, 30)
         finally:
             queue.delete()
 
@@ -54,11 +55,11 @@ def test_rabbitmq_tells_who_listens_to_a_queue(at):
 def test_a_broker_that_says_nothing_is_left_alone_for_a_while(at):
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         at(f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}//")
-        inquiry = Inquiry()
-        assert inquiry.ask("any") is None
+        probe = BrokerProbe()
+        assert probe.queue("any") is None
         server.settimeout(pace.allowed(30))
         server.accept()[0].close()
-        assert inquiry.ask("any") is None
+        assert probe.queue("any") is None
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -66,7 +67,7 @@ def test_a_broker_that_says_nothing_is_left_alone_for_a_while(at):
 
 def test_a_broker_that_cannot_tell_says_nothing(at):
     at("memory://")
-    assert Inquiry().ask("any") is None
+    assert BrokerProbe().queue("any") is None
 
 
 def test_the_queue_of_a_node_follows_its_options_and_the_routes():

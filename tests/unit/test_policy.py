@@ -176,8 +176,8 @@ def test_retries_are_exhausted_by_one_failure_more_than_the_limit(own, asked, fa
 
 def test_other_options_of_the_task_are_taken():
     told = policy(timeout=7, atomic=True, throws=(KeyError,), dont_autoretry_for=(OSError,))
-    assert (told.timeout, told.atomic, told.quiet) == (7, True, (KeyError,))
-    assert told.fatal == (OSError,)
+    assert (told.timeout, told.atomic, told.log_without_traceback) == (7, True, (KeyError,))
+    assert told.no_retry == (OSError,)
 
 
 def test_timeout_none_is_never():

@@ -12,6 +12,7 @@ from celery import Task, current_app
 
 from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.engine.delivery.message_templates import group_by_template
+from backbeat_celery.runtime.batches import batched
 
 
 def bundled(publications: Sequence[Publication]) -> list[Publication]:
@@ -39,8 +40,7 @@ def _in_one_context(alike: Sequence[Publication]) -> Iterable[Sequence[Publicati
 
 
 def _joined(alike: Sequence[Publication], size: int) -> Iterable[Publication]:
-    for start in range(0, len(alike), size):
-        first, *others = alike[start : start + size]
+    for first, *others in batched(alike, size):
         yield _with(first, tuple(other.node_id for other in others)) if others else first
 
 

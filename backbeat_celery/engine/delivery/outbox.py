@@ -23,7 +23,7 @@ from kombu import Producer
 from kombu.exceptions import LimitExceeded, OperationalError
 
 from backbeat_celery.engine.after_commit import Publication
-from backbeat_celery.engine.delivery.broker_probe import depths, warn_without_app
+from backbeat_celery.engine.delivery.broker_probe import broker_probe
 from backbeat_celery.engine.delivery.message_templates import (
     Copy,
     Template,
@@ -31,6 +31,7 @@ from backbeat_celery.engine.delivery.message_templates import (
     is_templatable,
 )
 from backbeat_celery.engine.delivery.producers import Broker, current_broker
+from backbeat_celery.engine.delivery.project_app import warn_without_app
 from backbeat_celery.engine.publish_times import at_the_next_sweep
 from backbeat_celery.inputs.message_headers import HEADER, Keeping
 from backbeat_celery.models import Node
@@ -164,7 +165,7 @@ class BrokerOutbox:
             logger.warning("%s a message for %s: %r.", self._note_trouble(exc), name, exc)
 
     def depth(self, queue: str) -> int | None:
-        return depths.ask(queue)
+        return broker_probe.count_messages(queue)
 
     def _note_trouble(self, exc: Exception) -> str:
         """Leave a broker that failed alone for a while; begin the sentence that tells of it.

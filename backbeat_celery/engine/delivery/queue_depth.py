@@ -20,8 +20,8 @@ from django.db.models import Count, F, Q
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import called_task, options_of
-from backbeat_celery.engine.delivery.broker_probe import known_queue
 from backbeat_celery.engine.delivery.outbox import outbox
+from backbeat_celery.engine.delivery.routing import known_queue
 from backbeat_celery.engine.publish_times import LONGEST_INTERVAL
 from backbeat_celery.inputs.node_spec import ROUTE_OPTIONS
 from backbeat_celery.models import Node

@@ -18,6 +18,7 @@ from backbeat_celery.models import Attempt, Node
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.models.transitions import transition_all
 from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.runtime.lock_timeouts import step
 from backbeat_celery.states import AttemptOutcome, Status
 
@@ -59,7 +60,7 @@ def _from_the_top(ids: Collection[UUID], using: str) -> Sequence[UUID]:
     unknown = set(ids)
     while unknown:
         parents.update(dict.fromkeys(unknown))
-        for some in _batched(unknown):
+        for some in batched(unknown, BATCH):
             rows = Node.objects.using(using).filter(pk__in=some)
             parents.update(rows.values_list("pk", "parent_id"))
         unknown = {pk for pk in parents.values() if pk is not None} - parents.keys()
@@ -86,7 +87,7 @@ def _cancel_siblings(
 ) -> AfterCommit:
     after_commit, blocking = AfterCommit(), []
     parent, now = lock_node(parent_id, using)
-    for some in _batched(ids):
+    for some in batched(ids, BATCH):
         rows = list(_locked(Node.objects.using(using).filter(pk__in=some)))
         cancel_rows(rows, actor=actor, reason=reason)
         for row in rows:
@@ -113,7 +114,7 @@ def cancel_below(
     `release_keys` lets later children of these nodes use their children's keys again;
     `spare_rescues` leaves out rescues of these nodes, with what is below them.
     """
-    level = {pk: count for some in _batched(ids) for pk, count in _widths(some, using)}
+    level = {pk: count for some in batched(ids, BATCH) for pk, count in _widths(some, using)}
     values: dict[str, Any] = {"key": None} if release_keys else {}
     while level:
         below: dict[UUID, int] = {}
@@ -183,9 +184,3 @@ def topmost(rows: Iterable[Top]) -> list[Top]:
 
 def _locked(rows: NodeQuerySet) -> NodeQuerySet:
     return rows.unfinished().without_payload().order_by("parent_id", "seq").locked()
-
-
-def _batched(ids: Iterable[UUID]) -> Iterator[Sequence[UUID]]:
-    ordered = list(ids)
-    for start in range(0, len(ordered), BATCH):
-        yield ordered[start : start + BATCH]

@@ -8,6 +8,7 @@ from django.db import connections
 
 from backbeat_celery.engine.statements import children as postgres
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.runtime.compat.django import insert_rows, rows_in_a_statement
 from backbeat_celery.sql.columns import NEW_NODE
 
@@ -32,6 +33,5 @@ def _insert(children: Sequence[Node], using: str) -> None:
     half as many rows into a statement.
     """
     size = rows_in_a_statement(connections[using], INSERTED_FIELDS, children)
-    for start in range(0, len(children), size):
-        chunk = children[start : start + size]
+    for chunk in batched(children, size):
         insert_rows(Node._base_manager.using(using), chunk, INSERTED_FIELDS, using)

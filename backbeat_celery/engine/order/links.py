@@ -10,9 +10,10 @@ from django.db.models import F
 
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.waiting_graph import waits_for
-from backbeat_celery.exceptions import BadInput, InvalidTransition, LinkCycle, shown
+from backbeat_celery.exceptions import BadInput, InvalidTransition, LinkCycle
 from backbeat_celery.models import Link, Node
 from backbeat_celery.models.transitions import RowDeleted
+from backbeat_celery.runtime.text import quote
 
 GROWING = (10, 100, 1000)
 """Links that are read at once while the signals of those before are finished."""
@@ -28,7 +29,7 @@ def link(source_id: UUID, target: Node, using: str) -> None:
             raise TypeError(type(source_id).__name__)
         source, _ = lock_node(source_id, using)
     except (RowDeleted, ValidationError, TypeError, ValueError) as exc:
-        raise BadInput(f"link is a node or its id, and {shown(source_id)} names none.") from exc
+        raise BadInput(f"link is a node or its id, and {quote(source_id)} names none.") from exc
     if target.is_finished or Link.objects.using(using).filter(source=source, target=target):
         return  # a repeated signal with the same key
     if source.is_finished:

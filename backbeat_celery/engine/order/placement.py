@@ -18,6 +18,7 @@ from backbeat_celery.engine.publish_times import is_due, publish_at, seconds_unt
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.sql import columns
 from backbeat_celery.sql.rows import new_node
 from backbeat_celery.states import Status
@@ -114,8 +115,8 @@ class Line:
     def insert(self) -> AfterCommit:
         """Write the rows; the caller has written the parent's counters."""
         flags: list[Node] = []
-        for start in range(0, len(self.places), ROWS_AT_ONCE):
-            flags += self._write(self.places[start : start + ROWS_AT_ONCE])
+        for some in batched(self.places, ROWS_AT_ONCE):
+            flags += self._write(some)
         failpoints.hit("children_inserted")
         # Made at once, after the rows: what stays between things that go leaves holes in memory.
         after_commit = AfterCommit(publications=self._publications())

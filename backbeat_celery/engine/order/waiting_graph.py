@@ -17,6 +17,7 @@ from uuid import UUID
 
 from backbeat_celery.models import Link, Node
 from backbeat_celery.models.lineage import lineage
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.states import Status
 
 AT_ONCE = 500
@@ -162,12 +163,12 @@ class _Graph:
 
     def _links(self, workflow_ids: Iterable[UUID]) -> list[tuple[UUID, UUID]]:
         pairs: list[tuple[UUID, UUID]] = []
-        for some in _parts(workflow_ids):
+        for some in batched(workflow_ids, AT_ONCE):
             links = Link.objects.using(self._using).filter(source__workflow_id__in=some)
             unsettled = links.filter(source__finished_at=None, settled=False)
             pairs += unsettled.values_list("source_id", "target_id")
         targets: dict[UUID, Node] = {}
-        for some in _parts({target for _, target in pairs}):
+        for some in batched({target for _, target in pairs}, AT_ONCE):
             rows = Node.objects.using(self._using).filter(pk__in=some).unfinished()
             targets.update((row.pk, row) for row in rows.only(*PLACE))
         for pk, row in targets.items():
@@ -192,7 +193,7 @@ class _Graph:
     def _note_barriers(self, lines: Iterable[UUID]) -> None:
         """Note barriers that are held, where something ahead of them would not hold others."""
         mixed = [pk for pk in lines if len(self._counting[pk]) > len(self._blocking[pk])]
-        for some in _parts(mixed):
+        for some in batched(mixed, AT_ONCE):
             children = Node.objects.using(self._using).filter(parent_id__in=some, barrier=True)
             held = children.filter(status=Status.READY).order_by("parent_id", "seq")
             for parent_id, seq in held.values_list("parent_id", "seq"):
@@ -200,9 +201,3 @@ class _Graph:
 
 
 PLACE = ("id", "workflow_id", "parent_id", "seq", "barrier", "mode", "status")
-
-
-def _parts(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
-    ordered = list(ids)
-    for start in range(0, len(ordered), AT_ONCE):
-        yield ordered[start : start + AT_ONCE]

@@ -26,6 +26,7 @@ from backbeat_celery.engine.statements.signals import (
 )
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
+from backbeat_celery.runtime.batches import batched
 from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.sql import columns, session
 from backbeat_celery.sql.rows import text
@@ -212,8 +213,8 @@ def write_all(
     """
     after_commit = AfterCommit()
     nodes: list[Node] = []
-    for start in range(0, len(signals), MOST):
-        for rows, is_open in _alike(signals[start : start + MOST], using):
+    for some in batched(signals, MOST):
+        for rows, is_open in _alike(some, using):
             if is_open:
                 found = _written(_append, rows, using, _locked(rows, using))
             else:
@@ -222,7 +223,7 @@ def write_all(
                 return None
             by_id = {row[0]: row[1:] for row in found}
             for row in rows:
-                signal = signals[start + row["position"]]
+                signal = some[row["position"]]
                 nodes.append(node(signal.spec, by_id[row["id"]], using))
     for written in nodes:
         after_commit.publications += publications(written)

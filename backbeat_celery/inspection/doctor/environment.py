@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.db.models import DateTimeField, ExpressionWrapper, Min, Q
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.delivery.broker_probe import inquiry
+from backbeat_celery.engine.delivery.broker_probe import broker_probe
 from backbeat_celery.engine.delivery.queue_depth import due_by_queue
 from backbeat_celery.engine.publish_times import LONGEST_INTERVAL
 from backbeat_celery.engine.repair.heartbeats import consumed_queues
@@ -123,7 +123,7 @@ def _queues_without_worker(using: str) -> Iterator[Finding]:
     now = Q(fires_at=None) | Q(fires_at__lte=clock.now())
     due = due_by_queue(_unfinished(using).claimable().filter(now))
     for queue in sorted(due.keys() - heard - {""}):
-        state = None if clock.is_simulated() else inquiry.ask(queue)
+        state = None if clock.is_simulated() else broker_probe.queue(queue)
         if state is None or not state.consumers:
             yield Finding(
                 "queue-without-worker",

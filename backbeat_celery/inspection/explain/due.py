@@ -6,7 +6,9 @@ from datetime import timedelta
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import called_task, options_of
-from backbeat_celery.engine.delivery.broker_probe import app_trouble, inquiry, queue_of
+from backbeat_celery.engine.delivery.broker_probe import broker_probe
+from backbeat_celery.engine.delivery.project_app import missing_app
+from backbeat_celery.engine.delivery.routing import queue_of
 from backbeat_celery.engine.publish_times import LONGEST_INTERVAL, is_due
 from backbeat_celery.inputs.redaction import error_of, told_of
 from backbeat_celery.inspection.explain.phrases import moment, paused, short, span, times
@@ -67,13 +69,13 @@ def _future(node: Node) -> str:
 
 def _workers(node: Node) -> str:
     """Who could take the message; the broker is asked only when it should have been taken."""
-    if not clock.is_simulated() and (problem := app_trouble()):
+    if not clock.is_simulated() and (problem := missing_app()):
         return f"ask a process that is set up who takes it: {problem}"
     queue = queue_of(called_task(node), options_of(node))
     where = f"the queue {queue!r}" if queue else "its queue"
     if not node.publications:
         return f"it runs when a worker that listens to {where} is free"
-    state = inquiry.ask(queue) if queue and not clock.is_simulated() else None
+    state = broker_probe.queue(queue) if queue and not clock.is_simulated() else None
     again = f"it was published {times(node.publications + 1, 'time')}"
     if state is None:
         return f"{again} and no worker has taken it: see that one listens to {where} and is free"

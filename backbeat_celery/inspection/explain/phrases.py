@@ -7,6 +7,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.runtime.text import shorten
 
 LONGEST = 200
 """Characters of an error that a sentence has room for."""
@@ -36,7 +37,7 @@ def by(actor: str, reason: str) -> str:
 def short(text: str | None) -> str:
     """The first line of a text, cut to what a sentence has room for, without its full stop."""
     line = (text or "").strip().split("\n")[0].rstrip(".")
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    return shorten(line, LONGEST)
 
 
 def named(node: Node) -> str:
