@@ -48,7 +48,7 @@ class SignalOptions(RunSignalOptions, total=False):
 
 @dataclass(frozen=True, slots=True)
 class CheckedSignal:
-    """A signal whose input is all right."""
+    """A signal whose input is valid."""
 
     name: str
     subject: str
@@ -117,7 +117,7 @@ def signal_many(signals: Iterable[tuple[TaskOrSignature, SignalOptions]]) -> lis
     return verbs.send(checked) if checked else []
 
 
-# Error reports show the variables of each function; those below get what the token says.
+# Error reports show local variables; the functions below get the decoded token only.
 @sensitive_variables("token")
 def complete_by_token(token: str, result: Any = None, *, max_age: int | None = None) -> None:
     """Report success of the attempt whose handler made the token.

@@ -1,8 +1,8 @@
 """The settings: one dictionary `BACKBEAT` in the Django settings.
 
 Each property reads its key on each access, so that overriding settings works in tests; only
-where Django keeps the dictionary is remembered. `checks.py` tells at start what is wrong with a
-value; here values are taken as they are.
+the place of the dictionary is cached. `checks.py` reports wrong values at start; here values
+are taken as they are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Option:
 DURATION = (int, float, timedelta)
 
 OPTIONS: Mapping[str, Option] = {
-    "LEASE": Option(30, DURATION, "Seconds a running attempt is believed alive without news.", 1),
+    "LEASE": Option(30, DURATION, "Seconds without renewal after which an attempt is lost.", 1),
     "SWEEP_INTERVAL": Option(5, DURATION, "Seconds between two repair passes.", 0.1),
     "PUBLISH_HORIZON": Option(
         60, DURATION, "A message is published at most this many seconds before it is due.", 0
@@ -89,7 +89,7 @@ class Settings:
 
     def __init__(self) -> None:
         self._values: Mapping[str, Any] | None = None
-        # Django's own settings are changed in tests by what sends this.
+        # Sent when a test overrides Django's settings.
         setting_changed.connect(self._forget, weak=False)
 
     def _forget(self, **_: Any) -> None:
@@ -97,7 +97,7 @@ class Settings:
 
     @property
     def user_values(self) -> Mapping[str, Any]:
-        """What the project has set, as it stands in its settings module."""
+        """What the project has set in its settings module."""
         if self._values is None:
             self._values = getattr(django_settings, "BACKBEAT", {})
         return self._values

@@ -9,7 +9,7 @@ BackbeatError
 ├── NotInNode              `current_node()` outside a handler
 ├── LinkCycle              a link that would make two nodes wait for each other
 ├── NotMigrated            the tables of this app are not in the database
-└── BadInput (ValueError)  what was handed in cannot be used, and nothing was written
+└── BadInput (ValueError)  the input cannot be used, and nothing was written
     ├── BadSubject         unsaved, empty or too long
     ├── BadPayload         JSON cannot carry it, or it is too large
     ├── BadTime            not a time, without time zone, or given twice
@@ -37,7 +37,7 @@ class BackbeatError(Exception):
     """Something in backbeat_celery went wrong."""
 
     is_final = True
-    """Whether a handler that lets it through fails for good: the program is wrong."""
+    """Whether it fails the node for good if a handler raises it: an error of the program."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
@@ -82,7 +82,7 @@ class NotInNode(BackbeatError):
 
 
 class LinkCycle(BackbeatError):
-    """The link would close a circle of nodes that wait for each other."""
+    """The link would close a cycle of nodes that wait for each other."""
 
 
 class NotMigrated(BackbeatError):

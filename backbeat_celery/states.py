@@ -1,7 +1,7 @@
-"""The words of the state machine: statuses, modes, outcomes and the table of transitions.
+"""The state machine: statuses, modes, outcomes and the table of transitions.
 
-Everything else reads these: model choices, the writer of statuses, the sweeper,
-the tree and the docs. Nothing here touches a database.
+All other modules read these: model choices, the writer of statuses, the sweeper,
+the tree and the docs. Nothing here uses a database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Status(TextChoices):
-    """Where a node stands."""
+    """The status of a node."""
 
     PENDING = "pending", _("pending")
     READY = "ready", _("ready")
@@ -29,7 +29,7 @@ class Status(TextChoices):
 
 
 class Mode(TextChoices):
-    """How a node stands to its siblings and its parent."""
+    """Whether later siblings and the parent wait for a node."""
 
     BLOCKING = "blocking", _("blocking")
     NON_BLOCKING = "non_blocking", _("non-blocking")
@@ -94,7 +94,7 @@ INITIAL = frozenset({Status.PENDING, Status.READY, Status.QUEUED, Status.PAUSED}
 FINISHED = frozenset({Status.COMPLETE, Status.CANCELED})
 UNFINISHED = frozenset(Status) - FINISHED
 CLAIMABLE = frozenset({Status.QUEUED, Status.RETRYING})
-"""Statuses whose turn has come: a worker may take the node once it is due."""
+"""Statuses whose turn has come: a worker may claim the node once it is due."""
 
 UNACCEPTED = UNFINISHED - {Status.WAITING}
 """Statuses in which the node's handler has not been accepted yet: its children are `pending`."""

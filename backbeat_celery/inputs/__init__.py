@@ -1,1 +1,1 @@
-"""Check what comes in, before anything is written."""
+"""Validate input before anything is written."""

@@ -1,4 +1,4 @@
-"""Tasks whose class does what a node cannot: they are refused, with what to do instead."""
+"""Refuse tasks whose class does what a node cannot, and say what to do instead."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from backbeat_celery.exceptions import UnsupportedOption
 
 SAFE_STRATEGY = "backbeat_celery.worker.strategy:safe_strategy"
 STRATEGIES = (Task.Strategy, SAFE_STRATEGY)
-"""How a worker may take the messages of a task that is a node: Celery's way, and ours."""
+"""The strategies of tasks that may be nodes: Celery's default, and ours."""
 
 LOCKING = "celery_singleton"
-"""A package that locks a call when it is sent, and drops a second one like it."""
+"""A package that locks a call when it is sent, and drops an identical second one."""
 
 _honoured: WeakSet[type[Any]] = WeakSet()
-"""Classes that were looked at: each signal asks."""
+"""Classes that were checked: each signal asks."""
 
 
 def refuse_foreign(task: Task[Any, Any]) -> None:

@@ -1,9 +1,9 @@
-"""Message headers that belong to a node: what its caller, and what surrounds the caller, put on.
+"""Message headers that belong to a node: those that its caller and other packages set.
 
 Tenants, traces, request and user ids travel in headers that other packages add to each message:
 by a receiver of `before_task_publish`, by overriding `send_task` or `apply_async`, or by wrapping
-them. A node's messages are sent later and by others, so what they would add is taken when the
-node is created, by having Celery make the message and giving it to nobody.
+them. A node's messages are sent later and by other processes, so these headers are captured
+when the node is created: Celery makes the message, and it is not sent.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from backbeat_celery.inputs.node_spec import NodeSpec
 
 OPTION = "headers"
-"""Where a node's options keep its headers."""
+"""The key of a node's options with its headers."""
 
 OF_NODES = frozenset({OPTION, "policy"})
-"""What a node's options keep besides options of its message."""
+"""Keys of a node's options that are no options of its message."""
 
 HEADER = "backbeat"
 """The message header that carries node, attempt and database."""
@@ -48,7 +48,7 @@ CLAIM_HEADER = "backbeat_claim"
 STAMPED, STAMPS = "stamped_headers", "stamps"
 OURS = frozenset({HEADER, CLAIM_HEADER})
 CELERYS = HEADERS - {
-    OPTION  # where some packages put theirs once more, for `request.headers` to show them
+    OPTION  # where some packages repeat theirs, so that `request.headers` shows them
 }
 """Headers that Celery writes itself: those that `request.headers` leaves out."""
 
@@ -79,7 +79,7 @@ def given_headers(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def take(spec: NodeSpec) -> NodeSpec:
-    """Keep with a new node what its caller's surroundings would put on a message for it."""
+    """Store with a new node the headers that a message sent by its caller would have."""
     app = app_in_use()
     task = known_task(spec.task)
     if spec.task and not (sends_plainly(app) and calls_plainly(task)):
@@ -104,7 +104,7 @@ def replace_added(headers: dict[str, Any], keep: Mapping[str, Any]) -> None:
 
 
 class Keeping:
-    """Stands before a producer: whoever publishes, a message has the headers of its node."""
+    """A producer that gives each message the headers of its node, in any process."""
 
     def __init__(self, producer: Any, keep: Mapping[str, Any]) -> None:
         self._producer = producer
@@ -138,7 +138,7 @@ def _make_message(
     if task is not None and not is_eager:
         with suppress(TakenTwice):
             task.apply_async(tuple(spec.args), spec.kwargs, **_call_options(spec, taker))
-    if taker.taken is None:  # it was put off, or left to somebody else
+    if taker.taken is None:  # it was postponed, or passed to another producer
         with _quiet() if is_eager else nullcontext():
             app.send_task(spec.task, tuple(spec.args), spec.kwargs, **_call_options(spec, taker))
 

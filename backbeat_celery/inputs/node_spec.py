@@ -106,7 +106,7 @@ def task_spec(
 ) -> NodeSpec:
     """Describe a node that calls a task.
 
-    Raises a BadInput for whatever of it cannot be used.
+    Raises BadInput for anything that cannot be used.
     """
     name, task, args, kwargs, options = _unpack(signature)
     if task is not None:
@@ -197,7 +197,7 @@ def check_key(key: str | None) -> str | None:
 def _unpack(
     signature: Any,
 ) -> tuple[str, Task[Any, Any] | None, list[Any], dict[str, Any], Mapping[str, Any]]:
-    """Take a signature apart; it has no task if only another code base knows that."""
+    """Take a signature apart; it has no task if only another code base has that."""
     if isinstance(signature, Task):
         return signature.name, signature, [], {}, {}
     if not isinstance(signature, Signature):
@@ -236,11 +236,11 @@ def find_task(name: str) -> Task[Any, Any] | None:
 
 
 def _check_task(task: Task[Any, Any]) -> None:
-    """Refuse what a task asks for and no node does, rather than ignore it."""
+    """Refuse options that no node supports, rather than ignore them."""
     refuse_foreign(task)
     check_task(task)
     if rescue := rescue_name(task):
-        refuse_foreign(registered_task(rescue))  # told now, not when the node has failed
+        refuse_foreign(registered_task(rescue))  # raised now, not when the node has failed
 
 
 def _check_call(

@@ -13,14 +13,14 @@ from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BadPayload
 
 _EMPTY: dict[type, str] = {list: "[]", dict: "{}"}
-"""Most nodes have arguments, options or metadata of which nothing need be asked."""
+"""Values that need no check: most nodes have no arguments, options or metadata."""
 
 DEEPEST = 30
 """Levels of metadata; MariaDB reads 32 levels of JSON."""
 
 DEEPEST_VALUE = 200
-"""Levels of an argument or a result: whatever shows it, hides a part of it or sends it on goes
-down one call for each, of a thousand that Python allows."""
+"""Levels of an argument or a result: code that shows, redacts or sends it recurses once for
+each, and Python allows a thousand."""
 
 
 def encode(value: Any, what: str = "value", spare: int = 0, hint: str = "") -> str:
@@ -33,7 +33,7 @@ def encode(value: Any, what: str = "value", spare: int = 0, hint: str = "") -> s
     try:
         text: str = kombu_json.dumps(value, allow_nan=False)
         if '"__type__"' in text:
-            decode(text)  # kombu's own mark in somebody's data: a row nobody could read again
+            decode(text)  # kombu's own mark in user data: the row could not be read again
     except Exception as exc:  # also what kombu's decoders raise
         raise BadPayload(
             f"{what} cannot be stored as JSON: {exc}. "

@@ -1,12 +1,12 @@
-"""What a task says about its retries and limits, and what follows for a node.
+"""The retry policy of a task, and what follows for a node.
 
 Options are read from the task's attributes under Celery's own names. There are two rules.
 Any error of a NodeTask is retried: Celery gives every task a value for some options, of which
-only those count that the task's author wrote, and otherwise the settings decide. Any other task
-keeps the rule that its author wrote for Celery, with Celery's defaults.
+only those count that the task itself sets, and otherwise the settings decide. Any other task
+keeps the rule that it has in Celery, with Celery's defaults.
 
-What differs from the settings is kept with each node when it is created, so that a process
-without the task decides as one that has it: `policy_for` is the one who is asked.
+What differs from the settings is stored with each node when it is created, so that a process
+without the task decides as one that has it; callers use `policy_for`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from backbeat_celery.models import Node
 
 Kinds = tuple[type[BaseException] | str, ...]
-"""Types of errors, or the names of those that are not at hand."""
+"""Exception types, or the names of those that cannot be imported here."""
 
 KEPT = ("max_retries", "base_delay", "backoff", "backoff_max", "jitter", "rescue")
-"""What is kept with a node where it is not the settings'."""
+"""What is stored with a node where it differs from the settings."""
 
 SENT = ("queue", "exchange", "routing_key", "priority", "time_limit", "soft_time_limit")
-"""What a task's author says of its messages; kept as well, for who publishes without the task."""
+"""Message options of a task; stored as well, for processes that publish without the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Policy:
     backoff: bool
     backoff_max: float
     jitter: tuple[float, float] | None
-    """Between which factors a delay is drawn; None: it is kept to the second."""
+    """The range of the random factor of a delay; None: no jitter."""
     no_retry: Kinds
     log_without_traceback: tuple[type[BaseException], ...]
     timeout: float | None
@@ -85,7 +85,7 @@ class Policy:
 
 
 def policy_for(node: Node) -> Policy:
-    """The policy that decides for a node: its task's own, or what was kept of it.
+    """Give the policy of a node: its task's own, or what was stored of it.
 
     For a node whose task is another code base's, the settings decide.
     """
@@ -130,7 +130,7 @@ def _of_node_task(task: Task[Any, Any]) -> dict[str, Any]:
     base = retry_kwargs.get("countdown", _own(task, "default_retry_delay", settings.retry_delay))
     if backoff is not True and backoff:
         base = backoff
-    # A wait that the author wrote down is kept to the second, as Celery does.
+    # An explicit countdown gets no jitter, as in Celery.
     drawn = bool(getattr(task, "retry_jitter", True)) and "countdown" not in retry_kwargs
     return {
         "max_retries": retry_kwargs.get(
@@ -181,7 +181,7 @@ def _own(task: Task[Any, Any], name: str, default: Any) -> Any:
 
 
 def kept_options(name: str) -> dict[str, Any]:
-    """What a new node keeps of its task's policy: nothing where that is the settings'."""
+    """What is stored of a task's policy with a new node: what differs from the settings."""
     task = known_task(name)
     if task is None:
         return {}
@@ -194,7 +194,7 @@ def kept_options(name: str) -> dict[str, Any]:
 
 
 def rescue_options(node: Node, rescue: str) -> dict[str, Any]:
-    """What the rescue of a node keeps of its own policy, also where its task is not known."""
+    """What is stored of its policy with a rescue, also where its task is not known."""
     if known_task(rescue) is not None:
         return kept_options(rescue)
     kept = node.options.get("policy", {}).get("rescue_policy")
@@ -224,7 +224,7 @@ def _differing(task: Task[Any, Any]) -> dict[str, Any]:
 
 
 def sent_options(task: Task[Any, Any]) -> dict[str, Any]:
-    """What a task's author says of its messages, as JSON."""
+    """The message options of a task, as JSON."""
     said = {name: seconds(getattr(task, name, None)) for name in SENT}
     if said["priority"] == task.app.conf.task_default_priority:
         del said["priority"]  # Celery writes it on each task
@@ -237,7 +237,7 @@ def sent_options(task: Task[Any, Any]) -> dict[str, Any]:
 
 
 def kept_sent_options(node: Node | NodeSpec) -> dict[str, Any]:
-    """What was kept of them with a node, where its task is not known here."""
+    """The message options stored with a node, where its task is not known here."""
     kept: dict[str, Any] = node.options.get("policy", {}).get("sent", {})
     return kept if kept and known_task(node.task) is None else {}
 

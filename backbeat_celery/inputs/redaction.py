@@ -1,7 +1,7 @@
-"""Hide what must not be seen: the values of keyword arguments that the settings name.
+"""Hide the values of arguments that the setting `REDACT` names.
 
 A name hides its value at any depth, also when the argument was passed by position; a position
-whose name is not known is hidden whatever it holds. Texts in which such a value may have ended
+whose name is not known is always hidden. Texts in which such a value may have ended
 up, such as errors, are scrubbed of it.
 """
 
@@ -65,16 +65,16 @@ def hidden_positions(task: str, args: list[Any]) -> set[int]:
 
 
 def _positions(task: Task[Any, Any] | None, names: frozenset[str]) -> list[str]:
-    """The names of the positional parameters; none of a task that does not tell them for sure."""
+    """The names of the positional parameters; none if they are not certain."""
     if task is None:
         return []
     handler = handler_of(task)  # without what Celery wraps around it
     try:
         parameters = inspect.signature(handler).parameters
-    except (TypeError, ValueError):  # a callable without a signature, or one that lies
+    except (TypeError, ValueError):  # a callable without a signature, or with a wrong one
         return []
     if hasattr(handler, "__wrapped__") and names & parameters.keys():
-        return []  # a decorator may add arguments of its own, and the value be another's
+        return []  # a decorator may add arguments of its own, which shifts positions
     positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     return [name for name, parameter in parameters.items() if parameter.kind in positional]
 
@@ -128,7 +128,7 @@ def scrub(text: str | None, secrets: set[str], mark: str = HIDDEN) -> str:
 
 
 def _scrub_cut(text: str, secret: str, mark: str) -> str:
-    """Take away what a cut has left of a secret: its beginning before it, its end after it."""
+    """Remove what truncation has left of a secret: its beginning before it, its end after it."""
     parts = text.split(ELLIPSIS)
     for i, part in enumerate(parts):
         longest = min(len(part), len(secret) - 1)
@@ -171,5 +171,5 @@ def error_of(node: Node) -> str:
 
 
 def told_of(node: Node, text: str | None) -> str:
-    """What is told of a node, such as a reason, without the secrets that it quotes."""
+    """A text about a node, such as a reason, without the secrets that it quotes."""
     return scrub(text, node_secrets(node), "***") if text else ""

@@ -1,6 +1,6 @@
-"""What a task's options and its handler may be, told where they are written.
+"""Validate the options and the handler of a task where they are written.
 
-`@node_task` and the class statement of a NodeTask refuse what they see at once; `signal()`,
+`@node_task` and the class statement of a NodeTask raise at once; `signal()`,
 `manage.py check` and the worker that is to run a node look at the finished task.
 """
 
@@ -32,12 +32,12 @@ LONGEST_DELAY = timedelta(days=365 * 100).total_seconds()
 LARGEST_BUNDLE = 1000
 LONGEST_NAME = 255
 SHORTEST_LIKENESS = 6
-"""Letters from which on a name that is nearly an option's is taken for a slip of the pen."""
+"""Letters from which on a name that resembles an option is taken for a typo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one option accepts, and how that is said."""
+    """What one option accepts, with the words for messages."""
 
     accepts: Callable[[Any], bool]
     words: str
@@ -82,7 +82,7 @@ def _is_rate(value: Any) -> bool:
 
 
 def _is_rescue(value: Any) -> bool:
-    # A proxy stands for a task that is perhaps not made yet, and isinstance() would ask it.
+    # A proxy may stand for a task that is not made yet, and isinstance() would evaluate it.
     return value is None or issubclass(type(value), (str, Proxy, Task))
 
 
@@ -204,7 +204,7 @@ def in_seconds(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse(problems: Iterable[str]) -> None:
-    """Raise BadInput if there is anything to be said."""
+    """Raise BadInput if there are complaints."""
     if told := list(problems):
         raise BadInput(" ".join(told))
 
@@ -227,11 +227,11 @@ def handler_problems(owner: str, handler: Any) -> list[str]:
 
 
 def refuse_unrun(result: Any, owner: str) -> None:
-    """Raise BadInput for a result that is work nobody has begun, whatever has wrapped it."""
+    """Raise BadInput for a result that is a coroutine or generator which never runs."""
     if not isinstance(result, _UNRUN):
         return
     if isinstance(result, types.CoroutineType):
-        result.close()  # whoever forgets a coroutine is warned of it by Python
+        result.close()  # else Python warns of a coroutine that was never awaited
     raise BadInput(
         f"{owner}: the handler returned a {type(result).__name__}, which a worker never runs. "
         "Write an ordinary function; it may call asyncio.run() or exhaust the generator."
@@ -253,7 +253,7 @@ def task_problems(task: Task[Any, Any]) -> list[str]:
 
 
 def written_on(cls: type[Any]) -> list[str]:
-    """Names of plain values that the author of a NodeTask wrote in its classes."""
+    """Names of plain values in the classes of a NodeTask."""
     names: list[str] = []
     for base in cls.__mro__:
         own = vars(base)
@@ -274,11 +274,11 @@ def _is_plain(value: Any) -> bool:
 
 
 _sound: WeakSet[type[Any]] = WeakSet()
-"""Classes of tasks that were looked at; each task has one of its own."""
+"""Task classes that were checked; each task has one of its own."""
 
 
 def check_task(task: Task[Any, Any]) -> None:
-    """Raise BadInput if a task could not run as a node as its author wrote it."""
+    """Raise BadInput if a task cannot run as a node."""
     cls = task.__class__  # also of a proxy
     if cls not in _sound:
         refuse(task_problems(task))

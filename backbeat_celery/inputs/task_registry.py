@@ -1,7 +1,7 @@
 """The tasks of the Celery app, found also in a process that has imported none of them.
 
 Only a worker imports the project's task modules when it starts; Celery leaves them to a web
-process or a command that asks for a task. No rule here may depend on who has asked before.
+process or a command that asks for a task. The result must not depend on earlier calls.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def known_task(name: str) -> Task[Any, Any] | None:
 def load_tasks() -> None:
     """Import what a worker would import, once a process.
 
-    A module that cannot be imported is told in the log, once, and its tasks stay unknown.
+    A module that cannot be imported is logged once, and its tasks stay unknown.
     """
     app = app_in_use()
     if app in _loaded:
@@ -47,8 +47,8 @@ def load_tasks() -> None:
     try:
         import_task_modules(app)
     except AppRegistryNotReady:
-        return  # too early to tell; asked again by the next
-    except Exception as exc:  # whatever a module of the project's raises while it is imported
+        return  # too early to know; the next call asks again
+    except Exception as exc:  # any error that a module of the project raises while it is imported
         logger.exception("Cannot import the task modules; what they define is unknown here.")
         trouble = repr(exc)
     _loaded[app] = trouble

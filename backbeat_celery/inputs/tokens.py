@@ -1,7 +1,7 @@
-"""Completion tokens: signed, so that whoever holds one may report one attempt, and no other.
+"""Completion tokens: signed texts whose holder may report one attempt, and no other.
 
-A token is a secret: whoever has it may use it. It is good for one report, because it names
-the attempt by its random claim id, which the node forgets when the attempt ends.
+A token is a secret. It is valid for one report, because it names the attempt by its random
+claim id, which is cleared when the attempt ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SALT = "backbeat_celery.completion"
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The attempt that a token is good for."""
+    """The attempt that a token is valid for."""
 
     using: str
     node_id: UUID
@@ -44,7 +44,7 @@ def read(token: str, max_age: int | None = None) -> Ticket:
         ticket = Ticket(using, UUID(node_id), attempt, UUID(claim_id))
     except signing.SignatureExpired as exc:
         raise BadToken("The completion token is too old.") from exc
-    except Exception as exc:  # whatever else a forgery makes the decoder raise
+    except Exception as exc:  # any other error of the decoder for a forged token
         raise BadToken("This is not a completion token of this site.") from exc
     if ticket.using not in connections:
         raise BadToken("The completion token is for a database that this site does not have.")

@@ -1,4 +1,4 @@
-"""What a node says to options of a signature that it cannot honour: a sentence for each."""
+"""Refuse options of a signature that a node cannot honour, with a sentence for each."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The tables: workflows, their nodes, what became of them, and who sweeps."""
+"""The tables: workflows, nodes, their history, and the cluster of workers."""
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
-# Django's own error names a model, and not what is to be done.
+# Django's own error names a model, and no remedy.
 if apps.apps_ready and not apps.is_installed("backbeat_celery"):
     raise ImproperlyConfigured(
         "Add 'backbeat_celery' to INSTALLED_APPS, and run manage.py migrate."

@@ -1,4 +1,4 @@
-"""The workers of a database: which of them sweeps, and a row for each while it lives."""
+"""The workers of a database: which of them sweeps, and a heartbeat of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SweeperLease(models.Model):
 
 
 class WorkerHeartbeat(models.Model):
-    """A sign of life of one worker, written again and again by a thread of its main process."""
+    """The heartbeat of one worker, written periodically by a thread of its main process."""
 
     name = ExactCharField(max_length=255, primary_key=True)
     pool = models.CharField(max_length=50, blank=True)

@@ -22,9 +22,9 @@ else:
 
 
 ENVELOPE = 256 * 1024
-"""Bytes beyond MAX_PAYLOAD for what we write around a value: who, why, an error's text.
+"""Bytes beyond MAX_PAYLOAD for what is stored with a value: actor, reason, the text of an error.
 
-The doors hold users to the limit itself; a column is only kept from growing without bound.
+Input is checked against the limit itself; a column only must not grow without bound.
 """
 
 HARMLESS = frozenset({"models.W036", "models.W037"})
@@ -32,7 +32,7 @@ HARMLESS = frozenset({"models.W036", "models.W037"})
 
 
 class PayloadField(_TextField):
-    """A value kept as the JSON text that Celery would have sent, and given back decoded."""
+    """A value stored as the JSON text that Celery would send, and decoded when it is read."""
 
     if TYPE_CHECKING:
         _pyi_private_set_type: Any
@@ -56,7 +56,7 @@ class _Decoder(json.JSONDecoder):
 
 
 class MetadataField(_JSONField):
-    """JSON that the database can search, with values that come back as they were."""
+    """JSON that the database can search, with values that are read as they were written."""
 
     if TYPE_CHECKING:
         _pyi_private_set_type: Any
@@ -66,7 +66,7 @@ class MetadataField(_JSONField):
         super().__init__(*args, **{**kwargs, "encoder": _Encoder, "decoder": _Decoder})
 
     def deconstruct(self) -> Any:
-        """To the database it is any JSON column."""
+        """The column is an ordinary JSON column."""
         name, _, args, kwargs = super().deconstruct()
         del kwargs["encoder"], kwargs["decoder"]
         return name, "django.db.models.JSONField", args, kwargs

@@ -1,4 +1,4 @@
-"""What became of a node: every change of status, and every attempt."""
+"""The history of a node: every change of status, and every attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Transition(models.Model):
 
     # No foreign key in the database for the two history tables: checking it would lock and
     # touch the node's row once more for each step of each node. Nodes are deleted through
-    # the ORM alone, which takes these rows along.
+    # the ORM alone, which deletes these rows, too.
     node = models.ForeignKey(
         Node, on_delete=models.CASCADE, related_name="transitions", db_constraint=False
     )
@@ -48,7 +48,7 @@ class Attempt(models.Model):
     )
     number = models.IntegerField()
     claim_id = models.UUIDField(null=True)
-    # The Celery id of the message that it came with: what logs and monitors call it by.
+    # The Celery id of its message: what logs and monitors show.
     task_id = ExactCharField(max_length=255, null=True, blank=True)
     worker = models.CharField(max_length=255, blank=True)
     started_at = models.DateTimeField(null=True)

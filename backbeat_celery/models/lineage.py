@@ -1,4 +1,4 @@
-"""Read what is above nodes: one statement for some hundred levels. Writes nothing."""
+"""Read the ancestors of nodes: one statement for some hundred levels. Writes nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def lineage(
     edge: Literal["parent_id", "awaited_by"] = "parent_id",
     levels: int | None = None,
 ) -> dict[UUID, Node]:
-    """Give these nodes and all that is above them, or as many `levels`, with few columns of each.
+    """Give these nodes and their ancestors, or as many `levels`, with few columns of each.
 
     By the edge `awaited_by` only as far up as each waits for the one below.
     """

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 # The indexes below are conditioned on columns that no guarded UPDATE names: PostgreSQL, when
-# its statistics lag behind, takes a partial index that it may use for small, and then reads
-# all open nodes to find one.
+# its statistics are stale, takes a partial index that it may use for small, and then reads all
+# open nodes to find one.
 IS_UNFINISHED = Q(finished_at__isnull=True)
 
 
@@ -57,8 +57,8 @@ class Node(NodeVerbs, models.Model):
         "self", on_delete=models.CASCADE, related_name="children", null=True, db_index=False
     )
     # The parent while it waits for this node; NULL once the node is finished, and always for
-    # fire_and_forget. A join is one probe of this column's index, whatever its width and
-    # whatever the planner believes.
+    # fire_and_forget. A join is one lookup in this column's index, at any width and with any
+    # statistics.
     awaited_by = models.UUIDField(null=True, editable=False)
     # Counts are never negative, and are no PositiveIntegerField: PostgreSQL reads the text of
     # each check of a table anew in each statement that writes a row.
@@ -90,9 +90,9 @@ class Node(NodeVerbs, models.Model):
     metadata = MetadataField(default=dict)
     result = PayloadField(null=True)
     error = models.TextField(null=True)
-    # What `complete()` or `fail()` said while the handler still ran; its record applies it.
+    # A report that came while the handler still ran; the record applies it.
     report = PayloadField(null=True, editable=False)
-    # What the handler said of its progress: done, total, message and when.
+    # The handler's last progress: done, total, message and time.
     progress = PayloadField(null=True)
     key = ExactCharField(max_length=255, null=True)
     spawned_by = models.IntegerField(null=True)
@@ -246,7 +246,7 @@ class Link(models.Model):
 
     source = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="outgoing_links")
     target = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="incoming_links")
-    # Somebody has seen that the target is finished: nobody need look at it again.
+    # The target was seen to be finished and need not be checked again.
     settled = models.BooleanField(default=False, db_default=False, editable=False)
 
     class Meta:

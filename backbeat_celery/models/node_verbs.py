@@ -1,4 +1,4 @@
-"""What may be asked of a node and done to it, as methods: the doors are elsewhere."""
+"""The queries and verbs of a node as methods; they are implemented in other packages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class NodeVerbs(TreeMixin):
-    """The methods of `Node` that read its surroundings or steer it."""
+    """The methods of `Node` that explain it, steer it or add to it."""
 
     @property
     def _row(self) -> Node:

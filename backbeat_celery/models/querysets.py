@@ -1,4 +1,4 @@
-"""Named reads: a filter that the engine, the doctor or the admin needs is spelled here, once."""
+"""Named queries: filters of the engine, the doctor and the admin are written here, once."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 RACES = 10
-"""How often a lost race to create a run is run again."""
+"""How often the creation of a run is retried after a lost race."""
 
 
 class NodeQuerySet(models.QuerySet["Node"]):
-    """Nodes by where they stand."""
+    """Queries of nodes."""
 
     def unfinished(self) -> NodeQuerySet:
         """Nodes that are neither complete nor canceled."""
@@ -55,7 +55,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return self.filter(parent_id=parent)
 
     def for_task_id(self, task_id: str) -> NodeQuerySet:
-        """Nodes that an attempt came for with this Celery id: one, or those of a bundle.
+        """Nodes with an attempt whose message has this Celery id: one, or those of a bundle.
 
         Looked up first, one by one: as one condition these would be answered by reading every
         row.
@@ -79,7 +79,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return self.select_for_update(no_key=features.has_select_for_no_key_update)
 
     def free(self) -> NodeQuerySet:
-        """Those of the rows that nobody else has locked, locked until the transaction ends."""
+        """Those of the rows that no other transaction has locked, locked until this one ends."""
         features = connections[self.db].features
         return self.select_for_update(
             no_key=features.has_select_for_no_key_update,
@@ -93,7 +93,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return rows
 
     def without_payload(self) -> NodeQuerySet:
-        """Rows without the columns that may be large, where only their standing matters."""
+        """Rows without the columns that may be large, where only the status matters."""
         return self.defer("args", "kwargs", "result", "error", "metadata", "options")
 
     def with_open_child(self) -> NodeQuerySet:
@@ -105,15 +105,15 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def first_awaited(self) -> models.QuerySet[Node, UUID]:
         """Give the id of one of these awaited children, if there is any: true or false.
 
-        The order makes every plan but the one by the index of `awaited_by` look dear. With a
-        bare LIMIT 1, as `exists()` has, PostgreSQL may read the table from its beginning, since
-        it hopes to meet one of many soon.
+        The order makes every plan but the one by the index of `awaited_by` expensive. With a
+        bare LIMIT 1, as `exists()` has, PostgreSQL may choose a sequential scan, since it
+        expects to meet one of many soon.
         """
         return self.order_by("awaited_by", "mode", "seq").values_list("pk", flat=True)[:1]
 
 
 class WorkflowManager(models.Manager["Workflow"]):
-    """Finds workflows by what they are about."""
+    """Finds workflows by their subject."""
 
     use_in_migrations = False
 
@@ -138,7 +138,7 @@ class WorkflowManager(models.Manager["Workflow"]):
                 with transaction.atomic(using=self.write_alias):
                     return self._create_run(subject, name)
             except IntegrityError:
-                continue  # someone else created it between the look and the insert
+                continue  # another transaction created it between the query and the insert
         raise BackbeatError(
             f"The open run of {name!r} for {subject!r} exists but cannot be seen from this "
             "transaction. Signal from a transaction with the isolation level READ COMMITTED."

@@ -21,7 +21,7 @@ CHUNK = 5000
 
 
 class StaleNode(Exception):
-    """The row is no longer as it was read: somebody else was faster."""
+    """The row has changed since it was read: another process was faster."""
 
 
 class RowDeleted(StaleNode):
@@ -112,7 +112,7 @@ def _history(
 ) -> list[Transition]:
     rows = []
     if node.status == Status.RUNNING:
-        # The step into `running` is written with the step that ends it: one INSERT the fewer.
+        # The step into `running` is written with the step that ends it, which saves an INSERT.
         before = claimed_from or status_before_claim(node)
         rows.append(_row(node, before, Status.RUNNING, node.started_at, "", node.worker))
     rows.append(_row(node, node.status, to, clock.now(), reason, actor))

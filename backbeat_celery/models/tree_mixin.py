@@ -1,4 +1,4 @@
-"""What has a tree that can be read and drawn: a workflow, and every node of it."""
+"""Reading and drawing the tree of a workflow or a node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TreeMixin:
-    """The methods of `Workflow` and `Node` that show the whole and what is below it."""
+    """The methods of `Workflow` and `Node` that show it with its descendants."""
 
     def tree(self, **options: Unpack[TreeOptions]) -> TreeNode:
         """Read this and what is below it, at most `limit` nodes, 1000 unless told otherwise.
