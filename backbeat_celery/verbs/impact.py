@@ -13,13 +13,13 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from backbeat_celery.engine.order.consequences import (
-    Following,
+    Consequences,
+    canceled_by_shutdown,
     following_cancel,
     following_links,
     following_reset,
     following_resolve,
     following_shutdown,
-    given_up_with,
 )
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Status
@@ -81,7 +81,7 @@ class Continuation:
     started: AffectedNodes = field(default_factory=AffectedNodes)
     completed: AffectedNodes = field(default_factory=AffectedNodes)
 
-    def add(self, other: Following) -> None:
+    def add(self, other: Consequences) -> None:
         """Add what follows from one node."""
         self.started.take(other.started)
         self.completed.take(other.completed)
@@ -144,7 +144,7 @@ def _behind(node: Node) -> AffectedNodes:
     touched = AffectedNodes()
     if node.parent_id is None:
         return touched
-    rows = list(given_up_with(node).without_payload()[: MOST + 1])
+    rows = list(canceled_by_shutdown(node).without_payload()[: MOST + 1])
     touched.take(rows)
     _add_below([row.pk for row in rows if row.next_seq], touched, node)
     return touched
@@ -170,7 +170,7 @@ _CANCELS: Mapping[str, Callable[[Node], AffectedNodes]] = {
     "reset": _below,
     "cancel_workflow": _whole_workflow,
 }
-_LETS_GO: Mapping[str, Callable[[Node], Following]] = {
+_LETS_GO: Mapping[str, Callable[[Node], Consequences]] = {
     "resolve": following_resolve,
     "shutdown": following_shutdown,
     "cancel": following_cancel,

@@ -24,7 +24,7 @@ from backbeat_celery.engine.order.cancel import (
     cancel_trees,
     topmost,
 )
-from backbeat_celery.engine.order.consequences import given_up_with
+from backbeat_celery.engine.order.consequences import canceled_by_shutdown
 from backbeat_celery.engine.order.finish import finish, lock_node
 from backbeat_celery.engine.order.links import has_open_link
 from backbeat_celery.engine.order.turns import has_counting_before
@@ -191,10 +191,10 @@ def _resolve(locked: LockedNode) -> AfterCommit:
 
 def _shutdown(locked: LockedNode) -> AfterCommit:
     node, after_commit = locked.node, AfterCommit()
-    given_up = given_up_with(node).without_payload().locked()
+    siblings = canceled_by_shutdown(node).without_payload().locked()
     reason = f"{node.name} before it was shut down"
     last = node.seq
-    while rows := list(given_up.filter(seq__gt=last)[:BATCH]):
+    while rows := list(siblings.filter(seq__gt=last)[:BATCH]):
         last = rows[-1].seq
         cancel_rows(rows, actor=locked.actor, reason=reason)
         cancel_below([row.pk for row in rows], locked.using, actor=locked.actor, reason=reason)

@@ -1,11 +1,11 @@
-"""Who waits for whom: what a node waits for in other workflows, and circles in that.
+"""What waits for what: the rule for each kind of waiting, and cycles among workflows.
 
 A node waits for its children that count, a ready one for the siblings ahead of it, and a linked
 one for signals of other workflows. Only links lead out of a workflow, so only nodes with a link
 and those above them are read: the others of a line, however long it is, lead nowhere.
 
-Links alone can close a circle, and only two that are made at once: each transaction looks for
-one before it writes a link, and cannot see what the other has not committed.
+Only links can close a cycle, and only two that are made at once: each transaction looks for a
+cycle before it writes a link, and cannot see what the other has not committed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
+from django.db.models import OuterRef, QuerySet
+
 from backbeat_celery.models import Link, Node
 from backbeat_celery.models.lineage import lineage
+from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.runtime.batches import batched
 from backbeat_celery.states import Status
 
@@ -27,9 +30,36 @@ Carrier = tuple[int, UUID]
 """A place in a line, and the node there, which waits for another workflow."""
 
 Stop = tuple[UUID, bool, int]
-"""Where a walk along a line stands: the parent, whether only blocking carriers count, which."""
+"""A position on a line: the parent, whether only blocking carriers count, the index of one."""
 
 Vertex = UUID | Stop
+
+
+def siblings_ahead(
+    parent: UUID | OuterRef, seq: int | OuterRef, *, barrier: bool, using: str | None = None
+) -> NodeQuerySet:
+    """Give the unfinished siblings that a ready child at `seq` waits for.
+
+    A barrier waits for every sibling before it that counts, any other child for the blocking ones.
+    """
+    ahead = Node.objects.using(using).awaited_by(parent).filter(seq__lt=seq)
+    return ahead.counting() if barrier else ahead.blocking()
+
+
+def linked_signals(source: UUID, using: str) -> NodeQuerySet:
+    """Give the unfinished signals of other workflows that a node waits for by links.
+
+    The links are read first: a join may be answered from all unfinished nodes.
+    """
+    links = Link.objects.using(using).filter(source_id=source, settled=False)
+    targets = [pk for (pk,) in links.values_list("target_id")]
+    return Node.objects.using(using).filter(pk__in=targets).unfinished()
+
+
+def open_links(using: str) -> QuerySet[Link]:
+    """Give the links whose source and target are both unfinished."""
+    links = Link.objects.using(using)
+    return links.filter(source__finished_at=None, target__finished_at=None)
 
 
 def waits_for(node: Node, other: Node, using: str) -> bool:
@@ -41,13 +71,13 @@ def waits_for(node: Node, other: Node, using: str) -> bool:
 def find_cycle(start: UUID, using: str) -> list[UUID]:
     """Find nodes that wait for each other among what `start` waits for; empty if there are none.
 
-    They are given by the ends of their links.
+    A cycle is given as the ends of its links.
     """
     return next(find_cycles([start], using), [])
 
 
 def find_cycles(starts: Sequence[UUID], using: str) -> Iterator[list[UUID]]:
-    """Find circles among what these nodes wait for: one at least of those that hang together."""
+    """Find cycles among what these nodes wait for: at least one of those that are connected."""
     graph = _Graph(using)
     nodes = lineage(starts, using, "awaited_by", levels=1)
     for _ in graph.reached_from(nodes.values()):
@@ -92,7 +122,7 @@ class _Graph:
             ahead = strangers
 
     def cycles(self, starts: Iterable[UUID]) -> Iterator[list[UUID]]:
-        """Walk depth first; a way back to a node of the present path closes a circle."""
+        """Walk depth first; an edge to a node of the current path closes a cycle."""
         seen: set[Vertex] = set()
         for start in starts:
             if start in seen:

@@ -9,6 +9,7 @@ from backbeat_celery.engine.delivery.outbox import make_due
 from backbeat_celery.engine.order.cancel import cancel_orphan
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import open_ready
+from backbeat_celery.engine.order.waiting_graph import siblings_ahead
 from backbeat_celery.engine.record import release_children
 from backbeat_celery.engine.repair.republish import requeue
 from backbeat_celery.inspection.doctor.check import Check, Checks, Slice
@@ -52,11 +53,11 @@ def repair_waiting(node: Node) -> AfterCommit:
 
 
 def stuck_ready(part: Slice) -> QuerySet[Node]:
-    ahead = Node.objects.awaited_by(OuterRef("parent_id")).filter(seq__lt=OuterRef("seq"))
-    holds = Q(~Exists(ahead.blocking()), barrier=False)
-    holds |= Q(~Exists(ahead.counting()), barrier=True)
+    place = OuterRef("parent_id"), OuterRef("seq")
+    is_free = Q(~Exists(siblings_ahead(*place, barrier=False)), barrier=False)
+    is_free |= Q(~Exists(siblings_ahead(*place, barrier=True)), barrier=True)
     accepted = Q(parent__status__in=(Status.WAITING, Status.COMPLETE))
-    return part.families.filter(holds, accepted, status=Status.READY)
+    return part.families.filter(is_free, accepted, status=Status.READY)
 
 
 def repair_ready(node: Node) -> AfterCommit:

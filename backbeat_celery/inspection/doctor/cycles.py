@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef
 
-from backbeat_celery.engine.order.waiting_graph import find_cycles
+from backbeat_celery.engine.order.waiting_graph import find_cycles, open_links
 from backbeat_celery.inspection.doctor.check import Finding
 from backbeat_celery.inspection.explain import describe_cycle
 from backbeat_celery.models import Link
@@ -19,7 +19,7 @@ Pair = tuple[UUID, UUID]
 def cycle_findings(using: str, most: int) -> Iterator[Finding]:
     """Find nodes that wait for each other in a cycle."""
     suspects = _in_cycles(_edges(using))
-    links = _open_links(using).filter(source__workflow_id__in=suspects)
+    links = open_links(using).filter(source__workflow_id__in=suspects)
     sources = list(links.values_list("source_id", flat=True).distinct())
     known: set[frozenset[UUID]] = set()
     for cycle in find_cycles(sources, using):
@@ -35,7 +35,7 @@ def _edges(using: str) -> dict[UUID, set[UUID]]:
         source__finished_at=None,
         target__finished_at=None,
     )
-    rows = _open_links(using).filter(Exists(onward))
+    rows = open_links(using).filter(Exists(onward))
     pairs = rows.values_list("source__workflow_id", "target__workflow_id").distinct()
     edges: dict[UUID, set[UUID]] = defaultdict(set)
     for source, target in pairs.iterator():
@@ -57,8 +57,3 @@ def _in_cycles(edges: dict[UUID, set[UUID]]) -> set[UUID]:
             if not left[source]:
                 ahead.append(source)
     return {pk for pk, count in left.items() if count}
-
-
-def _open_links(using: str) -> QuerySet[Link]:
-    links = Link.objects.using(using)
-    return links.filter(source__finished_at=None, target__finished_at=None)

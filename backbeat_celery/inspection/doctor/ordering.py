@@ -20,6 +20,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Coalesce, Lag
 
 from backbeat_celery.engine.after_commit import AfterCommit
+from backbeat_celery.engine.order.waiting_graph import siblings_ahead
 from backbeat_celery.inspection.doctor.check import Check, Checks, Slice
 from backbeat_celery.models import Node
 from backbeat_celery.models.querysets import NodeQuerySet
@@ -30,9 +31,8 @@ STARTED = "It cannot be undone: cancel() the one that started too early, or let 
 PLACE = "Places cannot be changed. Only children that have not run yet may run in a wrong order."
 
 
-def _ahead() -> NodeQuerySet:
-    siblings: NodeQuerySet = Node.objects.awaited_by(OuterRef("parent_id"))
-    return siblings.filter(seq__lt=OuterRef("seq"))
+def _has_siblings_ahead(*, barrier: bool) -> Exists:
+    return Exists(siblings_ahead(OuterRef("parent_id"), OuterRef("seq"), barrier=barrier))
 
 
 def _queued(part: Slice) -> NodeQuerySet:
@@ -41,11 +41,11 @@ def _queued(part: Slice) -> NodeQuerySet:
 
 
 def queued_too_early(part: Slice) -> QuerySet[Node]:
-    return _queued(part).filter(Exists(_ahead().blocking()))
+    return _queued(part).filter(_has_siblings_ahead(barrier=False))
 
 
 def barriers_queued_too_early(part: Slice) -> QuerySet[Node]:
-    return _queued(part).filter(Exists(_ahead().counting()), barrier=True)
+    return _queued(part).filter(_has_siblings_ahead(barrier=True), barrier=True)
 
 
 def overlapping_siblings(part: Slice) -> QuerySet[Node]:

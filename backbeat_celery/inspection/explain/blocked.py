@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
-from backbeat_celery.engine.order.consequences import following_cancel, given_up_with
+from backbeat_celery.engine.order.consequences import canceled_by_shutdown, following_cancel
 from backbeat_celery.inputs.redaction import error_of, told_of
 from backbeat_celery.inspection.explain import reads
 from backbeat_celery.inspection.explain.due import claimable, next_pass, running
@@ -73,7 +73,7 @@ class Story:
         return f"waits until the handler of its parent {self._which(parent)}"
 
     def _ready(self, node: Node) -> str:
-        ahead = reads.siblings_ahead(node)
+        ahead = reads.blocking_siblings(node)
         if ahead is None:
             return f"waits for nothing any more and is queued {next_pass(node)}"
         if node.barrier:
@@ -138,12 +138,12 @@ class Story:
         effect = "let the others go on"
         if going_on.started:
             effect = f"start {self._some(going_on.started)}"
-        given_up = list(given_up_with(node).without_payload()[: SOME + 1])
-        if not given_up:
+        canceled = list(canceled_by_shutdown(node).without_payload()[: SOME + 1])
+        if not canceled:
             return f"retry() it, or resolve(), shutdown() or cancel() it to {effect}"
         return (
             f"retry() it, or resolve() or cancel() it to {effect}, or shutdown() it to cancel "
-            f"{self._some(given_up)}"
+            f"{self._some(canceled)}"
         )
 
     def _some(self, nodes: list[Node]) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db.models import Case, IntegerField, Value, When
 
-from backbeat_celery.models import Link, Node, SweeperLease, Transition
+from backbeat_celery.engine.order.waiting_graph import linked_signals, siblings_ahead
+from backbeat_celery.models import Node, SweeperLease, Transition
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.states import Status
 
@@ -35,22 +36,18 @@ def open_children(node: Node) -> Blockers | None:
     return _blockers(Node.objects.using(node.alias).awaited_by(node.pk))
 
 
-def siblings_ahead(node: Node) -> Blockers | None:
+def blocking_siblings(node: Node) -> Blockers | None:
     """The unfinished siblings that a ready node has to wait for."""
     if node.parent_id is None:
         return None
-    ahead = Node.objects.using(node.alias).awaited_by(node.parent_id).filter(seq__lt=node.seq)
-    return _blockers(ahead if node.barrier else ahead.blocking())
+    return _blockers(
+        siblings_ahead(node.parent_id, node.seq, barrier=node.barrier, using=node.alias)
+    )
 
 
 def open_links(node: Node) -> Blockers | None:
     """The unfinished signals of other workflows that a node is linked to."""
-    unsettled = Link.objects.using(node.alias).filter(source_id=node.pk, settled=False)
-    targets = unsettled.values_list("target_id")
-    ids = [pk for (pk,) in targets]
-    return (
-        _blockers(Node.objects.using(node.alias).filter(pk__in=ids).unfinished()) if ids else None
-    )
+    return _blockers(linked_signals(node.pk, node.alias))
 
 
 def rescue_of(node: Node) -> Node | None:
