@@ -189,9 +189,7 @@ def _holding(workflow: Workflow, visibility: Visibility) -> list[Held]:
     Why is told to those who may view nodes: a reason quotes errors.
     """
     found: dict[tuple[str, str], Held] = {}
-    unfinished = Node.objects.using(workflow.alias).filter(
-        workflow=workflow.pk, finished_at=None, parent__isnull=False
-    )
+    unfinished = Node.objects.using(workflow.alias).unfinished_in(workflow.pk)
     nodes: Any = visibility.nodes(unfinished)
     for status in HOLDING:
         rows = nodes.filter(status=status).without_payload().order_by("pk")

@@ -30,6 +30,10 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Nodes that are neither complete nor canceled."""
         return self.filter(finished_at=None)
 
+    def unfinished_in(self, workflow: UUID) -> NodeQuerySet:
+        """Unfinished nodes of a workflow, its root left out."""
+        return self.unfinished().filter(workflow_id=workflow, parent__isnull=False)
+
     def counting(self) -> NodeQuerySet:
         """Nodes that their parents wait for."""
         return self.filter(mode__in=COUNTING)

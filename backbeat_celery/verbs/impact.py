@@ -1,16 +1,12 @@
-"""What a verb would touch, told before it does: reads that change nothing and lock nothing.
+"""What a verb would affect: reads that change nothing and lock nothing.
 
-A preview is true at the moment it is made; the verb decides anew, under its locks.
+A preview is true at the moment it is made; the verb reads again, under its locks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from uuid import UUID
-
-from django.db.models import QuerySet
 
 from backbeat_celery.engine.order.consequences import (
     Consequences,
@@ -21,19 +17,24 @@ from backbeat_celery.engine.order.consequences import (
     following_resolve,
     following_shutdown,
 )
+from backbeat_celery.engine.order.subtree import levels_below
 from backbeat_celery.models import Node, Workflow
+from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.states import Status
 
 MOST = 1000
-"""Nodes that are looked at; beyond it the count is a lower bound."""
+"""Nodes that are read; beyond it the count is a lower bound."""
 
 LEVELS = 50
+WHOLE = 2**62
+"""A level is read by one statement, since only its first nodes are needed."""
+
 LISTED = 20
 
 
 @dataclass(slots=True)
 class AffectedNodes:
-    """Nodes that something happens to, besides the one that the verb is called on."""
+    """Nodes that a verb changes, besides the one that it is called on."""
 
     nodes: list[Node] = field(default_factory=list)
     is_more: bool = False
@@ -44,7 +45,7 @@ class AffectedNodes:
 
     @property
     def listed(self) -> list[Node]:
-        """As many as fit on a page."""
+        """The first ones, as many as fit on a page."""
         return self.nodes[:LISTED]
 
     @property
@@ -52,20 +53,20 @@ class AffectedNodes:
         return self.count - len(self.listed)
 
     def take(self, rows: Sequence[Node]) -> None:
-        """Add rows as long as there is room."""
+        """Add nodes, up to `MOST` in all."""
         room = MOST - self.count
         self.nodes += rows[:room]
         self.is_more = self.is_more or len(rows) > room
 
     def join(self, other: AffectedNodes) -> None:
-        """Add those of another, each node once."""
+        """Add the nodes of another, each node once."""
         known = {node.pk for node in self.nodes}
         self.take([node for node in other.nodes if node.pk not in known])
         self.is_more = self.is_more or other.is_more
 
 
 def canceled_nodes(verb: str, target: Node | Workflow) -> AffectedNodes:
-    """Tell which nodes a verb on this node or workflow would cancel."""
+    """Read which nodes a verb on this node or workflow would cancel."""
     find = _CANCELS.get(verb)
     if find is None:
         return AffectedNodes()
@@ -76,20 +77,20 @@ def canceled_nodes(verb: str, target: Node | Workflow) -> AffectedNodes:
 
 @dataclass(slots=True)
 class Continuation:
-    """What goes on by a verb: nodes that start, and those that are complete thereby."""
+    """What continues after a verb: nodes that start, and nodes that will be complete."""
 
     started: AffectedNodes = field(default_factory=AffectedNodes)
     completed: AffectedNodes = field(default_factory=AffectedNodes)
 
     def add(self, other: Consequences) -> None:
-        """Add what follows from one node."""
+        """Add what follows from the end of one node."""
         self.started.take(other.started)
         self.completed.take(other.completed)
 
 
 def continued_nodes(verb: str, target: Node | Workflow) -> Continuation:
-    """Tell which nodes start, and which are complete, by a verb on this node."""
-    ahead, find = Continuation(), _LETS_GO.get(verb)
+    """Read which nodes start, and which will be complete, after a verb on this node."""
+    ahead, find = Continuation(), _CONTINUES.get(verb)
     ended: list[Node] = []
     if isinstance(target, Workflow):
         ended = canceled_nodes(verb, target).nodes
@@ -103,63 +104,64 @@ def continued_nodes(verb: str, target: Node | Workflow) -> Continuation:
 
 
 def resumed_nodes(workflow: Workflow) -> AffectedNodes:
-    """Tell which nodes a resume would queue."""
-    paused = _nodes(workflow.root).filter(workflow=workflow.pk, status=Status.PAUSED)
-    return _touched(paused.unfinished().order_by("pk"))
+    """Read which nodes a resume would queue."""
+    return _affected(paused_nodes(workflow))
 
 
-def _nodes(node: Node) -> Any:
-    return Node.objects.using(node.alias).without_payload()
+def paused_nodes(workflow: Workflow) -> NodeQuerySet:
+    """Give the nodes of a workflow that are paused with it, in the order of their ids."""
+    nodes = Node.objects.using(workflow.alias).unfinished_in(workflow.pk)
+    return nodes.filter(status=Status.PAUSED).order_by("pk")
 
 
-def _touched(rows: QuerySet[Node]) -> AffectedNodes:
-    touched = AffectedNodes()
-    touched.take(list(rows[: MOST + 1]))
-    return touched
+def _affected(rows: NodeQuerySet) -> AffectedNodes:
+    affected = AffectedNodes()
+    affected.take(list(rows.without_payload()[: MOST + 1]))
+    return affected
 
 
 def _whole_workflow(root: Node) -> AffectedNodes:
-    nodes = _nodes(root).filter(workflow=root.workflow_id, parent__isnull=False)
-    return _touched(nodes.unfinished().order_by("pk"))
+    nodes = Node.objects.using(root.alias).unfinished_in(root.workflow_id)
+    return _affected(nodes.order_by("pk"))
 
 
 def _below(node: Node) -> AffectedNodes:
-    touched = AffectedNodes()
-    _add_below([node.pk], touched, node)
-    return touched
+    affected = AffectedNodes()
+    _add_below([node], affected)
+    return affected
 
 
 def _below_but_rescues(node: Node) -> AffectedNodes:
-    """What a retry cancels: children of earlier attempts and what is below them."""
-    touched = AffectedNodes()
-    children = _nodes(node).children_of(node.pk).filter(rescue=False).order_by("seq")
-    rows = list(children[: MOST + 1])
-    touched.take([row for row in rows if not row.is_finished])
-    _add_below([row.pk for row in rows if row.next_seq], touched, node)
-    return touched
+    """Read what a retry cancels: children of earlier attempts and what is below them."""
+    affected = AffectedNodes()
+    _add_below([node], affected, spare_rescues=True)
+    return affected
 
 
 def _behind(node: Node) -> AffectedNodes:
-    """What a shutdown cancels: the siblings that waited for the node, with their subtrees."""
-    touched = AffectedNodes()
-    if node.parent_id is None:
-        return touched
-    rows = list(canceled_by_shutdown(node).without_payload()[: MOST + 1])
-    touched.take(rows)
-    _add_below([row.pk for row in rows if row.next_seq], touched, node)
-    return touched
+    """Read what a shutdown cancels: the siblings that waited for the node, with their subtrees."""
+    siblings = list(canceled_by_shutdown(node).without_payload()[: MOST + 1])
+    affected = AffectedNodes()
+    affected.take(siblings)
+    _add_below(siblings, affected)
+    return affected
 
 
-def _add_below(parents: list[UUID], touched: AffectedNodes, node: Node) -> None:
-    """Add what is unfinished below these nodes, a level at a time."""
-    level = parents
-    for _level in range(LEVELS):
-        if not level or touched.is_more:
+def _add_below(
+    parents: Sequence[Node], affected: AffectedNodes, *, spare_rescues: bool = False
+) -> None:
+    """Add what is unfinished below these nodes: the levels that a cancel goes through."""
+    if not parents:
+        return
+    ids, using = [node.pk for node in parents[:MOST]], parents[0].alias
+    levels = levels_below(ids, using, spare_rescues=spare_rescues, part=WHOLE, most=MOST)
+    for depth, children in levels:
+        if depth > LEVELS:
+            affected.is_more = True
+        if affected.is_more:
             return
-        children = _nodes(node).filter(parent__in=level[:MOST]).order_by("parent", "seq")
-        touched.take(list(children.unfinished()[: MOST + 1]))
-        level = list(children.filter(next_seq__gt=0).values_list("pk", flat=True)[: MOST + 1])
-    touched.is_more = touched.is_more or bool(level)
+        open_children = children.unfinished().without_payload().order_by("parent", "seq")
+        affected.take(list(open_children[: MOST + 1]))
 
 
 _CANCELS: Mapping[str, Callable[[Node], AffectedNodes]] = {
@@ -170,7 +172,7 @@ _CANCELS: Mapping[str, Callable[[Node], AffectedNodes]] = {
     "reset": _below,
     "cancel_workflow": _whole_workflow,
 }
-_LETS_GO: Mapping[str, Callable[[Node], Consequences]] = {
+_CONTINUES: Mapping[str, Callable[[Node], Consequences]] = {
     "resolve": following_resolve,
     "shutdown": following_shutdown,
     "cancel": following_cancel,

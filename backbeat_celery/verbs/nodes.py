@@ -17,7 +17,6 @@ from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.order.cancel import (
-    BATCH,
     Top,
     cancel_below,
     cancel_rows,
@@ -27,6 +26,7 @@ from backbeat_celery.engine.order.cancel import (
 from backbeat_celery.engine.order.consequences import canceled_by_shutdown
 from backbeat_celery.engine.order.finish import finish, lock_node
 from backbeat_celery.engine.order.links import has_open_link
+from backbeat_celery.engine.order.subtree import BATCH
 from backbeat_celery.engine.order.turns import has_counting_before
 from backbeat_celery.engine.publish_times import after_a_lease
 from backbeat_celery.engine.record import release_children
@@ -240,8 +240,8 @@ def _registered_before(node: Node) -> Iterator[Top]:
     """
     above = lineage([node.pk], node.alias)
     places = {row.parent_id: row.seq for row in above.values()}
-    rows = Node.objects.using(node.alias).filter(workflow_id=node.workflow_id).unfinished()
-    columns = rows.filter(parent__isnull=False).values_list("pk", "parent_id", "seq", "created_at")
+    rows = Node.objects.using(node.alias).unfinished_in(node.workflow_id)
+    columns = rows.values_list("pk", "parent_id", "seq", "created_at")
     for pk, parent_id, seq, created_at in columns.iterator():
         if parent_id in places:
             is_before = seq < places[parent_id]

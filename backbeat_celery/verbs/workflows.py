@@ -15,8 +15,9 @@ from django.db.models import Q
 from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit
 from backbeat_celery.engine.claim import lock_workflow
-from backbeat_celery.engine.order.cancel import BATCH, Top, cancel_trees
+from backbeat_celery.engine.order.cancel import Top, cancel_trees
 from backbeat_celery.engine.order.finish import lock_node
+from backbeat_celery.engine.order.subtree import BATCH
 from backbeat_celery.engine.order.turns import queue_paused
 from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Link, Node, Workflow
@@ -29,6 +30,7 @@ from backbeat_celery.states import COUNTING, Mode, Status
 from backbeat_celery.verbs.actor import actor_name, reason_text
 from backbeat_celery.verbs.deleted_rows import reread, unless_deleted
 from backbeat_celery.verbs.foreign_transaction import warn_if_apart
+from backbeat_celery.verbs.impact import paused_nodes
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +61,7 @@ def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
 
     def work(row: Workflow) -> AfterCommit:
         _rows(row).update(paused_at=None, paused_by="", pause_reason="")
-        nodes = Node.objects.using(row.alias).filter(workflow_id=row.pk, status=Status.PAUSED)
-        paused = nodes.unfinished().order_by("id").locked().with_time()
+        paused = paused_nodes(row).locked().with_time()
         slim, after_commit = paused.defer("result", "error", "metadata"), AfterCommit()
         last = FIRST
         while rows := list(slim.filter(pk__gt=last)[:AT_ONCE]):
@@ -168,7 +169,7 @@ def _of_mode(workflow: Workflow, mode: Mode) -> Iterator[tuple[int, UUID]]:
 
 def _tops(workflow: Workflow) -> list[Top]:
     """Some unfinished nodes of a workflow that are below no other, of those that are left."""
-    rows = Node.objects.using(workflow.alias).filter(workflow_id=workflow.pk).unfinished()
+    rows = Node.objects.using(workflow.alias).unfinished_in(workflow.pk)
     is_top = Q(parent_id=workflow.pk) | Q(parent__finished_at__isnull=False)
     found: Any = rows.filter(is_top).order_by("id").values_list("pk", "parent_id")[:BATCH]
     return list(found)

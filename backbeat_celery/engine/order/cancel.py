@@ -1,4 +1,4 @@
-"""Cancel nodes and what is below them, from the top down: the engine's side of several verbs.
+"""Cancel nodes with their subtrees, from the top down: used by several verbs.
 
 A level is canceled before the level below is read, in a new statement. So children that a
 handler recorded meanwhile are seen, and a handler whose node is canceled records none.
@@ -7,12 +7,13 @@ handler recorded meanwhile are seen, and a handler whose node is canceled record
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.finish import lock_node
+from backbeat_celery.engine.order.subtree import BATCH, levels_below
 from backbeat_celery.engine.order.turns import open_behind
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.models.querysets import NodeQuerySet
@@ -22,21 +23,17 @@ from backbeat_celery.runtime.batches import batched
 from backbeat_celery.runtime.lock_timeouts import step
 from backbeat_celery.states import AttemptOutcome, Status
 
-BATCH = 1000
-"""Rows that are locked and written at once."""
-
-
 Top = tuple[UUID, UUID]
-"""A node that is canceled with all below it, and its parent: ids, since there may be many."""
+"""The ids of a node that is canceled with its subtree, and of its parent."""
 
 
 def cancel_trees(
     tops: Iterable[Top], using: str, *, actor: str, reason: str, opens: bool = True
 ) -> AfterCommit:
-    """Cancel nodes with all that is below them, in the caller's transaction.
+    """Cancel nodes with their subtrees, in the caller's transaction.
 
-    Of nodes below one another name only the topmost. Those that are finished by now are
-    spared, what they have left running is not. `opens`: what stood behind them gets its turn.
+    No node of `tops` is below another. Nodes that are finished by now stay as they are, but what
+    is unfinished below them is canceled. `opens`: siblings that waited for them are queued.
     """
     families: dict[UUID, list[UUID]] = defaultdict(list)
     for pk, parent_id in tops:
@@ -52,7 +49,7 @@ def cancel_trees(
 def _from_the_top(ids: Collection[UUID], using: str) -> Sequence[UUID]:
     """Order nodes so that ancestors are locked before descendants.
 
-    Their ids tell nothing of it: each is made by the clock of the machine that sent the node.
+    Their ids are in no such order: each was made by the clock of the machine that sent the node.
     """
     if len(ids) < 2:
         return list(ids)
@@ -69,7 +66,7 @@ def _from_the_top(ids: Collection[UUID], using: str) -> Sequence[UUID]:
 
 
 def _depths(parents: Mapping[UUID, UUID | None]) -> Mapping[UUID, int]:
-    """Tell how many nodes are above each, which are all among them."""
+    """Count the nodes above each; all of them are keys of `parents`."""
     depths: dict[UUID, int] = {}
     for pk in parents:
         path: list[UUID] = []
@@ -109,48 +106,15 @@ def cancel_below(
     spare_rescues: bool = False,
     release_keys: bool = False,
 ) -> None:
-    """Cancel all that is below these nodes, whose rows the caller has locked.
+    """Cancel everything below these nodes, whose rows the caller has locked.
 
-    `release_keys` lets later children of these nodes use their children's keys again;
-    `spare_rescues` leaves out rescues of these nodes, with what is below them.
+    `release_keys` lets later children of these nodes use the keys of these children again;
+    `spare_rescues` leaves out rescues of these nodes with their subtrees.
     """
-    level = {pk: count for some in batched(ids, BATCH) for pk, count in _widths(some, using)}
-    values: dict[str, Any] = {"key": None} if release_keys else {}
-    while level:
-        below: dict[UUID, int] = {}
-        for children in _families(level, using):
-            if spare_rescues:
-                children = children.filter(rescue=False)
-            cancel_rows(list(_locked(children)), actor=actor, reason=reason, **values)
-            # Finished ones, too: they may have left fire_and_forget children behind.
-            failpoints.hit("level_canceled")
-            below.update(children.filter(next_seq__gt=0).values_list("pk", "next_seq"))
-        level, spare_rescues, values = below, False, {}
-
-
-def _widths(ids: Sequence[UUID], using: str) -> Iterable[tuple[UUID, int]]:
-    """How many places for children these nodes have, those without any left out."""
-    rows = Node.objects.using(using).filter(pk__in=ids, next_seq__gt=0)
-    return rows.values_list("pk", "next_seq")
-
-
-def _families(parents: Mapping[UUID, int], using: str) -> Iterator[NodeQuerySet]:
-    """The children of these nodes in parts of at most BATCH, whatever the width of each."""
-    nodes = Node.objects.using(using)
-    some: list[UUID] = []
-    size = 0
-    for pk, width in parents.items():
-        if size + width > BATCH and some:
-            yield nodes.filter(parent__in=some)
-            some, size = [], 0
-        if width > BATCH:
-            for first in range(0, width, BATCH):
-                yield nodes.filter(parent=pk, seq__gte=first, seq__lt=first + BATCH)
-        else:
-            some.append(pk)
-            size += width
-    if some:
-        yield nodes.filter(parent__in=some)
+    for depth, children in levels_below(ids, using, spare_rescues=spare_rescues):
+        values: dict[str, Any] = {"key": None} if release_keys and depth == 1 else {}
+        cancel_rows(list(_locked(children)), actor=actor, reason=reason, **values)
+        failpoints.hit("level_canceled")
 
 
 def cancel_rows(rows: Sequence[Node], *, actor: str = "", reason: str = "", **values: Any) -> None:
@@ -167,7 +131,7 @@ def cancel_rows(rows: Sequence[Node], *, actor: str = "", reason: str = "", **va
 
 
 def cancel_orphan(node: Node) -> AfterCommit:
-    """Cancel one node whose parent is canceled already; what is below it comes next."""
+    """Cancel one node whose parent is canceled; a later pass cancels the nodes below it."""
     after_commit = AfterCommit()
     with step(node.alias):
         rows = list(_locked(Node.objects.using(node.alias).filter(pk=node.pk)))
@@ -177,7 +141,7 @@ def cancel_orphan(node: Node) -> AfterCommit:
 
 
 def topmost(rows: Iterable[Top]) -> list[Top]:
-    """Those of the nodes whose parents are not among them."""
+    """Give the nodes whose parents are not among them."""
     parents = dict(rows)
     return [(pk, above) for pk, above in parents.items() if above not in parents]
 
