@@ -211,7 +211,7 @@ def rebuild_after_commit(node_id: UUID, using: str, *, only_barriers: bool = Fal
             opened |= Q(parent_id=row.parent_id, seq__gt=row.seq)
     elif not only_barriers:
         after_commit.maybe_complete.append(row.pk)
-    due = nodes.claimable().filter(opened, publications=0).exclude(task="")
+    due = nodes.claimable().filter(opened, publish_count=0).exclude(task="")
     after_commit.publications = publications_due(
         due.defer("result", "error", "metadata"), row.db_now
     )

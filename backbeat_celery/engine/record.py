@@ -243,7 +243,7 @@ def write_failure(
         error=ending.error,
         fires_at=fires_at,
         publish_at=publish_at,
-        publications=0,
+        publish_count=0,
     )
     trace = ending.traceback if isinstance(ending, Failed) else ""
     _insert(attempt.ended(ending.kind, error=ending.error, trace=trace), node)

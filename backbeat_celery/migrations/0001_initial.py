@@ -104,7 +104,7 @@ class Migration(migrations.Migration):
                 ('spawned_by', models.IntegerField(null=True)),
                 ('fires_at', models.DateTimeField(null=True)),
                 ('publish_at', models.DateTimeField(null=True)),
-                ('publications', models.IntegerField(db_default=0, default=0)),
+                ('publish_count', models.IntegerField(db_default=0, default=0)),
                 ('created_at', models.DateTimeField()),
                 ('started_at', models.DateTimeField(null=True)),
                 ('finished_at', models.DateTimeField(null=True)),

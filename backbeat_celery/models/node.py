@@ -98,7 +98,7 @@ class Node(NodeVerbs, models.Model):
     spawned_by = models.IntegerField(null=True)
     fires_at = models.DateTimeField(null=True)
     publish_at = models.DateTimeField(null=True)
-    publications = models.IntegerField(default=0, db_default=0)
+    publish_count = models.IntegerField(default=0, db_default=0)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)

@@ -175,11 +175,11 @@ def _retry(locked: LockedNode) -> AfterCommit:
         release_keys=True,
     )
     if node.status == Status.FAILED and locked.workflow.paused_at:
-        locked.move(Status.PAUSED, fires_at=None, publications=0, next_barrier=None)
+        locked.move(Status.PAUSED, fires_at=None, publish_count=0, next_barrier=None)
         return AfterCommit()
     publish_at = after_a_lease()
     locked.move(
-        Status.QUEUED, fires_at=None, publications=0, publish_at=publish_at, next_barrier=None
+        Status.QUEUED, fires_at=None, publish_count=0, publish_at=publish_at, next_barrier=None
     )
     queued = Node.objects.using(locked.using).get(pk=node.pk)
     return AfterCommit(publications=[Publication.of(queued, locked.now)])

@@ -85,7 +85,7 @@ class PurgeRun(Run):
     def _sent_again(self, wave: str) -> int:
         """How many messages were sent beyond the first, by the rows."""
         ((again,),) = ask(
-            "SELECT coalesce(sum(n.publications), 0) FROM backbeat_celery_node n"
+            "SELECT coalesce(sum(n.publish_count), 0) FROM backbeat_celery_node n"
             " JOIN backbeat_celery_workflow w ON w.id = n.workflow_id WHERE w.subject LIKE %s",
             f"{wave}%",
         )

@@ -14,7 +14,7 @@ PAGE = ROOT / "docs/reference/models.md"
 INTERNAL = {
     Workflow: {"unfinished"},
     Node: {
-        *("awaited_by", "claim_id", "report", "spawned_by", "publish_at", "publications"),
+        *("awaited_by", "claim_id", "report", "spawned_by", "publish_at", "publish_count"),
         *("next_seq", "next_stage", "next_barrier"),
     },
     Transition: {"id", "node"},

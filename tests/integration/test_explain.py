@@ -124,7 +124,7 @@ def test_a_published_message_waits_for_a_free_worker(sim):
     sim.lose_messages()
     sim.advance(seconds=20)
     sim.lose_messages()
-    Node.objects.filter(pk=node.pk).update(publications=2)
+    Node.objects.filter(pk=node.pk).update(publish_count=2)
     said(node, "it was published 3 times and no worker has taken it", "'slow'")
 
 
@@ -309,7 +309,7 @@ def test_a_broker_that_can_tell_is_asked_only_when_a_node_is_overdue(monkeypatch
         )
         node.explain()
         assert queue not in asked
-        Node.objects.filter(pk=node.pk).update(publications=1)
+        Node.objects.filter(pk=node.pk).update(publish_count=1)
         sentences[queue] = node.explain()
         assert queue in asked
     assert "no worker listens to the queue 'empty': start one with -Q empty" in sentences["empty"]

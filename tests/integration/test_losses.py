@@ -45,7 +45,7 @@ def test_as_many_are_sent_again_as_are_missing(sim, backlog):
     lose(sim, 20)
     sim.advance(seconds=settings.sweep_interval)
     assert sim.in_flight == NODES
-    again = Node.objects.filter(publications=1).values_list("pk", flat=True)
+    again = Node.objects.filter(publish_count=1).values_list("pk", flat=True)
     assert set(again) == {node.pk for node in backlog[:20]}
 
 
@@ -105,7 +105,7 @@ def test_what_the_broker_did_not_take_is_sent_whatever_the_depth(sim, backlog):
     outbox.make_due([backlog[7].pk], "default")
     sim.advance(seconds=settings.sweep_interval)
     assert sim.in_flight == NODES + 1
-    assert Node.objects.get(publications=1).pk == backlog[7].pk
+    assert Node.objects.get(publish_count=1).pk == backlog[7].pk
 
 
 def test_a_timer_is_sent_whatever_the_depth(sim, backlog):
@@ -137,7 +137,7 @@ def test_each_queue_is_looked_at_by_itself(sim, backlog):
     lone = signal(workflows.done.s().set(queue="lone"), subject="lone")
     sim.advance(seconds=settings.lease + settings.sweep_interval)
     assert set(asked) == {DEFAULT, "lone"}
-    assert Node.objects.get(publications=1).pk == lone.pk
+    assert Node.objects.get(publish_count=1).pk == lone.pk
 
 
 @node_task(name="tests.losses.printing", time_limit=30)
@@ -176,7 +176,7 @@ def test_more_than_a_batch_is_looked_through(sim, backlog, monkeypatch):
     sim.depth = lambda queue: {DEFAULT: NODES}.get(queue, 0)
     lone = [signal(workflows.done.s(n).set(queue="lone"), subject=f"l{n}") for n in range(9)]
     sim.advance(seconds=settings.lease + settings.sweep_interval)
-    again = Node.objects.filter(publications=1).values_list("pk", flat=True)
+    again = Node.objects.filter(publish_count=1).values_list("pk", flat=True)
     assert set(again) == {node.pk for node in lone}
 
 

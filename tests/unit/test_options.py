@@ -288,7 +288,7 @@ def test_options_that_went_wrong_after_the_signal_fail_the_node_by_name(
     node.refresh_from_db()
     assert (node.status, node.attempt, node.lost_attempts) == ("failed", 1, 0)
     assert f"{name} is {value!r}" in node.error
-    assert node.publications <= 1
+    assert node.publish_count <= 1
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -85,7 +85,7 @@ def find_missing_messages(using: str) -> MissingMessages:
     begun = time.monotonic()
     due = Q(fires_at=None) | Q(fires_at__lte=clock.now())
     # What was queued a moment ago may be on its way to the broker still.
-    fresh = Q(publications=0, publish_at__gt=clock.after(settings.lease * (1 - ON_ITS_WAY)))
+    fresh = Q(publish_count=0, publish_at__gt=clock.after(settings.lease * (1 - ON_ITS_WAY)))
     nodes = Node.objects.using(using).claimable().filter(due, ~fresh, publish_at__isnull=False)
     expected = due_by_queue(nodes)
     _rests_until[using] = time.monotonic() + REST * (time.monotonic() - begun)

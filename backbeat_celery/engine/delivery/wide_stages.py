@@ -20,6 +20,6 @@ def messages_of(child_range: ChildRange, using: str) -> Iterator[list[Publicatio
 
 def _queued(parent_id: UUID, first: int, last: int, using: str) -> list[Node]:
     children = Node.objects.using(using).children_of(parent_id)
-    queued = children.filter(status=Status.QUEUED, publications=0, seq__range=(first, last))
+    queued = children.filter(status=Status.QUEUED, publish_count=0, seq__range=(first, last))
     rows = queued.exclude(task="").defer("result", "error", "metadata").with_time()
     return list(rows.order_by("seq")[:AT_ONCE])

@@ -132,8 +132,8 @@ def queue_paused(
     flags = [row for row in rows if row.is_flag]
     said = {"actor": actor, "reason": reason}
     publish_at = at_the_next_sweep() if later else after_a_lease()
-    transition_all(tasks, Status.QUEUED, publish_at=publish_at, publications=0, **said)
-    transition_all(flags, Status.QUEUED, publish_at=clock.now(), publications=0, **said)
+    transition_all(tasks, Status.QUEUED, publish_at=publish_at, publish_count=0, **said)
+    transition_all(flags, Status.QUEUED, publish_at=clock.now(), publish_count=0, **said)
     if later:
         return AfterCommit()
     messages = publications_due(tasks, rows[0].db_now)

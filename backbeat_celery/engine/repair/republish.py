@@ -137,11 +137,11 @@ def _locked(due: NodeQuerySet, using: str, batch: int) -> list[Node]:
 def _put_off(rows: Iterable[Node]) -> None:
     groups: dict[tuple[int, bool], list[Node]] = defaultdict(list)
     for row in rows:
-        groups[row.publications, is_due(row.fires_at, row.db_now)].append(row)
+        groups[row.publish_count, is_due(row.fires_at, row.db_now)].append(row)
     for (publications, due), group in groups.items():
         publish_at = after_a_repetition(publications, is_due=due)
         nodes = Node.objects.using(group[0].alias).filter(pk__in=[row.pk for row in group])
-        nodes.update(publications=publications + 1, publish_at=publish_at)
+        nodes.update(publish_count=publications + 1, publish_at=publish_at)
 
 
 def _settle(row: Node, using: str) -> int:

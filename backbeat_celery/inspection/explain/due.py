@@ -73,10 +73,10 @@ def _workers(node: Node) -> str:
         return f"ask a process that is set up who takes it: {problem}"
     queue = queue_of(called_task(node), options_of(node))
     where = f"the queue {queue!r}" if queue else "its queue"
-    if not node.publications:
+    if not node.publish_count:
         return f"it runs when a worker that listens to {where} is free"
     state = broker_probe.queue(queue) if queue and not clock.is_simulated() else None
-    again = f"it was published {times(node.publications + 1, 'time')}"
+    again = f"it was published {times(node.publish_count + 1, 'time')}"
     if state is None:
         return f"{again} and no worker has taken it: see that one listens to {where} and is free"
     if not state.exists or not state.consumers:

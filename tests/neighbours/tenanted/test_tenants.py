@@ -79,7 +79,7 @@ def test_lost_messages_that_the_sweeper_sends_again(check, monkeypatch):
                     text = f"lost {number} {tenant}, short"
                     nodes[tenant].append(signal(tasks.write_short.s(text), subject=text))
     check(nodes)
-    assert nodes["acme"][0].publications >= 1
+    assert nodes["acme"][0].publish_count >= 1
 
 
 def test_bundles(check):
