@@ -147,7 +147,7 @@ def _load_tasks() -> bool:
     return True
 
 
-TASK_HINT = "signal() and spawn() refuse the task until this is mended: docs/retries.md."
+TASK_HINT = "signal() and spawn() refuse the task until this is fixed: docs/retries.md."
 
 
 def _missing_rescue(task: Any) -> list[str]:

@@ -49,7 +49,7 @@ def sweep() -> None:
     name="backbeat.signal",
     base=FiredTask,
     bind=True,
-    # A wrong argument is told where somebody looks for it, in the log of the worker.
+    # A wrong argument is reported in the log of the worker.
     typing=False,
     ignore_result=True,
     # A start that was taken by a worker which then died, or found no database, is not lost.

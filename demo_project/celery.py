@@ -18,7 +18,7 @@ app.autodiscover_tasks()
 
 
 def use_broker(url: str) -> None:
-    """Send and take messages there, in this process and in those that it starts."""
+    """Use this broker, in this process and in those that it starts."""
     os.environ["BACKBEAT_DEMO_BROKER"] = url
     # Two copies of the demo that share a server do not take each other's messages.
     queue = f"backbeat-demo-{crc32(str(settings.DATA_DIR).encode()):08x}"
@@ -43,7 +43,7 @@ def is_embedded() -> bool:
 
 
 def is_redis() -> bool:
-    """Whether the broker is Redis, which keeps messages that are taken under shared keys."""
+    """Whether the broker is Redis, which keeps unacknowledged messages under shared keys."""
     return str(app.conf.broker_url).startswith(("redis", "valkey"))
 
 

@@ -62,7 +62,7 @@ DATABASES = {
 }
 
 # A short lease shows the recovery of a killed worker's nodes within seconds. In production
-# the defaults serve better: 30 s, and a sweep every 5 s.
+# use the defaults: 30 s, and a sweep every 5 s.
 BACKBEAT = {"LEASE": 4, "SWEEP_INTERVAL": 1, "REDACT": ["card"]}
 
 # `redis://` and `amqp://` addresses work as well.

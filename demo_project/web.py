@@ -28,7 +28,7 @@ def main(port: int) -> None:
     orphans.watch()
     try:
         server = make_server("127.0.0.1", port, application, Server)
-    except OSError:  # somebody else is there: any other will do
+    except OSError:  # the port is taken: use any free one
         server = make_server("127.0.0.1", 0, application, Server)
     print(f"serving http://127.0.0.1:{server.server_port}/admin/", flush=True)
     server.serve_forever()

@@ -1,8 +1,8 @@
-"""A payment gateway that is not there: it declines, times out and hangs on its test cards.
+"""A fake payment gateway: it declines, times out and hangs on its test cards.
 
 Like a real one it remembers idempotency keys, so a request that is sent again after its
-answer was lost finds the money reserved already. Its books are in the shop's database only
-because the demo has no other place for them.
+answer was lost finds the money reserved already. Its records are in the shop's database only
+because the demo has no other one.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ HANGS_ONCE = "card-hangs-once"
 BLOCKED = "card-blocked"
 
 HANG_SECONDS = 8.0
-"""Longer than the lease: a worker that is alive must keep its attempt all the same."""
+"""Longer than the lease: a worker that is alive keeps its attempt by renewing it."""
 
 
 class CardDeclined(Exception):
-    """The bank said no; it may say yes later."""
+    """The bank declined; it may accept later."""
 
 
 class CardBlocked(Exception):
-    """The bank says no and will go on saying so."""
+    """The bank declines, now and later."""
 
 
 class GatewayTimeout(Exception):
-    """No answer came in time; nobody knows whether the money was reserved."""
+    """No answer came in time; whether the money was reserved is unknown."""
 
 
 def reserve(amount: Decimal, *, card: str, key: str) -> str:

@@ -1,4 +1,4 @@
-"""What the shop knows: its cameras, whom it has written to, and the gateway's own books."""
+"""The shop's tables: cameras, notifications, and the records of the fake gateway."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Camera(models.Model):
         return f"{self.name} (camera {self.number})"
 
     def mark_purchased(self, receipt: str) -> None:
-        """Note that the camera is sold; a second time changes nothing."""
+        """Mark the camera as sold; a second call changes nothing."""
         unsold = Camera.objects.filter(pk=self.pk, purchased_at=None)
         unsold.update(receipt=receipt, purchased_at=timezone.now())
 
     def mark_shipped(self) -> None:
-        """Note that the camera has left the house; a second time changes nothing."""
+        """Mark the camera as shipped; a second call changes nothing."""
         Camera.objects.filter(pk=self.pk, shipped_at=None).update(shipped_at=timezone.now())
 
 
 class Notification(models.Model):
-    """A message that was sent; the key makes sure that it was sent once."""
+    """A message that was sent; the unique key makes sure that it is sent once."""
 
     key = models.CharField(max_length=64, unique=True)
     recipient = models.CharField(max_length=200)
@@ -46,7 +46,7 @@ class Notification(models.Model):
 
 
 class Charge(models.Model):
-    """The fake gateway's own books: one row for each idempotency key it has seen."""
+    """A record of the fake gateway: one row for each idempotency key."""
 
     key = models.CharField(max_length=64, unique=True)
     card = models.CharField(max_length=50)

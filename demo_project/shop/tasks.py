@@ -16,7 +16,7 @@ class NotPurchased(Exception):
 
 @node_task
 def ask_for_another_card(node_id: UUID) -> None:
-    """Come to the rescue of a purchase that failed for good."""
+    """The rescue of a purchase whose retries are exhausted: ask for another card."""
     (number,) = Node.objects.get(pk=node_id).args
     _send(f"the customer of camera {number}", "Your card was refused. Have you another card?")
 
@@ -29,9 +29,9 @@ def ask_for_another_card(node_id: UUID) -> None:
     rescue=ask_for_another_card,
 )
 def make_purchase(number: int) -> str:
-    """Take the customer's money for a camera. What may go well the next time is retried."""
+    """Take the customer's money for a camera. Temporary errors are retried."""
     camera = Camera.objects.get(number=number)
-    # Every attempt of this node hands in the same key: the money is reserved once.
+    # Every attempt of this node uses the same idempotency key: the money is reserved once.
     receipt = gateway.reserve(camera.price, card=camera.card, key=current_node().idempotency_key)
     camera.mark_purchased(receipt)
     current_node().spawn(successful_purchase.s(number))
@@ -40,7 +40,7 @@ def make_purchase(number: int) -> str:
 
 @node_task
 def successful_purchase(number: int) -> None:
-    """Tell everybody, all at once."""
+    """Notify customer and warehouse, in parallel."""
     node = current_node()
     node.spawn(notify_customer.s(number), mode=Mode.NON_BLOCKING)
     node.spawn(notify_fulfillment_center.s(number), mode=Mode.NON_BLOCKING)
@@ -58,7 +58,7 @@ def notify_fulfillment_center(number: int) -> None:
 
 @node_task
 def ship_camera(number: int) -> None:
-    """Send a camera off. It is signalled after the purchase, and so it runs after it."""
+    """Ship a camera. It is signalled after the purchase, so it runs after it."""
     camera = Camera.objects.get(number=number)
     if camera.purchased_at is None:
         raise NotPurchased(f"Camera {number} is not paid.")
@@ -95,7 +95,7 @@ def close_newsletter(issue: int) -> int:
 
 @node_task
 def stock_report() -> int:
-    """Count the cameras on the shelf, and tell the progress. A schedule signals this one."""
+    """Count the cameras in stock, with progress. A schedule signals this one."""
     cameras = Camera.objects.order_by("number")
     total = cameras.count()
     unsold = 0

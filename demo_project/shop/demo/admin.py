@@ -1,4 +1,4 @@
-"""The demo's admin: a process that serves it, somebody to log in, and a look at it."""
+"""The demo's admin: a process that serves it, a user, and a check that it answers."""
 
 from __future__ import annotations
 

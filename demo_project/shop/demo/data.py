@@ -63,7 +63,7 @@ def _declare_queue() -> None:
 
 
 def delete_queue() -> None:
-    """Leave nothing on a broker that is a server."""
+    """Delete our messages on a broker that is a server."""
     if celery.is_embedded():
         return
     queue = celery.app.conf.task_default_queue

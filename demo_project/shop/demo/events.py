@@ -1,4 +1,4 @@
-"""What has happened since the last look, in words: read from the history of the nodes."""
+"""Describe what has happened since the last call, from the history of the nodes."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ PAUSE = 0.1
 
 
 class Interrupted(Exception):
-    """Somebody wants the demo to end."""
+    """The demo was asked to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

@@ -1,4 +1,4 @@
-"""Where the demo is shown: live trees on a terminal, one line an event elsewhere."""
+"""The output of the demo: live trees on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ class LiveScreen(Screen):
 
 
 def is_interactive() -> bool:
-    """Whether somebody sits at a terminal, who can look at the trees and press Ctrl-C."""
+    """Whether the demo runs in a terminal, with a user who can press Ctrl-C."""
     return sys.stdin.isatty() and sys.stdout.isatty() and not os.environ.get("CI")
 
 
 def open_screen() -> Screen:
-    """The screen that fits to where the output goes."""
+    """The screen for this output."""
     screen = open_plain_screen()
     if is_interactive() and not screen.console.is_dumb_terminal:
         return LiveScreen(screen.console)

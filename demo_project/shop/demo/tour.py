@@ -88,7 +88,7 @@ class Tour:
         return True
 
     def _look_at(self, admin: Admin) -> list[Wrong]:
-        """Open the admin once, as whoever reads its address will."""
+        """Open the admin once, as a user will."""
         if not self._interrupts.wait_until(admin.is_ready, READY_SECONDS):
             return [Wrong("the admin was not served", admin.hostname)]
         wrong = maybe_complete(admin.address)
