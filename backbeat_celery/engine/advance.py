@@ -1,7 +1,7 @@
 """Advance the tree after a commit: publish what became due, complete the parents.
 
-Every step is idempotent and guarded, so that hooks, sweepers and other workers may all
-run it for the same nodes at once.
+Every step is idempotent and guarded, so that signal receivers, sweepers and other workers may
+run it for the same nodes at the same time.
 """
 
 from __future__ import annotations
@@ -39,22 +39,18 @@ from backbeat_celery.runtime.transactions import repeat, repeat_on
 from backbeat_celery.states import Outcome, Status
 
 MAX_STEPS = 100
-"""Steps of one advance: a long climb is cut into pieces that free their process."""
+"""Steps of one call: the rest is handed to other workers, so that no task call lasts long."""
 
 
 def advance(after_commit: AfterCommit, using: str, *, waits: bool = True) -> None:
-    """Do what `after_commit` says, and what follows from that, up to the root if need be.
+    """Do the work for after a commit and what follows from it, up to the root if necessary.
 
-    What is more than LOOKS steps is handed on by messages, and found by the sweeper without.
-    Where nobody `waits` for a database that is away, the sweeper does the rest, too.
+    More than MAX_STEPS steps are handed to other workers by messages. With `waits=False` an
+    outage of the database is not waited for. What is left undone, the sweeper finds.
     """
     failpoints.hit("before_advance")
-    pending, announcements, rest, left = (
-        deque([after_commit]),
-        Announcements(),
-        AfterCommit(),
-        MAX_STEPS,
-    )
+    pending, left = deque([after_commit]), MAX_STEPS
+    announcements, rest = Announcements(), AfterCommit()
     while pending:
         after_commit = pending.popleft()
         _publish(after_commit, using)
@@ -64,17 +60,17 @@ def advance(after_commit: AfterCommit, using: str, *, waits: bool = True) -> Non
         flags, nodes = after_commit.due_flags, list(dict.fromkeys(after_commit.maybe_complete))
         steps = [partial(complete_due_flag, pk, using) for pk in flags]
         steps += [partial(try_complete, pk, using, waits=waits) for pk in nodes]
-        pending += [due for take in steps[:left] if (due := take())]
+        pending += [more for step in steps[:left] if (more := step())]
         rest.due_flags += flags[left:]
         rest.maybe_complete += nodes[max(0, left - len(flags)) :]
         left = max(0, left - len(steps))
-    _hand_on(rest, using)
-    # Last, since a receiver may take its time.
+    _delegate(rest, using)
+    # Last, since a receiver may be slow.
     announce(announcements, using)
 
 
 def is_needed(after_commit: AfterCommit) -> bool:
-    """Tell whether `advance` would do anything, without the session that it needs."""
+    """Tell whether `advance` would do anything, without opening a database session."""
     return after_commit.has_work or is_wanted(after_commit.announcements)
 
 
@@ -86,8 +82,8 @@ def _publish(after_commit: AfterCommit, using: str) -> None:
             outbox().send(bundled(publications), using)
 
 
-def _hand_on(rest: AfterCommit, using: str) -> None:
-    """Let other workers go on, each with a part, by way of a queue that they listen to."""
+def _delegate(rest: AfterCommit, using: str) -> None:
+    """Send the remaining steps to other workers, on a queue that they consume."""
     if not rest:
         return
     queue = _queue_of([*rest.due_flags, *rest.maybe_complete], using)
@@ -98,16 +94,16 @@ def _hand_on(rest: AfterCommit, using: str) -> None:
 
 
 def _queue_of(node_ids: list[UUID], using: str) -> str:
-    """The queue of one of these nodes that have a task; empty: that of the task itself."""
+    """The queue of one of these nodes; empty for the default queue of the task `ADVANCE`."""
     tasks = Node.objects.using(using).filter(pk__in=node_ids[:MAX_STEPS]).exclude(task="")
     node = tasks.only("task", "remote", "options").first()
     return known_queue(called_task(node), options_of(node)) if node is not None else ""
 
 
 def advance_after_commit(after_commit: AfterCommit, using: str) -> None:
-    """Advance once the surrounding transaction is committed; never, if it is rolled back.
+    """Advance when the surrounding transaction is committed; never if it is rolled back.
 
-    This may be in a web request, where a look must not hold anybody up.
+    This may run in a web request, so it does not wait for a database outage to end.
     """
     if after_commit:
         outbox().on_commit(lambda: advance(after_commit, using, waits=False), using)
@@ -122,6 +118,7 @@ def _linked_to(signals: list[UUID], using: str) -> list[UUID]:
 
 
 def complete_due_flag(flag_id: UUID, using: str) -> AfterCommit:
+    """Complete a flag whose time has come."""
     rows = Node.objects.using(using).filter(pk=flag_id, status=Status.QUEUED)
     flag = rows.filter(workflow__paused_at=None).without_payload().with_time().first()
     if flag is None or not is_due(flag.fires_at, flag.db_now):
@@ -129,16 +126,15 @@ def complete_due_flag(flag_id: UUID, using: str) -> AfterCommit:
     try:
         return repeat_on(flag, complete_flag, using=using)
     except (StaleNode, RowHeld):
-        return AfterCommit()  # somebody else was faster, or a later sweep is
+        return AfterCommit()  # another process has completed it, or a later sweep will
 
 
 def try_complete(node_id: UUID, using: str, *, waits: bool = True) -> AfterCommit:
-    """Complete a waiting node if nothing it waits for is open; open its barrier if that is clear.
+    """Complete a waiting node if none of its children and links is open, or open its barrier.
 
-    The look comes after the commit of the child's end. So whoever commits last sees all the
-    others finished, and no write on the parent is needed to count them.
+    This runs after the commit of a child's end. So the process that commits last sees that all
+    other children are finished, and no write on the parent is needed to count them.
     """
-
     is_repeated = False
 
     def once() -> AfterCommit:
@@ -146,46 +142,48 @@ def try_complete(node_id: UUID, using: str, *, waits: bool = True) -> AfterCommi
         if not is_repeated and postgres.is_settled(node_id, using):
             failpoints.hit("looked")
             return AfterCommit()
-        # The try before may have been committed without an answer.
-        after_commit = (
-            rebuild_after_commit(node_id, using, only_barriers=True)
-            if is_repeated
-            else AfterCommit()
-        )
+        after_commit = AfterCommit()
+        if is_repeated:
+            # The first try may have been committed although its answer was lost.
+            after_commit = rebuild_after_commit(node_id, using, only_barriers=True)
         is_repeated = True
-        while True:
-            node = (
-                Node.objects.using(using)
-                .filter(pk=node_id)
-                .without_payload()
-                .with_open_child()
-                .with_time()
-                .first()
-            )
-            failpoints.hit("looked")
-            if node is None or node.status != Status.WAITING:
-                return after_commit
-            try:
-                after_commit += _open_barrier(node)
-                is_open = node.open_child is not None
-                if is_open or has_open_link(node, settle=True) or not _may_complete(node):
-                    return after_commit
-                with step(using):
-                    # A child or a link added since the look has raised next_seq.
-                    unchanged = Q(next_seq=node.next_seq)
-                    # A node that was resolved or shut down has its outcome already.
-                    outcome = Outcome(node.outcome or Outcome.SUCCEEDED)
-                    after_commit += finish(node, outcome=outcome, guard=unchanged)
-            except StaleNode:
-                continue
-            except RowHeld:
-                return after_commit  # a later sweep looks again
-            failpoints.hit("joined")
-            return after_commit
+        while not _try_complete_once(node_id, using, after_commit):
+            pass
+        return after_commit
 
-    # Also after an outage: a look may be repeated at any time, and the record just before
-    # it went through.
+    # Repeated also after an outage: this is idempotent, and the record before it succeeded.
     return repeat(once, using=using, outage=waits)
+
+
+def _try_complete_once(node_id: UUID, using: str, after_commit: AfterCommit) -> bool:
+    """Add the work for after the commit; False if the node was changed in between."""
+    node = _read_waiting(node_id, using)
+    failpoints.hit("looked")
+    if node is None:
+        return True
+    try:
+        after_commit += _open_barrier(node)
+        is_open = node.open_child is not None
+        if is_open or has_open_link(node, settle=True) or not _may_complete(node):
+            return True
+        with step(using):
+            # A child or a link that was added since the read has raised next_seq.
+            unchanged = Q(next_seq=node.next_seq)
+            # A node that was resolved or shut down already has its outcome.
+            outcome = Outcome(node.outcome or Outcome.SUCCEEDED)
+            after_commit += finish(node, outcome=outcome, guard=unchanged)
+    except StaleNode:
+        return False
+    except RowHeld:
+        return True  # a later sweep tries again
+    failpoints.hit("joined")
+    return True
+
+
+def _read_waiting(node_id: UUID, using: str) -> Node | None:
+    rows = Node.objects.using(using).filter(pk=node_id).without_payload()
+    node = rows.with_open_child().with_time().first()
+    return node if node is not None and node.status == Status.WAITING else None
 
 
 def _may_complete(node: Node) -> bool:

@@ -15,6 +15,7 @@ from django.db import transaction
 
 from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.after_commit import AfterCommit, Publication
+from backbeat_celery.engine.attempt_results import release_children
 from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.order.cancel import (
     Top,
@@ -29,7 +30,6 @@ from backbeat_celery.engine.order.links import has_open_link
 from backbeat_celery.engine.order.subtree import BATCH
 from backbeat_celery.engine.order.turns import has_counting_before
 from backbeat_celery.engine.publish_times import after_a_lease
-from backbeat_celery.engine.record import release_children
 from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.lineage import lineage

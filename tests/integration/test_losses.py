@@ -10,7 +10,7 @@ from celery import current_app
 from backbeat_celery import node_task, signal
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import options_of
-from backbeat_celery.engine.delivery import broker_probe, outbox, queue_depth, routing
+from backbeat_celery.engine.delivery import broker_probe, make_due, queue_depth, routing
 from backbeat_celery.engine.publish_times import LONGEST_INTERVAL
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.models import Node
@@ -102,7 +102,7 @@ def test_a_broker_that_cannot_tell_is_not_waited_for(sim, backlog):
 
 def test_what_the_broker_did_not_take_is_sent_whatever_the_depth(sim, backlog):
     sim.advance(minutes=2)
-    outbox.make_due([backlog[7].pk], "default")
+    make_due.make_due([backlog[7].pk], "default")
     sim.advance(seconds=settings.sweep_interval)
     assert sim.in_flight == NODES + 1
     assert Node.objects.get(publish_count=1).pk == backlog[7].pk

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from backbeat_celery import signal, signal_many
 from backbeat_celery.engine.claim import NodeMessage
-from backbeat_celery.engine.delivery.outbox import make_free_due
+from backbeat_celery.engine.delivery.make_due import make_due_without_waiting
 from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import InvalidTransition
@@ -198,7 +198,7 @@ def test_what_no_broker_takes_is_due_again_but_for_a_locked_node(stops):
     later = timezone.now() + timedelta(hours=1)
     change_all.update(publish_at=later)
     with held_open(lambda: lock(Node, nodes[0].pk)), without_waiting():
-        make_free_due([node.pk for node in nodes], "default")
+        make_due_without_waiting([node.pk for node in nodes], "default")
     due = change_all.filter(publish_at__lt=timezone.now()).order_by("pk")
     assert list(due) == nodes[1:]
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 from django.db.models import Q
 
-from backbeat_celery.engine import advance, record
+from backbeat_celery.engine import advance, attempt_results, record
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order import cancel, turns
@@ -33,14 +33,14 @@ def joins_without_guard(patch: pytest.MonkeyPatch) -> None:
 def believes_stale_attempts(patch: pytest.MonkeyPatch) -> None:
     """An attempt that was fenced off reports while its successor runs."""
     patch.setattr(Claim, "is_current", property(lambda claim: Q()))
-    insert = record._insert
+    insert = attempt_results._insert
 
     def _insert(attempt: Attempt, node: Any) -> None:
         # The unique number of an attempt would stop the liar as well.
         Attempt.objects.filter(node_id=attempt.node_id, number=attempt.number).delete()
         insert(attempt, node)
 
-    patch.setattr(record, "_insert", _insert)
+    patch.setattr(attempt_results, "_insert", _insert)
 
 
 def opens_barriers_at_once(patch: pytest.MonkeyPatch) -> None:

@@ -294,7 +294,8 @@ def test_options_that_went_wrong_after_the_signal_fail_the_node_by_name(
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("kind", ["scripted", "scripted_atomic", "bundled"])
 def test_a_fault_of_ours_in_the_record_is_a_failure_that_says_so(sim, monkeypatch, fails, kind):
-    from backbeat_celery.engine import record as engine
+    from backbeat_celery.engine import attempt_results
+    from backbeat_celery.inputs.policy import Policy
     from tests import workflows
 
     def work(task, *args):
@@ -307,8 +308,8 @@ def test_a_fault_of_ours_in_the_record_is_a_failure_that_says_so(sim, monkeypatc
     def broken(*args, **kwargs):
         raise LookupError("a fault of ours")
 
-    monkeypatch.setattr(engine.Policy, "delay", broken)
-    monkeypatch.setattr(engine, "_write_success", broken)
+    monkeypatch.setattr(Policy, "delay", broken)
+    monkeypatch.setattr(attempt_results, "_write_success", broken)
     nodes = [signal(getattr(workflows, kind), subject=f"camera {i}") for i in range(2)]
     sim.run()
     for node in nodes:

@@ -10,12 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
-from uuid import UUID
 
 from celery import current_app
 from django.db import transaction
@@ -24,6 +23,7 @@ from kombu.exceptions import LimitExceeded, OperationalError
 
 from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.engine.delivery.broker_probe import broker_probe
+from backbeat_celery.engine.delivery.make_due import make_due_without_waiting
 from backbeat_celery.engine.delivery.message_templates import (
     Copy,
     Template,
@@ -32,14 +32,11 @@ from backbeat_celery.engine.delivery.message_templates import (
 )
 from backbeat_celery.engine.delivery.producers import Broker, current_broker
 from backbeat_celery.engine.delivery.project_app import warn_without_app
-from backbeat_celery.engine.publish_times import at_the_next_sweep
 from backbeat_celery.inputs.message_headers import HEADER, Keeping
-from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints, sessions
 from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.runtime.content_type import SERIALIZER
 from backbeat_celery.runtime.ids import uuid7
-from backbeat_celery.runtime.lock_timeouts import RowHeld, step
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +115,9 @@ class BrokerOutbox:
                 len(unsent),
                 exc,
             )
-            make_free_due([pk for publication in unsent for pk in publication.node_ids], using)
+            make_due_without_waiting(
+                [pk for publication in unsent for pk in publication.node_ids], using
+            )
         failpoints.hit("after_publish")
 
     def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
@@ -182,26 +181,6 @@ class BrokerOutbox:
 
     def on_commit(self, function: Callable[[], None], using: str) -> None:
         transaction.on_commit(function, using=using, robust=True)
-
-
-def make_due(node_ids: Sequence[UUID], using: str) -> None:
-    """Let the sweeper publish these nodes at its next pass, however deep their queue is."""
-    rows = Node.objects.using(using).filter(pk__in=node_ids).claimable()
-    with step(using):
-        rows.update(publish_at=at_the_next_sweep())
-
-
-def make_free_due(node_ids: Sequence[UUID], using: str) -> None:
-    """The same, but where nobody may wait, nodes that are locked are left out.
-
-    The interval that each has by itself brings those back.
-    """
-    try:
-        make_due(node_ids, using)
-    except RowHeld:
-        for node_id in node_ids if len(node_ids) > 1 else ():
-            with suppress(RowHeld):
-                make_due([node_id], using)
 
 
 def _send_all(

@@ -9,11 +9,11 @@ from uuid import UUID
 from django.db import transaction
 
 from backbeat_celery.engine.advance import advance_after_commit
+from backbeat_celery.engine.attempt_results import write_attempt_result
 from backbeat_celery.engine.awaiting import ExternalReport, store_report
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.outcomes import Succeeded
-from backbeat_celery.engine.record import write_attempt_result
 from backbeat_celery.exceptions import InvalidTransition, StaleAttempt
 from backbeat_celery.inputs.policy import policy_for
 from backbeat_celery.models import Node

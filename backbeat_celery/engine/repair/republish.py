@@ -16,7 +16,8 @@ from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.claim import pause_due
 from backbeat_celery.engine.delivery.bundling import bundled
-from backbeat_celery.engine.delivery.outbox import make_due, outbox
+from backbeat_celery.engine.delivery.make_due import make_due
+from backbeat_celery.engine.delivery.outbox import outbox
 from backbeat_celery.engine.delivery.queue_depth import (
     MissingMessages,
     always_republish,

@@ -21,11 +21,11 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance, try_complete
 from backbeat_celery.engine.after_commit import AfterCommit
+from backbeat_celery.engine.attempt_results import write_failure
 from backbeat_celery.engine.order.cancel import cancel_orphan
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import is_barrier_clear, open_ready
 from backbeat_celery.engine.outcomes import Failed, Lost
-from backbeat_celery.engine.record import write_failure
 from backbeat_celery.engine.repair.republish import publish_due, requeue
 from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.inputs.policy import policy_for

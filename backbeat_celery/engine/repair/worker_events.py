@@ -18,7 +18,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.after_commit import DISPATCH, AfterCommit
 from backbeat_celery.engine.claim import NodeMessage
-from backbeat_celery.engine.delivery.outbox import make_due
+from backbeat_celery.engine.delivery.make_due import make_due
 from backbeat_celery.engine.repair.sweep import give_back, lose, time_out
 from backbeat_celery.models import Node
 from backbeat_celery.models.querysets import NodeQuerySet

@@ -5,12 +5,12 @@ from __future__ import annotations
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from backbeat_celery.engine.after_commit import AfterCommit
-from backbeat_celery.engine.delivery.outbox import make_due
+from backbeat_celery.engine.attempt_results import release_children
+from backbeat_celery.engine.delivery.make_due import make_due
 from backbeat_celery.engine.order.cancel import cancel_orphan
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import open_ready
 from backbeat_celery.engine.order.waiting_graph import siblings_ahead
-from backbeat_celery.engine.record import release_children
 from backbeat_celery.engine.repair.republish import requeue
 from backbeat_celery.inspection.doctor.check import Check, Checks, Slice
 from backbeat_celery.models import Attempt, Link, Node, Workflow
