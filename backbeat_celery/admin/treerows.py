@@ -1,44 +1,49 @@
-"""Read the rows of a tree page: a page of children for each branch that is open.
+"""Read the rows of a tree page: one page of children for each open branch.
 
-The cost depends on what is shown, never on how many children there are.
+The cost depends on what is shown, not on how many children there are.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from uuid import UUID
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 
-from django.db.models import Min, Q
+from django.db.models import Case, Min, OuterRef, Q, Subquery, When
 
 from backbeat_celery.admin.treestate import TreeState
 from backbeat_celery.admin.visibility import Visibility
+from backbeat_celery.engine.order.waiting_graph import siblings_ahead
+from backbeat_celery.inspection.tree_reader import TreeNode, add_children
 from backbeat_celery.models import Node
-from backbeat_celery.states import Mode, Status
+from backbeat_celery.states import Status
 
 PAGE = 50
 """Children shown at once of one node."""
 
 ROOM = 300
-"""Rows that a page opens by itself or is asked to open."""
+"""Rows that a page shows at most, whether opened by default or by the user."""
 
 DEPTH = 12
-"""Levels below the top that are shown; what is deeper has a page of its own."""
+"""Levels below the top that are shown; deeper nodes have pages of their own."""
 
 
-@dataclass(slots=True)
-class TreeRow:
+@dataclass(slots=True, eq=False)
+class TreeRow(TreeNode):
     """A node on the page, with the children that are shown below it."""
 
-    node: Node
-    level: int
+    level: int = 0
     is_open: bool = False
     start: int = 0
     size: int = 1
-    children: list[TreeRow] = field(default_factory=list)
-    note: str = ""
+    """Children of its parent, itself included."""
     blocker: int | None = None
+    """The place of the first sibling that it waits for."""
+
+    def add(self, node: Node) -> Self:
+        child = TreeNode.add(self, node)  # super() fails in a dataclass with slots
+        child.level, child.size = self.level + 1, self.node.next_seq
+        return child
 
     @property
     def has_children(self) -> bool:
@@ -55,26 +60,20 @@ class TreeRow:
 
     @property
     def before(self) -> int:
-        """How many places there are before the first child shown."""
+        """How many children are before the first one shown."""
         return self.start if self.is_open else 0
 
     @property
     def after(self) -> int:
-        """How many places there are after the last child shown."""
+        """How many children are after the last one shown."""
         if not self.is_open or not self.children:
             return 0
         return max(0, self.node.next_seq - self.children[-1].node.seq - 1)
 
-    def walk(self) -> Iterator[TreeRow]:
-        """This row and all below it, parents first."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
 
 def read_rows(top: Node, state: TreeState, visibility: Visibility) -> TreeRow:
     """Read what a page shows of the tree below a node, level by level."""
-    root = TreeRow(top, 0, is_open=top.next_seq > 0)
+    root = TreeRow(top, is_open=top.next_seq > 0)
     root.start = _first_page(root, state, visibility)
     level, room = [root], ROOM
     for _level in range(DEPTH):
@@ -89,7 +88,7 @@ def read_rows(top: Node, state: TreeState, visibility: Visibility) -> TreeRow:
 
 
 def _first_page(root: TreeRow, state: TreeState, visibility: Visibility) -> int:
-    """Where to begin below the top: where something is still to be done, else with the last."""
+    """Where the top's children begin: near the first unfinished one, else at the last page."""
     chosen = state.page_of(root.node.pk)
     if chosen is not None or not root.is_wide:
         return chosen or 0
@@ -100,7 +99,7 @@ def _first_page(root: TreeRow, state: TreeState, visibility: Visibility) -> int:
 
 
 def _open(rows: Iterable[TreeRow], state: TreeState, room: int) -> None:
-    """Choose which branches of a level are open: those asked for, then those still at work."""
+    """Choose which branches of a level are open: first those that the user opened."""
     parents = [row for row in rows if row.has_children and row.level < DEPTH]
     for row in parents:
         row.start = state.page_of(row.node.pk) or 0
@@ -122,27 +121,25 @@ def _read_children(parents: list[TreeRow], visibility: Visibility) -> list[TreeR
         if row.is_wide:
             wanted |= Q(parent=row.node.pk, seq__gte=row.start, seq__lt=row.start + PAGE)
     nodes = visibility.nodes(Node.objects.using(parents[0].node.alias).filter(wanted))
-    # Options tell how often a node is retried where its task is not known.
+    # Options say how often a node is retried if its task is not registered here.
     slim = nodes.defer("args", "kwargs", "result", "error", "metadata")
-    for node in slim.order_by("parent", "seq"):
-        assert node.parent_id is not None
-        parent = by_id[node.parent_id]
-        parent.children.append(TreeRow(node, parent.level + 1, size=parent.node.next_seq))
+    add_children(by_id, slim.order_by("parent", "seq"))
     return [child for row in parents for child in row.children]
 
 
 def _note_blockers(rows: Iterable[TreeRow]) -> None:
-    """Note for each parent with a child that waits for its turn who is first in its line."""
-    waiting: dict[UUID, list[TreeRow]] = defaultdict(list)
-    for row in rows:
-        if row.node.status == Status.READY and row.node.parent_id:
-            waiting[row.node.parent_id].append(row)
-    if not waiting:
+    """Note at each ready row the first sibling that it waits for."""
+    ready = {row.node.pk: row for row in rows if row.node.status == Status.READY}
+    if not ready:
         return
-    using = next(iter(waiting.values()))[0].node.alias
-    nodes = Node.objects.using(using).filter(awaited_by__in=list(waiting), mode=Mode.BLOCKING)
-    for found in nodes.order_by().values("awaited_by").annotate(first=Min("seq")):
-        assert found["awaited_by"] is not None
-        for row in waiting[found["awaited_by"]]:
-            if found["first"] < row.node.seq:
-                row.blocker = found["first"]
+    using = next(iter(ready.values())).node.alias
+    first = {
+        is_barrier: siblings_ahead(OuterRef("parent_id"), OuterRef("seq"), barrier=is_barrier)
+        .order_by("seq")
+        .values("seq")[:1]
+        for is_barrier in (True, False)
+    }
+    blocker = Case(When(barrier=True, then=Subquery(first[True])), default=Subquery(first[False]))
+    nodes = Node.objects.using(using).filter(pk__in=list(ready)).annotate(blocker=blocker)
+    for pk, seq in nodes.values_list("pk", "blocker"):
+        ready[pk].blocker = seq

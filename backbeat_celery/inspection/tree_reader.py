@@ -1,11 +1,10 @@
-"""Read a tree level by level into branches. Writes nothing."""
+"""Read a tree into nested nodes, level by level. Writes nothing."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from django.db.models import Count
@@ -19,7 +18,7 @@ from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.runtime.batches import batched
 
 PAGE = 1000
-"""Nodes shown of one tree unless told otherwise."""
+"""Nodes read of one tree by default."""
 
 PLAIN = [
     "task",
@@ -36,8 +35,8 @@ PLAIN = [
     "lost_attempts",
     "worker",
 ]
-TOLD = ["error", "progress", "key"]
-"""What people and handlers have written, in which something may be quoted that is hidden."""
+FREE_TEXT = ["error", "progress", "key"]
+"""Columns written by people and handlers, which may quote a hidden value."""
 TIMES = ["fires_at", "created_at", "started_at", "finished_at", "lease_expires_at", "times_out_at"]
 
 
@@ -46,22 +45,28 @@ class TreeNode:
     """A node with its children, in order."""
 
     node: Node
-    children: list[TreeNode] = field(default_factory=list, repr=False)
+    children: list[Self] = field(default_factory=list, repr=False)
     hidden: int = 0
     """Children left out because the page was full."""
 
-    def walk(self) -> Iterator[TreeNode]:
-        """This branch and all below it, parents first."""
-        ahead = [self]
+    def add(self, node: Node) -> Self:
+        """Append a child, and give it."""
+        child = type(self)(node)
+        self.children.append(child)
+        return child
+
+    def walk(self) -> Iterator[Self]:
+        """Give this node and all below it, parents before children."""
+        ahead: list[Self] = [self]
         while ahead:
             branch = ahead.pop()
             yield branch
             ahead += reversed(branch.children)
 
     def as_dict(self) -> dict[str, Any]:
-        """The branch as plain data for JSON: ids and times as text, children nested.
+        """Give plain data for JSON: ids and times as text, children nested.
 
-        Python's `json` gives up at some five hundred levels; `as_json` does not.
+        Python's `json` fails at about five hundred levels; `as_json` does not.
         """
         made = {id(branch): _plain(branch) for branch in self.walk()}
         for branch in self.walk():
@@ -69,8 +74,20 @@ class TreeNode:
         return made[id(self)]
 
     def as_json(self) -> str:
-        """The same as text, however deep the tree is."""
+        """Give the same as text, for a tree of any depth."""
         return nested_json(self.as_dict())
+
+
+T = TypeVar("T", bound=TreeNode)
+
+
+def add_children(parents: Mapping[UUID, T], rows: Iterable[Node]) -> dict[UUID, T]:
+    """Append nodes to their parents, in the order of the rows; give the new ones by their ids."""
+    added: dict[UUID, T] = {}
+    for row in rows:
+        assert row.parent_id is not None
+        added[row.pk] = parents[row.parent_id].add(row)
+    return added
 
 
 def _plain(branch: TreeNode) -> dict[str, Any]:
@@ -80,7 +97,7 @@ def _plain(branch: TreeNode) -> dict[str, Any]:
     return {
         "id": str(node.pk),
         **{name: getattr(node, name) for name in PLAIN},
-        **{name: quiet(getattr(node, name), secrets) for name in TOLD},
+        **{name: quiet(getattr(node, name), secrets) for name in FREE_TEXT},
         **{name: time and time.isoformat() for name, time in times.items()},
         "metadata": quiet(node.metadata, secrets),
         "hidden": branch.hidden,
@@ -96,8 +113,8 @@ def tree(
 ) -> TreeNode:
     """Read the tree below a workflow or a node, level by level, at most `limit` nodes of it.
 
-    With `statuses` or `task` it has the nodes that match, and those above them. The number
-    of statements depends on the depth alone, and with these it is small.
+    With `statuses` or `task` only matching nodes and those above them are read. The number of
+    statements depends on the depth alone.
     """
     top = start.root if isinstance(start, Workflow) else start
     top.refresh_from_db()
@@ -113,7 +130,7 @@ def tree(
 
 
 def _count_hidden(root: TreeNode, using: str) -> None:
-    """Tell at each branch how many children the page had no room for."""
+    """Note at each node how many of its children were left out."""
     branches = {branch.node.pk: branch for branch in root.walk() if branch.node.next_seq}
     children = Node.objects.using(using).filter(parent__in=list(branches)).order_by()
     for row in children.values("parent").annotate(count=Count("pk")):
@@ -124,21 +141,13 @@ def _count_hidden(root: TreeNode, using: str) -> None:
 def _read_level(
     parents: dict[UUID, TreeNode], room: int, using: str
 ) -> tuple[dict[UUID, TreeNode], int]:
-    by_parent: dict[UUID, list[Node]] = defaultdict(list)
     children = _shown(using).filter(parent__in=list(parents)).order_by("parent", "seq")
     rows = list(children[: room + 1])
-    for row in rows[:room]:
-        by_parent[row.parent_id].append(row)  # type: ignore[index]
-    below = {}
-    for parent_id, nodes in by_parent.items():
-        branch = parents[parent_id]
-        branch.children = [TreeNode(node) for node in nodes]
-        below.update({child.node.pk: child for child in branch.children})
-    return below, room - len(rows)
+    return add_children(parents, rows[:room]), room - len(rows)
 
 
 def _filtered(top: Node, limit: int, statuses: Collection[str], task: str) -> TreeNode:
-    """Find what matches first, then climb: what is sought may lie deep in a wide tree."""
+    """Find the matching nodes first, then read those above: they may be deep in a wide tree."""
     matching = _shown(top.alias).filter(workflow_id=top.workflow_id).exclude(pk=top.pk)
     if statuses:
         matching = matching.filter(status__in=statuses)
@@ -162,7 +171,7 @@ def _climb(known: dict[UUID, Node], top: Node) -> None:
 
 
 def _assemble(top: Node, known: dict[UUID, Node]) -> TreeNode:
-    """Hang the known nodes on each other, and leave out those that are not below `top`."""
+    """Nest the known nodes below `top`, and leave out those that are not below it."""
     branches = {pk: TreeNode(row) for pk, row in known.items()}
     branches[top.pk] = root = TreeNode(top)
     for row in sorted(known.values(), key=lambda row: row.seq):
@@ -173,6 +182,6 @@ def _assemble(top: Node, known: dict[UUID, Node]) -> TreeNode:
 
 
 def _shown(using: str) -> NodeQuerySet:
-    # Where something is hidden, arguments tell what must not be quoted.
+    # With redaction, the arguments are needed to know what must not be quoted.
     arguments = () if settings.redact else ("args", "kwargs")
     return Node.objects.using(using).defer("result", *arguments)

@@ -9,7 +9,8 @@ import pytest
 from django.urls import reverse
 from django.utils.html import strip_tags
 
-from backbeat_celery import signal
+from backbeat_celery import current_node, signal
+from backbeat_celery.models import Node
 from backbeat_celery.states import Status
 from tests import workflows
 from tests.stages import staged
@@ -56,3 +57,17 @@ def test_a_retry_with_a_limit_names_it(sim, admin_client):
     sim.step()
 
     assert "retry 1/2 in " in text_of(admin_client, node)
+
+
+def test_a_barrier_names_the_first_sibling_that_it_waits_for(sim, admin_client, script):
+    def work(task):
+        current_node().spawn(workflows.done.s(), mode="non_blocking", delay=3600)
+        current_node().spawn(workflows.flaky.s(0), barrier=True)
+
+    script(work)
+    signal(workflows.scripted.s(), subject="camera")
+    sim.run()
+    barrier = Node.objects.get(barrier=True)
+
+    assert barrier.status == "ready"
+    assert "waits for done" in text_of(admin_client, barrier)
