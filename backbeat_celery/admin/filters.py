@@ -71,7 +71,7 @@ class FailuresFilter(VisibleRowsFilter):
 class StuckFilter(VisibleRowsFilter):
     """Workflows with open nodes in which nothing has happened for a while."""
 
-    title = _("time without news")
+    title = _("time without activity")
     parameter_name = "stuck"
     minutes = {"10m": 10, "1h": 60, "6h": 360, "1d": 1440, "7d": 10080}
 

@@ -89,7 +89,7 @@ class WorkflowAdmin(SteeringAdmin):
     def age(self, workflow: Workflow) -> SafeString | str:
         return markup.age(workflow.created_at)
 
-    @admin.display(description=gettext_lazy("last news"))
+    @admin.display(description=gettext_lazy("last activity"))
     def last_activity(self, workflow: Workflow) -> SafeString | str:
         return markup.age(workflow.summary.last_at)  # type: ignore[attr-defined]
 

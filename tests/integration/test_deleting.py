@@ -12,6 +12,7 @@ from backbeat_celery.states import Status
 from tests import workflows
 from tests.stages import staged
 from tests.stateful import invariants
+from tests.verbs import ALLOWED
 
 
 def left():
@@ -68,12 +69,7 @@ def test_the_next_signal_opens_a_run_anew(sim):
 
 
 VERBS = {
-    "retry": (),
-    "resolve": (),
-    "shutdown": (),
-    "cancel": (),
-    "reset": (),
-    "cancel_previous": (),
+    **dict.fromkeys(ALLOWED, ()),
     "complete": (),
     "fail": ("no",),
     "add_child": (workflows.done.s(),),

@@ -10,6 +10,7 @@ from backbeat_celery.engine.order.links import link
 from backbeat_celery.models import Node
 from backbeat_celery.verbs import impact
 from tests import workflows
+from tests.verbs import ONE_NODE
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def states():
 
 
 @pytest.mark.parametrize("shape", ["failed", "part", "linked"])
-@pytest.mark.parametrize("verb", ["resolve", "shutdown", "cancel", "reset"])
+@pytest.mark.parametrize("verb", [verb for verb in ONE_NODE if verb != "retry"])
 def test_preview_names_what_the_verb_starts_and_completes(request, sim, verb, shape):
     node = request.getfixturevalue(shape)
     ahead = impact.continued_nodes(verb, node)
@@ -127,7 +128,7 @@ def canceled_since(before):
     return set(Node.objects.filter(status="canceled").exclude(pk__in=before))
 
 
-@pytest.mark.parametrize("verb", ["retry", "shutdown", "cancel", "reset", "resolve"])
+@pytest.mark.parametrize("verb", ONE_NODE)
 def test_preview_names_what_the_verb_cancels(failed, verb):
     told = {node.pk for node in impact.canceled_nodes(verb, failed).nodes}
     before = list(Node.objects.filter(status="canceled").values_list("pk", flat=True))
