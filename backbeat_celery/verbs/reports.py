@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbeat_celery.engine.external.reports import Fence, report
+from backbeat_celery.engine.external.reports import Fence, record_report
 from backbeat_celery.engine.outcomes import Failed, Succeeded, clean
 from backbeat_celery.exceptions import BadInput, StaleAttempt
 from backbeat_celery.inputs import payload
@@ -21,7 +21,7 @@ def complete(
 ) -> None:
     """Report success; what follows is as if a handler had returned `result`."""
     warn_if_apart(node.alias, "complete()")
-    report(node, _success(result, by, reason), Fence(attempt))
+    record_report(node, _success(result, by, reason), Fence(attempt))
     reread(node)
 
 
@@ -35,35 +35,35 @@ def fail(
 ) -> None:
     """Report failure; what follows is as if a handler had raised `error`."""
     warn_if_apart(node.alias, "fail()")
-    report(node, _failure(node, error, by, reason), Fence(attempt))
+    record_report(node, _failure(node, error, by, reason), Fence(attempt))
     reread(node)
 
 
 def complete_by_ticket(ticket: Ticket, result: Any) -> None:
     """Report success of the attempt that a token names."""
     warn_if_apart(ticket.using, "report")
-    report(_find(ticket, "complete"), _success(result), _fence(ticket))
+    record_report(_find(ticket, "complete"), _success(result), _fence(ticket))
 
 
 def fail_by_ticket(ticket: Ticket, error: str) -> None:
     """Report failure of the attempt that a token names."""
     warn_if_apart(ticket.using, "report")
     node = _find(ticket, "fail")
-    report(node, _failure(node, error), _fence(ticket))
+    record_report(node, _failure(node, error), _fence(ticket))
 
 
 def take_remote_result(token: str, result: Any) -> None:
     """Record what a remote worker's task returned; a result that cannot be kept is left out."""
     ticket = read(token)
     node = _find(ticket, "complete")
-    report(node, Succeeded.of(result, node.task), _fence(ticket), outage=True)
+    record_report(node, Succeeded.of(result, node.task), _fence(ticket), outage=True)
 
 
 def take_remote_failure(token: str, task_id: str) -> None:
     """Record that a remote worker's task has failed; only that worker's log says why."""
     ticket = read(token)
     error = f"The remote task failed; look for {str(task_id)[:64]} in its worker's log."
-    report(_find(ticket, "fail"), Failed(clean(error)), _fence(ticket), outage=True)
+    record_report(_find(ticket, "fail"), Failed(clean(error)), _fence(ticket), outage=True)
 
 
 def _success(result: Any, by: Any = None, reason: str = "") -> Succeeded:

@@ -65,7 +65,7 @@ def test_a_dead_worker_does_not_use_up_a_retry(sim, dead):
     node.refresh_from_db()
     assert (node.status, node.retries, node.attempt) == ("complete", 0, 2)
     assert [a.outcome for a in node.attempts] == ["lost", "succeeded"]
-    assert "was not heard of" in node.attempts[0].error
+    assert "did not renew its lease" in node.attempts[0].error
 
 
 def test_a_lease_is_not_taken_before_it_expires(sim, dead):

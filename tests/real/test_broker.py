@@ -44,7 +44,7 @@ def test_a_silent_broker_is_tried_once_for_many_signals(silent, monkeypatch, sch
     pytest.importorskip("redis")
     address = f"127.0.0.1:{silent.getsockname()[1]}"
     monkeypatch.setattr(current_app.conf, "broker_url", f"{scheme}://{address}/")
-    monkeypatch.setattr(outbox, "BREATHER_SECONDS", 3600)
+    monkeypatch.setattr(outbox, "COOLDOWN", 3600)
     nodes = [signal(handlers.step.s("x"), subject=f"s{n}") for n in range(5)]
     assert Node.objects.filter(pk__in=[n.pk for n in nodes], status="queued").count() == 5
     # A connection that broke is made once more, which is all that five signals have cost.

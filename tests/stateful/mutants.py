@@ -135,7 +135,7 @@ def spares_siblings_at_a_shutdown(patch: pytest.MonkeyPatch) -> None:
 
 def forgets_what_is_paused(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(workflows, "queue_paused", lambda *args, **kwargs: AfterCommit())
-    patch.setattr(sweep.Sweep, "_paused_in_vain", lambda self: [])
+    patch.setattr(sweep.Sweep, "_stuck_paused", lambda self: [])
 
 
 def retries_beside_the_old_children(patch: pytest.MonkeyPatch) -> None:

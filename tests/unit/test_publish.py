@@ -19,7 +19,7 @@ from tests import workflows
 @pytest.fixture
 def broker(monkeypatch):
     """A broker in memory, whose pool has one producer."""
-    monkeypatch.setattr(producers, "CONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(producers, "TIMEOUT", 0.01)
     monkeypatch.setattr(pools.producers, "limit", 1)
     broker = Broker("memory", Connection("memory://busy"), Templates())
     monkeypatch.setattr(outbox, "current_broker", lambda: broker)

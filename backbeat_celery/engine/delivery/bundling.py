@@ -1,4 +1,4 @@
-"""Put due nodes of a task together in one message, where their task has the option `bundle`."""
+"""Bundle due nodes of a task into one message, if the task has the option `bundle`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from backbeat_celery.runtime.batches import batched
 
 
 def bundled(publications: Sequence[Publication]) -> list[Publication]:
-    """Put together what one message can ask for."""
+    """Bundle publications that one message can stand for."""
     if len(publications) < 2:
         return list(publications)
     sent = [one for one in publications if not is_bundleable(one)]
     for alike in group_by_template(filter(is_bundleable, publications)):
         size = bundle_size(alike[0])
-        for same in _in_one_context(alike) if size > 1 else [alike]:
-            sent += _joined(same, size)
+        for same in _group_by_headers(alike) if size > 1 else [alike]:
+            sent += _bundles(same, size)
     return sent
 
 
@@ -31,28 +31,28 @@ def is_bundleable(publication: Publication) -> bool:
     return publication.attempt == 1 and not publication.countdown
 
 
-def _in_one_context(alike: Sequence[Publication]) -> Iterable[Sequence[Publication]]:
-    """Those whose message would have the same headers: a message has them once."""
+def _group_by_headers(alike: Sequence[Publication]) -> Iterable[Sequence[Publication]]:
+    """Group publications whose messages have the same headers."""
     groups: dict[str, list[Publication]] = defaultdict(list)
     for publication in alike:
         groups[repr(publication.headers)].append(publication)
     return groups.values()
 
 
-def _joined(alike: Sequence[Publication], size: int) -> Iterable[Publication]:
+def _bundles(alike: Sequence[Publication], size: int) -> Iterable[Publication]:
     for first, *others in batched(alike, size):
-        yield _with(first, tuple(other.node_id for other in others)) if others else first
+        yield _bundle(first, tuple(other.node_id for other in others)) if others else first
 
 
-def _with(first: Publication, others: tuple[UUID, ...]) -> Publication:
+def _bundle(first: Publication, others: tuple[UUID, ...]) -> Publication:
     shown = f"{first.kwargsrepr} and {len(others)} more"
     return replace(first, others=others, kwargsrepr=shown)
 
 
 def bundle_size(publication: Publication) -> int:
-    """How many nodes a message of this kind may stand for.
+    """Give the largest number of nodes in one message like this.
 
-    Limits of Celery's that count messages, or watch over one, would be wrong for several.
+    It is 1 for a task with rate or time limits: Celery applies them to a message, not to a node.
     """
     task: Task[Any, Any] | None = current_app.tasks.get(publication.task)
     size = getattr(task, "bundle", None) or 1

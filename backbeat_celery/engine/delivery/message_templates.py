@@ -1,7 +1,7 @@
-"""Copies of a message: Celery makes the first of a kind, the others differ from it in their ids.
+"""Templates of messages: Celery builds the first message, copies of it differ only in ids.
 
-A fan-out's messages are alike: the same task, options and route, and no arguments. Making each
-by `send_task` takes Celery three times as long as the broker's library needs to send it.
+The messages of a fan-out have the same task, options and route, and no arguments. `send_task()`
+needs three times as long to build a message as the broker's library needs to send it.
 """
 
 from __future__ import annotations
@@ -29,28 +29,27 @@ from backbeat_celery.runtime.compat.kombu import in_batches
 from backbeat_celery.runtime.ids import uuid7
 
 FLUSH_AFTER = 100
-"""Messages that a broker with batches gets at once: workers begin before the last is sent."""
+"""Messages in one batch to the broker, so that workers start before the last one is sent."""
 
-MOST_KINDS = 500
-"""Originals that are kept; a project that makes up queues does not fill the memory."""
-
+MAX_TEMPLATES = 500
+"""Templates that are kept, so that a project which generates queue names uses no more memory."""
 
 Header = Callable[[Publication, str], dict[str, Any]]
-"""Makes a message's own headers, given its id."""
+"""Builds the headers of a node's message, given its id."""
 
 
 def group_by_template(publications: Iterable[Publication]) -> Iterator[Sequence[Publication]]:
-    """Group publications that differ in nothing but the node; each group in order."""
-    kinds: dict[str, list[Publication]] = defaultdict(list)
+    """Group publications that differ only in the node; each group keeps the order."""
+    groups: dict[str, list[Publication]] = defaultdict(list)
     for publication in publications:
-        kinds[repr((publication.task, publication.options, publication.countdown))].append(
+        groups[repr((publication.task, publication.options, publication.countdown))].append(
             publication
         )
-    yield from kinds.values()
+    yield from groups.values()
 
 
 def is_templatable(app: Celery, publication: Publication) -> bool:
-    """Tell whether copies would be what Celery sends, and nobody looks at each message."""
+    """Tell whether a copy would equal Celery's message, and no receiver expects each message."""
     return (
         not publication.countdown
         and sends_plainly(app)
@@ -65,53 +64,53 @@ def is_templatable(app: Celery, publication: Publication) -> bool:
 
 
 class Templates:
-    """The first messages of their kinds that Celery has made for one broker."""
+    """The templates that Celery has built for one broker."""
 
     def __init__(self) -> None:
         self._known: dict[str, Template] = {}
 
     def known(self, app: Celery, publication: Publication) -> Template | None:
-        """The original for a publication, if there is one."""
-        return self._known.get(_kind(app, publication))
+        """Give the template for a publication, if there is one."""
+        return self._known.get(_key(app, publication))
 
-    def template(
+    def get_or_make(
         self,
         app: Celery,
         producer: Producer,
         publication: Publication,
         make: Callable[[Template], None],
     ) -> Template:
-        """The original for a publication; `make` has Celery publish it on a stand-in."""
-        kind = _kind(app, publication)
-        if kind not in self._known:
-            if len(self._known) >= MOST_KINDS:
+        """Give the template for a publication; `make` has Celery publish its message to it."""
+        key = _key(app, publication)
+        if key not in self._known:
+            if len(self._known) >= MAX_TEMPLATES:
                 self._known.clear()
             template = Template(producer)
             make(template)
             template.connection = None
-            self._known[kind] = template
-        return self._known[kind]
+            self._known[key] = template
+        return self._known[key]
 
 
-def _kind(app: Celery, publication: Publication) -> str:
+def _key(app: Celery, publication: Publication) -> str:
     task = app.tasks.get(publication.task)
     return repr((publication.task, id(task), publication.options))
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A message that has only to be published."""
+    """A message that only has to be published."""
 
     body: Any
     options: dict[str, Any]
 
     def publish(self, producer: Producer) -> None:
-        """Send it; find a connection that was lost meanwhile, and declare the queue."""
+        """Send it; reconnect if the connection was lost, and declare the queue."""
         producer.publish(self.body, **self.options)
 
 
 class Template:
-    """Stands in for a producer, and keeps the message that it is to publish."""
+    """Acts as a producer for Celery, and keeps the message instead of publishing it."""
 
     def __init__(self, producer: Producer) -> None:
         self.connection: Any = producer.connection  # Celery asks for it
@@ -119,18 +118,18 @@ class Template:
         self._body: Any = None
 
     def publish(self, body: Any, *, serializer: Any = None, **options: Any) -> None:
-        """Take the message that Celery has made."""
+        """Keep the message that Celery has built."""
         content_type, content_encoding, self._body = dumps(body, serializer=serializer)
         headers = {name: options["headers"][name] for name in CELERYS & options["headers"].keys()}
         self._options = {
             **options,
-            "headers": headers,  # each copy has those of its own node
+            "headers": headers,  # each copy adds the headers of its node
             "content_type": content_type,
             "content_encoding": content_encoding,
         }
 
     def copy(self, app: Celery, publication: Publication, header: Header) -> Copy:
-        """The message for a publication."""
+        """Give the message for a publication."""
         return Copy(self._body, self._copy(publication, header, parent_ids(app)))
 
     def send(
@@ -140,18 +139,18 @@ class Template:
         publications: Sequence[Publication],
         header: Header,
     ) -> Iterator[int]:
-        """Publish a copy with its own header for each; give how many more are sent."""
+        """Publish a copy for each publication; give the number sent after each step."""
         above = parent_ids(app)
         first = publications[0]
         Copy(self._body, self._copy(first, header, above)).publish(producer)
         yield 1
-        again = {"retry": False, "declare": None}
+        without_retry = {"retry": False, "declare": None}
         for start in range(1, len(publications), FLUSH_AFTER):
             chunk = publications[start : start + FLUSH_AFTER]
             with in_batches(producer, FLUSH_AFTER):
                 for publication in chunk:
                     copy = self._copy(publication, header, above)
-                    producer.publish(self._body, **{**copy, **again})
+                    producer.publish(self._body, **{**copy, **without_retry})
             yield len(chunk)
 
     def _copy(

@@ -1,7 +1,7 @@
-"""Publish what is due: put messages on the broker that say "look at this node now".
+"""The outbox: publish messages that ask a worker to claim a node.
 
-The row is the outbox. A message may be lost or doubled; the row says that work is due, and
-the claim drops doubles. So publishing is tried once and never blocks for long.
+The node's row is what counts, not the message. A lost message is published again by the sweeper,
+and a duplicate claims nothing. So publishing is tried once and never blocks for long.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ from backbeat_celery.runtime.ids import uuid7
 
 logger = logging.getLogger(__name__)
 
-BREATHER_SECONDS = 2
-"""How long a broker that failed is left alone: a request may send many signals."""
+COOLDOWN = 2
+"""Seconds that nothing is sent after an error: a request may send many signals."""
 RECONNECT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
 
 class Outbox(Protocol):
-    """Where messages go: the broker, or the Simulation's own queue."""
+    """Sends messages: to the broker, or to the Simulation's own queue."""
 
     def send(self, publications: Sequence[Publication], using: str) -> None:
-        """Send messages; what cannot be sent now is sent again by the sweeper."""
+        """Send messages; the sweeper sends again what cannot be sent now."""
 
     def prepare(self, publication: Publication, using: str) -> None:
-        """Make a message that is sent next, if what is under way is committed."""
+        """Build the message that is sent next if the current transaction is committed."""
 
     def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
-        """Send a call to workers of another code base; raise what the broker raises."""
+        """Send a remote node's call to workers of another code base; raise the broker's errors."""
 
     def on_commit(self, function: Callable[[], None], using: str) -> None:
         """Call `function` once the current transaction is committed."""
 
     def call_task(self, name: str, queue: str = "", /, **kwargs: Any) -> None:
-        """Have a task called that is no node, by way of that queue or its own; at most once."""
+        """Send a task that is not a node, to that queue or its usual one; at most once."""
 
     def depth(self, queue: str) -> int | None:
-        """Count the messages that wait on a queue; None where nobody can tell."""
+        """Count the messages on a queue; None if unknown."""
 
 
 class BrokerOutbox:
@@ -72,16 +72,16 @@ class BrokerOutbox:
 
     def __init__(self) -> None:
         self._try_again_at = 0.0
-        self._ahead = threading.local()
+        self._local = threading.local()
 
     def prepare(self, publication: Publication, using: str) -> None:
         try:
-            self._ahead.prepared = _prepared(publication, using)
-        except Exception:  # whatever it is, `send` meets it again and says so
+            self._local.prepared = _prepared(publication, using)
+        except Exception:  # `send` will raise and log it again
             logger.debug("Cannot prepare a message", exc_info=True)
 
     def _take_prepared(self, publications: Sequence[Publication], using: str) -> _Prepared | None:
-        prepared: _Prepared | None = vars(self._ahead).pop("prepared", None)
+        prepared: _Prepared | None = vars(self._local).pop("prepared", None)
         if prepared is None or prepared.using != using:
             return None
         alone = len(publications) == 1 and publications[0] is prepared.publication
@@ -97,7 +97,7 @@ class BrokerOutbox:
             if time.monotonic() < self._try_again_at:
                 raise OperationalError("the broker did not answer a moment ago")
             broker = prepared.broker if prepared else current_broker()
-            # Receivers of Celery's signals, and who wraps it, may use the database.
+            # Receivers of Celery's signals may use the database.
             with sessions.of_project(using), broker.producer() as producer:
                 for group in groups:
                     sending = (
@@ -105,13 +105,13 @@ class BrokerOutbox:
                         if prepared
                         else _send_all(group, using, broker, producer)
                     )
-                    for count in self._guarded(sending, group, producer):
+                    for count in self._send_group(sending, group, producer):
                         del unsent[:count]
                         failpoints.hit("sent_one")
-        except Exception as exc:  # any transport's own errors; nothing is lost by it
+        except Exception as exc:  # each transport has errors of its own
             logger.warning(
                 "%s %d messages: %r. The sweeper sends them again.",
-                self._note_trouble(exc),
+                self._start_cooldown(exc),
                 len(unsent),
                 exc,
             )
@@ -122,14 +122,14 @@ class BrokerOutbox:
 
     def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
         with current_broker().producer() as producer:
-            how: dict[str, Any] = {"retry": True, "retry_policy": RECONNECT_ONCE, **message}
+            options: dict[str, Any] = {"retry": True, "retry_policy": RECONNECT_ONCE, **message}
             keeping: Any = Keeping(producer, headers)
-            current_app.send_task(task, producer=keeping, headers=deepcopy(headers), **how)
+            current_app.send_task(task, producer=keeping, headers=deepcopy(headers), **options)
 
-    def _guarded(
+    def _send_group(
         self, sending: Iterator[int], group: Sequence[Publication], producer: Producer
     ) -> Iterator[int]:
-        """Send messages of one kind; tell each time how many more are done with."""
+        """Send a group; give the number of messages that are done after each step."""
         errors: tuple[type[BaseException], ...] = (OperationalError, OSError)
         if producer.connection is not None:
             errors += producer.connection.connection_errors
@@ -140,7 +140,7 @@ class BrokerOutbox:
                 yield count
         except errors:
             raise
-        except Exception:  # its own queue or priority; the others are none the worse
+        except Exception:  # an error of this group, such as its priority; the others are sent
             left = group[done:]
             ids = ", ".join(str(publication.node_id) for publication in left[:10])
             logger.exception("Cannot send %d messages, for nodes %s", len(left), ids)
@@ -160,23 +160,23 @@ class BrokerOutbox:
                     retry=True,
                     retry_policy=RECONNECT_ONCE,
                 )
-        except Exception as exc:  # any transport's own errors
-            logger.warning("%s a message for %s: %r.", self._note_trouble(exc), name, exc)
+        except Exception as exc:  # each transport has errors of its own
+            logger.warning("%s a message for %s: %r.", self._start_cooldown(exc), name, exc)
 
     def depth(self, queue: str) -> int | None:
         return broker_probe.count_messages(queue)
 
-    def _note_trouble(self, exc: Exception) -> str:
-        """Leave a broker that failed alone for a while; begin the sentence that tells of it.
+    def _start_cooldown(self, exc: Exception) -> str:
+        """Start a cooldown after an error of the broker; give the start of the log message.
 
-        Each of a request's signals would wait for it. That all our producers are in use says
-        nothing of the broker.
+        Otherwise each signal of a request would wait for the broker. If all producers of this
+        process are in use, the broker itself is not at fault.
         """
         if isinstance(exc, LimitExceeded):
-            return f"All {exc} producers of this process were busy, so nobody sent"
+            return f"All {exc} producers of this process were busy, so it did not send"
         now = time.monotonic()
         if now >= self._try_again_at:
-            self._try_again_at = now + BREATHER_SECONDS
+            self._try_again_at = now + COOLDOWN
         return "The broker did not take"
 
     def on_commit(self, function: Callable[[], None], using: str) -> None:
@@ -186,41 +186,41 @@ class BrokerOutbox:
 def _send_all(
     group: Sequence[Publication], using: str, broker: Broker, producer: Producer
 ) -> Iterator[int]:
-    """Send messages that differ in nothing but the node; give how many more the broker has."""
+    """Send messages that differ only in the node; give the number sent after each step."""
     app = app_in_use()
     if not is_templatable(app, group[0]):
         for publication in group:
             _send(publication, using, producer)
             yield 1
         return
-    template = broker.templates.template(
+    template = broker.templates.get_or_make(
         app, producer, group[0], lambda template: _send(group[0], using, template)
     )
     yield from template.send(app, producer, group, partial(header, using))
 
 
 def header(using: str, publication: Publication, task_id: str) -> dict[str, Any]:
-    """The headers of a node's message: what it is about, and what its creator would put on.
+    """Build the headers of a node's message: ours, and those of the node's creator.
 
-    The message's own id makes them worthless on any other message.
+    Ours contain the message's id, so that they are ignored on any other message.
     """
-    said: dict[str, Any] = {
+    ours: dict[str, Any] = {
         "id": task_id,
         "node": str(publication.node_id),
         "attempt": publication.attempt,
         "db": using,
     }
     if publication.others:
-        said["others"] = [other.hex for other in publication.others]
-    return {**publication.headers, HEADER: said}
+        ours["others"] = [other.hex for other in publication.others]
+    return {**publication.headers, HEADER: ours}
 
 
 def _send(publication: Publication, using: str, producer: Producer | Template) -> None:
-    # Each publication has an id of its own: a revoked id would be dropped for hours.
+    # Each message has a new id: workers drop a revoked id for hours.
     task_id = str(uuid7())
     headers = header(using, publication, task_id)
     keeping: Any = Keeping(producer, headers)
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "retry": True,
         "retry_policy": RECONNECT_ONCE,
         **publication.options,
@@ -228,25 +228,25 @@ def _send(publication: Publication, using: str, producer: Producer | Template) -
     }
     current_app.send_task(
         publication.task,
-        # The arguments are in the row: no secret lies about in the broker, and an operator
-        # can correct them before a retry.
+        # The arguments are in the row: the broker stores no secrets, and an operator can
+        # correct them before a retry.
         args=(),
         kwargs={},
         task_id=task_id,
         producer=keeping,
-        headers=deepcopy(headers),  # others may write into them
+        headers=deepcopy(headers),  # receivers may change them
         countdown=publication.countdown or None,
         expires=None,
         ignore_result=True,
         argsrepr=publication.argsrepr,
         kwargsrepr=publication.kwargsrepr,
-        **how,
+        **options,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A message that was made while the database was writing its node."""
+    """A message that was built while the database was writing its node."""
 
     publication: Publication
     using: str
@@ -259,7 +259,7 @@ class _Prepared:
 
 
 def _prepared(publication: Publication, using: str) -> _Prepared | None:
-    """The message for a publication, if it is a copy of one that was sent before."""
+    """Build the message for a publication if its template is known."""
     app = app_in_use()
     broker = current_broker()
     template = (
@@ -275,13 +275,13 @@ _outbox: Outbox = BrokerOutbox()
 
 
 def outbox() -> Outbox:
-    """Where messages go."""
+    """Give the current outbox."""
     return _outbox
 
 
 @contextmanager
 def replaced_outbox(replacement: Outbox) -> Iterator[None]:
-    """Send messages elsewhere."""
+    """Use another outbox."""
     global _outbox
     previous, _outbox = _outbox, replacement
     try:

@@ -1,4 +1,4 @@
-"""Producers for messages that nobody waits long for, pooled by kombu for each broker."""
+"""Producers with short timeouts, pooled by kombu for each broker."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from kombu import Connection, Producer, pools
 from backbeat_celery.engine.delivery.message_templates import Templates
 from backbeat_celery.runtime.compat.celery import app_in_use
 
-CONNECT_SECONDS = 1
-GIVE_UP_SOON = {
+TIMEOUT = 1
+SHORT_TIMEOUTS = {
     "max_retries": 0,
     "interval_start": 0,
-    "connect_retries_timeout": CONNECT_SECONDS,
-    # Redis and AMQP, each by its own names: a broker that accepts and says nothing.
-    "socket_connect_timeout": CONNECT_SECONDS,
-    "socket_timeout": CONNECT_SECONDS,
-    "read_timeout": CONNECT_SECONDS,
-    "write_timeout": CONNECT_SECONDS,
+    "connect_retries_timeout": TIMEOUT,
+    # Redis's and AMQP's names for the timeout of a broker that does not answer.
+    "socket_connect_timeout": TIMEOUT,
+    "socket_timeout": TIMEOUT,
+    "read_timeout": TIMEOUT,
+    "write_timeout": TIMEOUT,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker that messages go to: what kombu finds its pool by, and what can be copied."""
+    """A broker with its connection, by which kombu finds the pool, and its templates."""
 
     address: Any
     connection: Connection
@@ -37,9 +37,9 @@ class Broker:
 
     @contextmanager
     def producer(self) -> Iterator[Producer]:
-        """Take a pooled producer whose connection gives up after about a second."""
+        """Acquire a pooled producer whose connection times out after about a second."""
         pool = pools.producers[self.connection]
-        with pool.acquire(block=True, timeout=CONNECT_SECONDS) as producer:
+        with pool.acquire(block=True, timeout=TIMEOUT) as producer:
             yield producer
 
 
@@ -47,7 +47,7 @@ _brokers: WeakKeyDictionary[Celery, Broker] = WeakKeyDictionary()
 
 
 def current_broker() -> Broker:
-    """The broker of the current app; another one when its address has changed."""
+    """Give the broker of the current app; a new one if its address has changed."""
     app = app_in_use()
     conf = app.conf
     options = dict(conf.broker_transport_options)
@@ -55,9 +55,9 @@ def current_broker() -> Broker:
     known = _brokers.get(app)
     if known is not None and known.address == address:
         return known
-    connection: Connection = app.connection_for_write(connect_timeout=CONNECT_SECONDS)
+    connection: Connection = app.connection_for_write(connect_timeout=TIMEOUT)
     if connection.transport_cls not in {"sqla", "sqlalchemy"}:
-        # kombu's SQLAlchemy transport hands unknown options on to create_engine(), which fails.
-        connection.transport_options = {**(connection.transport_options or {}), **GIVE_UP_SOON}
+        # kombu's SQLAlchemy transport passes unknown options to create_engine(), which raises.
+        connection.transport_options = {**(connection.transport_options or {}), **SHORT_TIMEOUTS}
     _brokers[app] = Broker(address, connection, Templates())
     return _brokers[app]

@@ -1,11 +1,11 @@
-"""Tell by the depth of the broker's queues how many messages may be lost.
+"""Estimate from the depth of the broker's queues how many messages may be lost.
 
-A node that is due ought to have a message on its queue. Where there are as many messages as
-such nodes, whoever has waited long waits behind others, and another message would only make the
-queue longer. Where there are fewer, that many may be lost, or be with workers that are busy.
+Each due node should have a message on its queue. If there are as many messages as due nodes, an
+old node only waits behind others, and another message would make the queue longer. If there are
+fewer messages, the difference may be lost, or prefetched by busy workers.
 
-A depth also counts what others have put on the queue. So it may postpone a message and never
-prevents it: what nobody has taken for `LONGEST_INTERVAL` is sent again whatever the depth.
+The depth also counts messages of other applications. So it may postpone a message but never
+prevents it: a node that was not claimed for `LONGEST_INTERVAL` gets a message at any depth.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from backbeat_celery.models import Node
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.runtime import clock
 
-REST = 9
-"""Times as long as a look took until the next: it counts every node that is due."""
+PAUSE_FACTOR = 9
+"""Pause after a count, as a multiple of its duration: it reads every node that is due."""
 
-ON_ITS_WAY = 1 / 3
-"""Share of a lease that a message may be on its way to the broker."""
+IN_TRANSIT = 1 / 3
+"""Share of a lease that a message may need to reach the broker."""
 
-_rests_until: dict[str, float] = {}
+_paused_until: dict[str, float] = {}
 
 
 def always_republish() -> Q:
-    """Of rows whose next message is due: those that get it, or are settled, in any case.
+    """Match due rows that are republished, or settled, whatever the depth of their queue.
 
-    Flags, nodes of paused workflows, timers that no message was sent for, and what was sent so
-    long ago that no depth counts.
+    These are flags, nodes of paused workflows, timers that have had no message yet, and nodes
+    whose last message was sent `LONGEST_INTERVAL` ago.
     """
     long_ago = Q(publish_at__lte=clock.after(-LONGEST_INTERVAL))
     return Q(task="") | Q(is_paused=True) | Q(fires_at__gt=F("publish_at")) | long_ago
 
 
 def maybe_undelivered() -> Q:
-    """The others: a message was sent, and nobody has taken it for a while."""
+    """Match the other due rows: a message was sent, but the node was not claimed."""
     was_sent = Q(fires_at=None) | Q(fires_at__lte=F("publish_at"))
     lately = Q(publish_at__gt=clock.after(-LONGEST_INTERVAL))
     return was_sent & lately & Q(is_paused=False) & ~Q(task="")
 
 
 class MissingMessages:
-    """How many messages may be lost, queue by queue; any number where the broker does not tell."""
+    """How many messages each queue may lack; infinitely many if the broker does not say."""
 
     def __init__(self, missing: dict[str, float]) -> None:
         self._missing = missing
@@ -63,8 +63,8 @@ class MissingMessages:
     def __bool__(self) -> bool:
         return any(count > 0 for count in self._missing.values())
 
-    def among(self, rows: Iterable[Node]) -> list[Node]:
-        """The first of these rows, as many of each queue as may lack a message."""
+    def select(self, rows: Iterable[Node]) -> list[Node]:
+        """Give the first of these rows, for each queue as many as may lack a message."""
         left = dict(self._missing)
         chosen = []
         for row in rows:
@@ -75,27 +75,27 @@ class MissingMessages:
         return chosen
 
 
-def is_resting(using: str) -> bool:
-    """Tell whether the last look was so dear that it is too early for another."""
-    return not clock.is_simulated() and time.monotonic() < _rests_until.get(using, 0.0)
+def is_counting_paused(using: str) -> bool:
+    """Tell whether the last count took so long that it is too early for another."""
+    return not clock.is_simulated() and time.monotonic() < _paused_until.get(using, 0.0)
 
 
 def find_missing_messages(using: str) -> MissingMessages:
-    """Compare how many nodes are due with how many messages there are."""
+    """Compare the number of due nodes with the number of messages, for each queue."""
     begun = time.monotonic()
     due = Q(fires_at=None) | Q(fires_at__lte=clock.now())
-    # What was queued a moment ago may be on its way to the broker still.
-    fresh = Q(publish_count=0, publish_at__gt=clock.after(settings.lease * (1 - ON_ITS_WAY)))
+    # Messages of nodes that were queued a moment ago may not have reached the broker yet.
+    fresh = Q(publish_count=0, publish_at__gt=clock.after(settings.lease * (1 - IN_TRANSIT)))
     nodes = Node.objects.using(using).claimable().filter(due, ~fresh, publish_at__isnull=False)
     expected = due_by_queue(nodes)
-    _rests_until[using] = time.monotonic() + REST * (time.monotonic() - begun)
+    _paused_until[using] = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - begun)
     return MissingMessages({queue: _missing(queue, count) for queue, count in expected.items()})
 
 
 def due_by_queue(nodes: NodeQuerySet) -> Counter[str]:
-    """Count nodes by the queue of their messages, flags left out."""
+    """Count nodes by the queue of their messages, without flags."""
     routes = {name: F(f"options__{name}") for name in ROUTE_OPTIONS}
-    sent = F("options__policy__sent")  # of tasks that are not known here
+    sent = F("options__policy__sent")  # for tasks that are not registered in this process
     groups = nodes.exclude(Q(task="")).order_by().values("task", "remote", sent=sent, **routes)
     counts: Counter[str] = Counter()
     group: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Messages of a wide stage: made from the rows after the commit, some at a time."""
+"""Build the messages of a wide stage from its rows after the commit, in batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backbeat_celery.states import Status
 
 
 def messages_of(child_range: ChildRange, using: str) -> Iterator[list[Publication]]:
-    """Give the messages of the children in a range that are not published yet."""
+    """Give the messages of those children in a range that are not published yet."""
     first = child_range.first
     while rows := _queued(child_range.parent_id, first, child_range.last, using):
         yield publications_due(rows, rows[0].db_now)

@@ -1,1 +1,1 @@
-"""Outcomes that come from outside the handler."""
+"""Results of attempts that come from outside the handler."""

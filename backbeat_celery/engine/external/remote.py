@@ -1,8 +1,8 @@
-"""Remote nodes: hand a call to workers of another code base, and have its outcome come back.
+"""Remote nodes: send a call to workers of another code base, and receive its result.
 
-Those workers know neither this package nor this database, so a worker of ours claims the node,
-sends the call, and then awaits completion like any other node that does. What comes back by
-Celery's `link` and `link_error` carries a token of the attempt in its arguments.
+Those workers do not have this package or this database. So a worker of ours claims the node and
+sends the call, and the node awaits completion. The result comes back by Celery's `link` and
+`link_error`, with a token of the attempt in the arguments.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REMOTE_FAILED = "backbeat.remote_failed"
 def dispatch(claim: Claim) -> None:
     """Send a remote node's call; raise GivenBack if the broker does not take it."""
     node = claim.node
-    # The call's own id is what the logs of the other side have.
+    # The id of the call, which the logs of the other side show.
     node.task_id = str(uuid7())
     token = tokens.sign(tokens.Ticket(claim.using, node.pk, node.attempt, claim.claim_id))
     try:
@@ -53,21 +53,21 @@ def dispatch(claim: Claim) -> None:
 
 
 def _callback(task: str, token: str) -> Signature[Any]:
-    """What the other side sends to our queue, without knowing the task."""
+    """Build the callback that the other side sends to our queue without knowing the task."""
     options = {
         "queue": _our_queue(task),
-        # The queue is ours and exists. The other side would declare it with its own
-        # defaults, which RabbitMQ refuses where they differ from ours.
+        # The queue exists. The other side would declare it with its own defaults, which
+        # RabbitMQ refuses if they differ from ours.
         "declare": [],
         "serializer": "json",
         "ignore_result": True,
-        # The token is a secret; monitors and logs show this instead.
+        # Shown by monitors and logs instead of the token, which is a secret.
         "kwargsrepr": "{'token': '***'}",
     }
     return Signature(task, kwargs={"token": token}, options=options)
 
 
 def _our_queue(task: str) -> str:
-    """The queue to which this project's routes send a task."""
+    """Name the queue to which this project's routes send a task."""
     queue = route_of(app_in_use(), {}, task)["queue"]
     return str(getattr(queue, "name", queue))

@@ -1,1 +1,1 @@
-"""Repair: find what a process left half done, and call the step that finishes it."""
+"""Repair: find what a crashed process has left unfinished, and finish it."""

@@ -1,4 +1,4 @@
-"""Publish again what is due and not claimed, at growing intervals, and complete due flags."""
+"""Republish due nodes that were not claimed, at growing intervals, and complete due flags."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from backbeat_celery.engine.delivery.queue_depth import (
     MissingMessages,
     always_republish,
     find_missing_messages,
-    is_resting,
+    is_counting_paused,
     maybe_undelivered,
 )
 from backbeat_celery.engine.order.finish import complete_flag
@@ -38,49 +38,49 @@ from backbeat_celery.runtime.transactions import repeat, repeat_on
 logger = logging.getLogger(__name__)
 
 MOST_BATCHES = 20
-"""Batches sent in one pass; a million timers due at once must not hold up the other repairs."""
+"""Batches sent in one pass, so that a million due timers do not delay the other repairs."""
 
 
 def publish_due(using: str, batch: int) -> int:
-    """Send a message for each node whose time for one has come; give how many were seen to."""
+    """Send a message for each node whose next one is due; give the number of nodes processed."""
     done = 0
     for _ in range(MOST_BATCHES):
-        rows = repeat(lambda: _take_due(using, batch), using=using)
-        done += _see_to(rows, using)
+        rows = repeat(lambda: _select_due(using, batch), using=using)
+        done += _process(rows, using)
         if len(rows) < batch:
             break
     return done + _publish_lost(using, batch)
 
 
 def _publish_lost(using: str, batch: int) -> int:
-    """Send another message for nodes whose first one may be lost, by the depth of the queues."""
-    if is_resting(using) or not _due(using).filter(maybe_undelivered()).exists():
+    """Send another message for nodes whose last one may be lost, as the queues' depth shows."""
+    if is_counting_paused(using) or not _due(using).filter(maybe_undelivered()).exists():
         return 0
     done = 0
     last: Node | None = None
     begun = time.monotonic()
     for _ in range(MOST_BATCHES):
         rows, last = _next_lost(using, batch, last)
-        done += _see_to(rows, using)
+        done += _process(rows, using)
         if last is None or _takes_long(begun):
             break
     return done
 
 
 def _next_lost(using: str, batch: int, after: Node | None) -> tuple[list[Node], Node | None]:
-    """Take a batch; the queues are looked at anew, since other sweepers may send, too."""
+    """Select a batch. Depths are read again, since other sweepers may publish as well."""
     missing = find_missing_messages(using)
     if not missing:
         return [], None
-    return repeat(lambda: _take_lost(using, batch, missing, after), using=using)
+    return repeat(lambda: _select_lost(using, batch, missing, after), using=using)
 
 
 def _takes_long(begun: float) -> bool:
-    """Whether a pass has lasted an interval: one that lasts longer is no longer the only one."""
+    """Whether a pass has lasted an interval: then another sweeper may run beside it."""
     return not clock.is_simulated() and time.monotonic() - begun > settings.sweep_interval
 
 
-def _see_to(rows: Iterable[Node], using: str) -> int:
+def _process(rows: Iterable[Node], using: str) -> int:
     done = 0
     messages = []
     for row in rows:
@@ -102,28 +102,28 @@ def _due(using: str) -> NodeQuerySet:
     return rows
 
 
-def _take_due(using: str, batch: int) -> list[Node]:
-    """Take rows that are due for a message and put their next message off."""
+def _select_due(using: str, batch: int) -> list[Node]:
+    """Select rows that are due for a message, and postpone the message after it."""
     with transaction.atomic(using=using):
         rows = _locked(_due(using).filter(always_republish()), using, batch)
-        _put_off(rows)
+        _postpone(rows)
         failpoints.hit("put_off")
     failpoints.hit("taken_due")
     return rows
 
 
-def _take_lost(
+def _select_lost(
     using: str, batch: int, missing: MissingMessages, after: Node | None
 ) -> tuple[list[Node], Node | None]:
-    """Do the same with rows whose message may be lost; give also the last one that was seen."""
+    """Do the same for rows whose message may be lost; give also the last row that was read."""
     due = _due(using).filter(maybe_undelivered())
     if after is not None:
         same = Q(publish_at=after.publish_at, pk__gt=after.pk)
         due = due.filter(Q(publish_at__gt=after.publish_at) | same)
     with transaction.atomic(using=using):
         seen = _locked(due, using, batch)
-        rows = missing.among(seen)
-        _put_off(rows)
+        rows = missing.select(seen)
+        _postpone(rows)
         failpoints.hit("put_off")
     failpoints.hit("taken_due")
     return rows, seen[-1] if len(seen) == batch else None
@@ -135,7 +135,7 @@ def _locked(due: NodeQuerySet, using: str, batch: int) -> list[Node]:
     return list(rows[:batch])
 
 
-def _put_off(rows: Iterable[Node]) -> None:
+def _postpone(rows: Iterable[Node]) -> None:
     groups: dict[tuple[int, bool], list[Node]] = defaultdict(list)
     for row in rows:
         groups[row.publish_count, is_due(row.fires_at, row.db_now)].append(row)
@@ -153,7 +153,7 @@ def _settle(row: Node, using: str) -> int:
         else:
             advance(repeat_on(row, complete_flag, using=using), using)
     except (StaleNode, RowHeld):
-        # It was resumed meanwhile, or is somebody else's now; or that one holds its parent.
+        # It was resumed or changed by another process, or its parent is locked.
         with suppress(RowHeld):
             make_due([row.pk], using)
         return 0
@@ -164,6 +164,6 @@ def _settle(row: Node, using: str) -> int:
 
 
 def requeue(node: Node) -> AfterCommit:
-    """Queue a paused node of a workflow that is not."""
+    """Queue a paused node of a workflow that is not paused."""
     with step(node.alias):
         return queue_paused([node])

@@ -1,9 +1,9 @@
-"""The repair pass: find what is due, lost, overdue or forgotten, and call the step that mends it.
+"""The sweep: find nodes that are due, lost, timed out or stuck, and repair them.
 
-It tests conditions, never time windows; each is a query on an index. Any number of sweeps may
-run at once, and each node is mended in a transaction of its own, so that one bad row stops
-nothing. A row that somebody has locked is left for a later pass. docs/recovery.md tells which
-condition repairs which crash.
+Each condition is a query on an index and depends on the rows alone. Any number of sweeps may run
+at the same time. Each node is repaired in a transaction of its own, so that an error in one does
+not stop the others. A locked row is left for a later pass. docs/recovery.md lists which condition
+repairs which crash.
 """
 
 from __future__ import annotations
@@ -42,49 +42,49 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T", bound=tuple[Any, ...])
 
 BATCH = 500
-"""Rows mended in one pass of one condition; the rest follows in the next pass."""
+"""Rows that one pass repairs for each condition; the rest follows in the next pass."""
 
-WALK = 2000
-"""Rows read at once for a condition that cannot be read off an index alone."""
+PAGE = 2000
+"""Rows read at once for a condition that no index can answer."""
 
 
 class Sweep:
-    """Repairs one database. Keeps between passes how far its walks have come."""
+    """Repairs one database. Between passes it keeps the position of its scans."""
 
     def __init__(self, using: str) -> None:
         self.using = using
         self._reached: dict[str, UUID] = {}
         self._alive: set[UUID] = set()
-        """Attempts that the pass before found expired and locked."""
+        """Attempts that the previous pass found expired but locked."""
 
     def run(self) -> Counter[str]:
-        """Make one pass; give how many nodes each condition has mended."""
+        """Make one pass; give the number of nodes that were repaired for each condition."""
         with without_waiting():
             return self._run()
 
     def _run(self) -> Counter[str]:
         counts: Counter[str] = Counter()
-        for name, mend in self._steps().items():
+        for name, repair in self._steps().items():
             failpoints.hit(f"sweep_{name}")
             try:
-                counts[name] = mend()
+                counts[name] = repair()
             except Exception as exc:
                 if not migration_state.log_missing_tables(exc):
-                    logger.exception("Sweeping %s: %s goes wrong", self.using, name)
-        mended = +counts
-        if mended:
-            logger.info("Swept %s: %s", self.using, dict(mended))
+                    logger.exception("Sweeping %s: the step %s failed", self.using, name)
+        repaired = +counts
+        if repaired:
+            logger.info("Swept %s: %s", self.using, dict(repaired))
         return counts
 
     def _steps(self) -> dict[str, Callable[[], int]]:
         return {
             "published": lambda: publish_due(self.using, BATCH),
             "lost": self._lose_expired,
-            "timed_out": lambda: self._each(self._overdue(), time_out),
-            "unknown_task": lambda: self._each(self._unknown(), fail_unknown),
+            "timed_out": lambda: self._each(self._timed_out(), time_out),
+            "unknown_task": lambda: self._each(self._unknown_tasks(), fail_unknown),
             "completed": self._complete_waiting,
             "barriers": self._open_barriers,
-            "resumed": lambda: self._each(self._paused_in_vain(), requeue),
+            "resumed": lambda: self._each(self._stuck_paused(), requeue),
             "opened": self._open_stages,
             "canceled": lambda: self._each(self._below_canceled(), cancel_orphan),
         }
@@ -93,75 +93,76 @@ class Sweep:
         return Node.objects.using(self.using).unfinished().with_time()
 
     def _lose_expired(self) -> int:
-        """A lock on its row keeps an attempt alive, and for a pass longer: its worker could not
-        renew the lease meanwhile.
+        """End expired attempts, except those whose row is locked now or was in the last pass.
+
+        Their workers could not renew the lease while the row was locked.
         """
         rows, self._alive = list(self._expired(self._alive)), set()
-        return self._each(rows, lose, held=self._alive)
+        return self._each(rows, lose, locked=self._alive)
 
     def _each(
         self,
         rows: Iterable[Node],
-        mend: Callable[[Node], AfterCommit],
-        held: set[UUID] | None = None,
+        repair: Callable[[Node], AfterCommit],
+        locked: set[UUID] | None = None,
     ) -> int:
-        """Mend rows one transaction each; one that fails is logged and does not stop the rest.
+        """Repair each row in a transaction of its own; an error is logged and the rest goes on.
 
-        Notes in `held` those that somebody has locked, which are not waited for.
+        Adds to `locked` the rows that are locked; they are skipped.
         """
-        mended = 0
+        repaired = 0
         for row in rows:
             try:
-                after_commit = repeat_on(row, mend, using=self.using)
+                after_commit = repeat_on(row, repair, using=self.using)
                 failpoints.hit("mended")
                 advance(after_commit, self.using)
-                mended += 1
+                repaired += 1
             except StaleNode:
-                continue  # somebody else was faster
+                continue  # another process has changed it
             except RowHeld:
-                if held is not None:
-                    held.add(row.pk)
+                if locked is not None:
+                    locked.add(row.pk)
             except Exception:
-                logger.exception("Cannot mend node %s", row.pk, extra={"node_id": row.pk})
-        return mended
+                logger.exception("Cannot repair node %s", row.pk, extra={"node_id": row.pk})
+        return repaired
 
     def _expired(self, alive: set[UUID]) -> NodeQuerySet:
         running = self._nodes().filter(status=Status.RUNNING, lease_expires_at__lte=clock.now())
         return running.exclude(pk__in=alive).order_by("lease_expires_at")[:BATCH]
 
-    def _overdue(self) -> NodeQuerySet:
+    def _timed_out(self) -> NodeQuerySet:
         running = self._nodes().filter(status=Status.RUNNING, times_out_at__lte=clock.now())
         return running.order_by("times_out_at")[:BATCH]
 
-    def _unknown(self) -> NodeQuerySet:
+    def _unknown_tasks(self) -> NodeQuerySet:
         due = self._nodes().claimable().filter(times_out_at__lte=clock.now())
         return due.order_by("times_out_at")[:BATCH]
 
-    def _paused_in_vain(self) -> NodeQuerySet:
+    def _stuck_paused(self) -> NodeQuerySet:
         going_on = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None)
         return self._nodes().filter(Exists(going_on), status=Status.PAUSED)[:BATCH]
 
     def _below_canceled(self) -> list[Node]:
-        # No model instances: of thousands of rows that are read, mostly none is to be mended.
+        # As tuples and not instances: usually none of thousands of rows has to be repaired.
         unfinished = self._nodes().values_list("pk", "parent__status")
-        rows = self._walk("below_canceled", unfinished)
+        rows = self._scan("below_canceled", unfinished)
         return self._read([pk for pk, above in rows if above == Status.CANCELED])
 
     def _read(self, node_ids: Sequence[UUID]) -> list[Node]:
-        """Those of these nodes that are unfinished still, in the order of their ids."""
+        """Read those of these nodes that are still unfinished, ordered by id."""
         rows = self._nodes().without_payload().filter(pk__in=node_ids)
         return list(rows.order_by("pk")) if node_ids else []
 
-    def _walk(self, name: str, rows: QuerySet[Any, T]) -> Iterator[T]:
-        """Go through rows, given as tuples with the id first, in order of their ids.
+    def _scan(self, name: str, rows: QuerySet[Any, T]) -> Iterator[T]:
+        """Read rows, given as tuples with the id first, ordered by id.
 
-        What does not fit into a part of the interval is gone through in the next pass.
+        A scan that takes longer than an eighth of the sweep interval continues in the next pass.
         """
         until = time.monotonic() + settings.sweep_interval / 8
         while True:
-            found = list(rows.filter(pk__gt=self._reached.get(name, FIRST)).order_by("pk")[:WALK])
+            found = list(rows.filter(pk__gt=self._reached.get(name, FIRST)).order_by("pk")[:PAGE])
             yield from found
-            is_end = len(found) < WALK
+            is_end = len(found) < PAGE
             self._reached[name] = FIRST if is_end else found[-1][0]
             if is_end or time.monotonic() > until:
                 return
@@ -169,35 +170,35 @@ class Sweep:
     def _complete_waiting(self) -> int:
         waiting = self._nodes().filter(status=Status.WAITING, parent__isnull=False)
         columns = waiting.with_open_child().values_list("pk", "open_child")  # type: ignore[misc]
-        rows = self._walk("waiting", columns)
+        rows = self._scan("waiting", columns)
         done = [pk for pk, open_child in rows if not open_child]
         closed = Workflow.objects.using(self.using).filter(
             unfinished=True, closed_at__isnull=False
         )
-        done += [pk for (pk,) in self._walk("closed", closed.values_list("pk"))]
+        done += [pk for (pk,) in self._scan("closed", closed.values_list("pk"))]
         return self._look_at(done)
 
     def _open_barriers(self) -> int:
         parents = self._nodes().filter(status=Status.WAITING, next_barrier__isnull=False)
-        found = [pk for (pk,) in self._walk("barriers", parents.values_list("pk"))]
+        found = [pk for (pk,) in self._scan("barriers", parents.values_list("pk"))]
         return self._look_at([row.pk for row in self._read(found) if is_barrier_clear(row)])
 
     def _look_at(self, node_ids: Iterable[UUID]) -> int:
-        mended = 0
+        repaired = 0
         for node_id in node_ids:
             if after_commit := try_complete(node_id, self.using):
                 advance(after_commit, self.using)
-                mended += 1
-        return mended
+                repaired += 1
+        return repaired
 
     def _open_stages(self) -> int:
-        """A net: stages open in the transaction that ends their blocking child."""
+        """Open stages that were not opened in the transaction which ended their blocking child."""
         ahead = Node.objects.awaited_by(OuterRef("parent_id")).blocking()
         held = Exists(ahead.filter(seq__lt=OuterRef("seq")))
         ready = self._nodes().filter(status=Status.READY, barrier=False).annotate(is_held=held)  # type: ignore[no-redef]
         columns = ready.values_list("pk", "is_held", "parent_id", "parent__status", "seq")  # type: ignore[misc]
         floors: dict[UUID, int] = {}
-        for _, is_held, parent_id, above, seq in self._walk("stages", columns):
+        for _, is_held, parent_id, above, seq in self._scan("stages", columns):
             if not is_held and above == Status.WAITING:
                 floors.setdefault(parent_id, seq - 1)
         opened = 0
@@ -209,21 +210,21 @@ class Sweep:
 
 
 def lose(node: Node) -> AfterCommit:
-    """Declare a running attempt lost: queue the next one, or fail a node that kills workers."""
-    ending = Lost(f"The worker {node.worker} was not heard of any more.")
+    """End a running attempt as lost: queue the next one, or fail a node that kills workers."""
+    ending = Lost(f"The worker {node.worker} did not renew its lease.")
     return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
 
 
 def give_back(node: Node) -> AfterCommit:
-    """Give back, uncounted, an attempt whose process died while its worker was shut down."""
+    """Give back an attempt whose process died in a shutdown of its worker; it does not count."""
     ending = Lost("The worker was shut down.", AttemptOutcome.GIVEN_BACK, counted=False)
     return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
 
 
 def time_out(node: Node) -> AfterCommit:
-    """End a running attempt that is over its time as a failed one."""
+    """End a running attempt that has timed out as failed."""
     ending = Failed(
-        f"The attempt was not done by {node.times_out_at:%Y-%m-%d %H:%M:%S %Z}.",
+        f"The attempt had not finished by {node.times_out_at:%Y-%m-%d %H:%M:%S %Z}.",
         kind=AttemptOutcome.TIMED_OUT,
     )
     return _end(node, ending, Q(times_out_at__lte=clock.now()))
@@ -238,15 +239,15 @@ def _end(node: Node, ending: Failed | Lost, guard: Q) -> AfterCommit:
 
 
 def fail_unknown(node: Node) -> AfterCommit:
-    """Fail a queued node that workers have refused for too long, not knowing its task."""
+    """Fail a queued node whose task no worker knows, after UNKNOWN_TASK_GRACE."""
     reason = "no worker knows the task"
-    overdue = Q(times_out_at__lte=clock.now())
+    expired = Q(times_out_at__lte=clock.now())
     with step(node.alias):
         if node.status == Status.RETRYING:
             transition(
-                node, Status.QUEUED, reason=reason, guard=overdue, times_out_at=node.times_out_at
+                node, Status.QUEUED, reason=reason, guard=expired, times_out_at=node.times_out_at
             )
-        transition(node, Status.FAILED, reason=reason, guard=overdue)
+        transition(node, Status.FAILED, reason=reason, guard=expired)
         return call_rescue(node, policy_for(node), reason, node.error)
 
 

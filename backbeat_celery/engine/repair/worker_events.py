@@ -1,7 +1,7 @@
-"""What a worker noticed of an attempt's end without a report: mend it now, not at the sweep.
+"""Events that a worker's main process notices: handle them now instead of at the next sweep.
 
-All of it is done by the thread that renews the worker's leases, which waits for no row: where
-somebody has locked the node, a hint raises RowHeld and is to be given again.
+They are handled in the thread that renews the worker's leases. It waits for no lock: if the
+node's row is locked, the function raises RowHeld and has to be called again.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from backbeat_celery.states import CLAIMABLE
 
 
 def worker_lost(message: NodeMessage, *, in_shutdown: bool = False) -> None:
-    """The process that ran this attempt is gone: its lease ends now.
+    """End the lease of an attempt whose process is gone, and the attempt with it.
 
-    In a shutdown it was no fault of the attempt: who stops a worker may stop its children, too.
+    In a shutdown the attempt is given back and does not count.
     """
     if _write(_running(message), message.using, lease_expires_at=clock.now()):
-        _mend(message, give_back if in_shutdown else lose)
+        _end(message, give_back if in_shutdown else lose)
 
 
 def hard_time_limit(message: NodeMessage) -> None:
-    """The attempt was killed at its hard time limit: it counts as failed now."""
+    """End an attempt that was killed at its hard time limit, as failed."""
     if _write(_running(message), message.using, times_out_at=clock.now()):
-        _mend(message, time_out)
+        _end(message, time_out)
 
 
 def message_dropped(message: NodeMessage) -> None:
-    """The message was dropped: the node needs another one."""
+    """Have another message sent for a node whose message was dropped."""
     with without_waiting():
         make_due([message.node_id], message.using)
 
 
 def unknown_task(message: NodeMessage) -> None:
-    """A worker does not know the node's task: from now on it has UNKNOWN_TASK_GRACE left."""
+    """Start the time UNKNOWN_TASK_GRACE for a node whose task this worker does not know."""
     calls = Q(remote=True) if message.task == DISPATCH else Q(remote=False, task=message.task)
     rows = Node.objects.using(message.using).filter(
         calls,
@@ -68,9 +68,9 @@ def unknown_task(message: NodeMessage) -> None:
 
 
 def renew(messages: Sequence[NodeMessage]) -> bool:
-    """Renew the leases of attempts that still run; tell whether none of them is locked.
+    """Renew the leases of running attempts; False if the row of one is locked.
 
-    A lock keeps the sweeper away as well, for as long as it is held.
+    The sweeper does not end an attempt whose row is locked.
     """
     is_complete = True
     for using in {message.using for message in messages}:
@@ -83,7 +83,7 @@ def renew(messages: Sequence[NodeMessage]) -> bool:
 
 
 def _renew_free(rows: NodeQuerySet, using: str) -> Sequence[UUID]:
-    """Renew the leases of those of the rows that nobody has locked; give their ids."""
+    """Renew the leases of those rows that are not locked; give their ids."""
     with transaction.atomic(using=using):
         free = list(rows.free().values_list("pk", flat=True))
         rows.filter(pk__in=free).update(lease_expires_at=clock.after(settings.lease))
@@ -103,7 +103,7 @@ def _write(rows: NodeQuerySet, using: str, **values: Any) -> int:
     return repeat(once, using=using)
 
 
-def _mend(message: NodeMessage, end: Callable[[Node], AfterCommit]) -> None:
+def _end(message: NodeMessage, end: Callable[[Node], AfterCommit]) -> None:
     node = _running(message).with_time().first()
     if node is None:
         return
@@ -112,4 +112,4 @@ def _mend(message: NodeMessage, end: Callable[[Node], AfterCommit]) -> None:
             after_commit = repeat_on(node, end, using=message.using)
             advance(after_commit, message.using)
     except StaleNode:
-        return  # somebody else was faster
+        return  # another process has changed it
