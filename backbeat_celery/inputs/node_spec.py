@@ -293,8 +293,8 @@ def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
         ) from exc
     if not is_plain:
         raise UnsupportedOption(
-            f"The options of {name} go on a message as they are: give text without NUL or half a "
-            f"character, such as str(uuid), and numbers, not {quote(kept)}.",
+            f"The options of {name} go on a message as they are: give text without NUL or lone "
+            f"surrogates, such as str(uuid), and numbers, not {quote(kept)}.",
             anchor="message-options",
         )
     return kept

@@ -135,7 +135,7 @@ def check_metadata(metadata: dict[str, Any] | None) -> dict[str, Any]:
         raise BadPayload(f"metadata is a dictionary, not {type(metadata).__name__}.")
     encode(metadata, "metadata")
     if not are_storable(metadata):
-        raise BadPayload("metadata contains a NUL or half a character; no database stores it.")
+        raise BadPayload("metadata contains a NUL or a lone surrogate; no database stores it.")
     return metadata
 
 

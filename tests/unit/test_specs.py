@@ -93,7 +93,7 @@ OPTIONS = [
     ({"key": "k" * 256}, BadInput),
     ({"key": "a\x00b"}, BadInput),
     ({"key": 7}, BadInput),
-    ({"key": "\ud800"}, BadInput),  # half a character: no database stores it
+    ({"key": "\ud800"}, BadInput),  # a lone surrogate: no database stores it
     ({"metadata": [1]}, BadPayload),
     ({"metadata": {"x": object()}}, BadPayload),
     ({"metadata": {"x": float("nan")}}, BadPayload),
