@@ -270,7 +270,7 @@ def test_no_error_report_has_the_token(given, mails, caplog, monkeypatch, fault,
     def broken(*args, **kwargs):
         raise cause
 
-    monkeypatch.setattr("backbeat_celery.verbs.reports.report", broken)
+    monkeypatch.setattr("backbeat_celery.verbs.reports.record_report", broken)
     client = Client(raise_request_exception=False)
     said = {"content_type": "application/json"}
     if place == "header":
@@ -354,7 +354,7 @@ def test_an_error_in_a_view_of_ones_own_has_no_token(given, monkeypatch, setting
     def broken(*args, **kwargs):
         raise OperationalError("the server is gone")
 
-    monkeypatch.setattr("backbeat_celery.verbs.reports.report", broken)
+    monkeypatch.setattr("backbeat_celery.verbs.reports.record_report", broken)
     for call in (complete_by_token, fail_by_token):
         try:
             call(token, "x")
