@@ -1,4 +1,4 @@
-"""What can be done in the admin: one description for each verb, read by pages and lists alike."""
+"""The actions of the admin: one description for each verb, used by pages and lists."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Text = str | Promise
 class Action:
     """A verb as the admin offers it.
 
-    `refuse` gives the reason why it is not possible for an object, or an empty text. `call` is
-    given the object, the user and the cleaned data of the form.
+    `refuse` gives the reason why an object cannot take the action, or an empty text. `call` gets
+    the object, the user and the cleaned data of the form.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Action:
 
     @property
     def permission(self) -> str:
-        """The part of the permission's name before the model."""
+        """The permission's codename without the model."""
         return self.name
 
 
 def verb(name: str) -> Callable[[Any, Any, dict[str, Any]], Any]:
-    """Call the method of that name, as everybody does."""
+    """Call the public method of that name."""
 
     def call(obj: Any, user: Any, data: dict[str, Any]) -> Any:
         return getattr(obj, name)(by=user, reason=data["reason"])
@@ -55,7 +55,7 @@ def verb(name: str) -> Callable[[Any, Any, dict[str, Any]], Any]:
 
 
 def _takes(*statuses: Status) -> Callable[[Node], Text]:
-    """Refuse nodes that have none of these statuses."""
+    """Refuse nodes with any other status."""
 
     def refuse(node: Node) -> Text:
         if node.is_root:
@@ -110,8 +110,8 @@ NODE_ACTIONS: Mapping[str, Action] = {
             many=_("Retry selected nodes"),
             done=_("Retried"),
             explains=_(
-                "A new attempt is made now. Children of earlier attempts are canceled. The "
-                "retries that are used up stay used up."
+                "A new attempt starts now. Children of earlier attempts are canceled. The retry "
+                "count stays as it is."
             ),
             refuse=_takes(Status.FAILED, Status.RETRYING),
             call=verb("retry"),
@@ -123,8 +123,8 @@ NODE_ACTIONS: Mapping[str, Action] = {
             many=_("Edit arguments and retry"),
             done=_("Edited and retried"),
             explains=_(
-                "The node gets other arguments and a new attempt now, in one step. Children of "
-                "earlier attempts are canceled."
+                "The node gets new arguments, and a new attempt starts now. Children of earlier "
+                "attempts are canceled."
             ),
             refuse=_takes(Status.FAILED, Status.RETRYING),
             call=edit_and_retry,
@@ -138,8 +138,8 @@ NODE_ACTIONS: Mapping[str, Action] = {
             many=_("Resolve selected nodes"),
             done=_("Resolved"),
             explains=_(
-                "The node counts as complete although its handler failed. What waits for it "
-                "goes on."
+                "The node becomes complete although its handler failed. Nodes that wait for it "
+                "continue."
             ),
             refuse=_takes(Status.FAILED),
             call=verb("resolve"),
@@ -152,9 +152,9 @@ NODE_ACTIONS: Mapping[str, Action] = {
             many=_("Shut selected nodes down"),
             done=_("Shut down"),
             explains=_(
-                "The node counts as complete, and what waited for it is canceled with all "
-                "below it: all later siblings if it is blocking, otherwise the barriers behind it "
-                "and all behind them."
+                "The node becomes complete, and the nodes that wait for it are canceled with "
+                "their subtrees: all later siblings if it is blocking, otherwise the first "
+                "barrier behind it and all siblings behind that."
             ),
             refuse=_takes(Status.FAILED),
             call=verb("shutdown"),
@@ -167,7 +167,7 @@ NODE_ACTIONS: Mapping[str, Action] = {
             label=_("Reset"),
             many=_("Reset selected nodes"),
             done=_("Reset"),
-            explains=_("All that is below the node is canceled; the node itself goes on."),
+            explains=_("Everything below the node is canceled; the node itself continues."),
             refuse=_unfinished,
             call=verb("reset"),
             form=RequiredReasonForm,
@@ -180,8 +180,8 @@ NODE_ACTIONS: Mapping[str, Action] = {
             many=_("Cancel selected nodes"),
             done=_("Canceled"),
             explains=_(
-                "The node is canceled with all that is below it; its siblings go on. A handler "
-                "that runs is not stopped, but what it reports is discarded."
+                "The node is canceled with its subtree; its siblings continue. A running handler "
+                "is not stopped, but its result is discarded."
             ),
             refuse=_unfinished,
             call=verb("cancel"),
@@ -201,8 +201,8 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             many=_("Send a signal to selected workflows"),
             done=_("Signalled"),
             explains=_(
-                "A new node is added at the end of the workflow's line: it runs the task with "
-                "these arguments."
+                "A node that runs the task with these arguments is added after the workflow's "
+                "other signals."
             ),
             refuse=_closable,
             call=_send,
@@ -213,7 +213,9 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             label=_("Pause"),
             many=_("Pause selected workflows"),
             done=_("Paused"),
-            explains=_("Nothing new starts. Handlers that run go on, and their reports count."),
+            explains=_(
+                "No new node starts. Running handlers continue, and their results are accepted."
+            ),
             refuse=_pausable,
             call=verb("pause"),
         ),
@@ -222,7 +224,7 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             label=_("Resume"),
             many=_("Resume selected workflows"),
             done=_("Resumed"),
-            explains=_("The workflow goes on. What fell due meanwhile runs at once."),
+            explains=_("The workflow continues. Nodes that became due meanwhile run at once."),
             refuse=_resumable,
             call=verb("resume"),
             preview="resume",
@@ -233,8 +235,8 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             many=_("Close selected workflows"),
             done=_("Closed"),
             explains=_(
-                "The workflow takes no more signals, and is finished once all that counts in it "
-                "is. This cannot be undone; after that a signal opens the next run."
+                "The workflow takes no more signals, and is finished when all nodes that count "
+                "are. This cannot be undone. A later signal opens the next run."
             ),
             refuse=_closable,
             call=verb("close"),
@@ -245,8 +247,8 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             many=_("Cancel everything in selected workflows"),
             done=_("Canceled"),
             explains=_(
-                "Every open node is canceled; the workflow stays open for signals. Handlers that "
-                "run are not stopped, but what they report is discarded."
+                "Every unfinished node is canceled; the workflow stays open for signals. Running "
+                "handlers are not stopped, but their results are discarded."
             ),
             refuse=_open,
             call=verb("cancel"),
@@ -260,8 +262,8 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             many=_("Delete selected workflows"),
             done=_("Deleted"),
             explains=_(
-                "What is unfinished is canceled, and the workflow is deleted with all its nodes "
-                "and their history, for good."
+                "Unfinished nodes are canceled, and the workflow is deleted with all its nodes "
+                "and their history. This cannot be undone."
             ),
             preview="cancel_workflow",
             refuse=_always,

@@ -1,4 +1,4 @@
-"""The way from a node up to its workflow, in one statement however deep the node is."""
+"""The ancestors of a node, read in one statement at any depth."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from backbeat_celery.models import Node
 from backbeat_celery.models.lineage import LEVELS, lineage
 
 FIRST, LAST = 3, 20
-"""Nodes that are shown of a long way, at its top and at its end."""
+"""Ancestors that are shown of a long line: the topmost and the nearest."""
 
 
 def trail(node: Node) -> list[Node]:
-    """The nodes above one, the topmost first, without the root.
+    """Give the ancestors of a node, the topmost first, without the root.
 
-    Of a long way the middle is left out: the node after the gap has in `left_out` a text that
+    Of a long line the middle is left out: the node after the gap has a text in `left_out` that
     says how many levels.
     """
     rows = lineage([node.pk], node.alias, levels=LEVELS)

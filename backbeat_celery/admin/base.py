@@ -1,4 +1,4 @@
-"""What the admins of workflows and nodes share: they show, and never edit a field."""
+"""What the admins of workflows and nodes share: fields are shown and never edited."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ else:
 
 
 class ViewAdmin(_ModelAdmin):
-    """Rows that are shown and acted upon, but never added or edited by hand."""
+    """A read-only admin: rows are never added or edited by hand."""
 
     paginator = CappedPaginator
     show_full_result_count = False
@@ -33,7 +33,7 @@ class ViewAdmin(_ModelAdmin):
     ordering = ("-id",)
     costly_filters: tuple[str, ...] = ()
     linked_lookups: tuple[str, ...] = ("id__lt",)
-    """Conditions that links of our pages put to the list, besides those of its filters."""
+    """Lookups that our pages' links use on the list, in addition to those of its filters."""
     page_template = ""
     actions_selection_counter = True
     change_list_template = "admin/backbeat_celery/change_list.html"
@@ -44,7 +44,7 @@ class ViewAdmin(_ModelAdmin):
 
     @shows_all
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Read where the engine writes: a verb goes to the database that its row came from."""
+        """Read from the database that the engine writes to: a verb uses its row's database."""
         return super().get_queryset(request).using(node_alias())
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[PagedChangeList]:
@@ -59,20 +59,20 @@ class ViewAdmin(_ModelAdmin):
         return paginator
 
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
-        """Allow the conditions of our filters and links; Django allows any on our columns."""
+        """Allow the lookups of our filters and links; Django allows any on our columns."""
         return lookups.is_allowed(self, lookup, value, request)
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
-        """Let a popup refer to rows by their ids only."""
+        """Let popups refer to rows by primary key only."""
         pk = self.opts.pk
         return pk is not None and to_field in {"pk", pk.name}
 
     def visibility(self, request: HttpRequest) -> Visibility:
-        """What the user sees of workflows and nodes."""
+        """Give what the user may see of workflows and nodes."""
         return Visibility(request, self.admin_site)
 
     def complete_rows(self, request: HttpRequest, rows: list[Any]) -> None:
-        """Add to the rows of one page what their columns show."""
+        """Add to the rows of a page what their columns show."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -84,12 +84,12 @@ class ViewAdmin(_ModelAdmin):
         return self.may(request, "view")
 
     def may(self, request: HttpRequest, what: str) -> bool:
-        """Tell whether the user has this permission on this model."""
+        """Check a permission of the user on this model."""
         name = f"{self.opts.app_label}.{what}_{self.opts.model_name}"
         return bool(request.user.has_perm(name))
 
     def find(self, request: HttpRequest, object_id: str) -> Any:
-        """Get the object of a page, if the user may see it; None if there is none."""
+        """Get the object of a page, or None; raise PermissionDenied if it may not be seen."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
@@ -101,7 +101,7 @@ class ViewAdmin(_ModelAdmin):
         return obj
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """What the page of one object shows."""
+        """Give the template context of an object's page."""
         raise NotImplementedError
 
     def change_view(
@@ -111,7 +111,7 @@ class ViewAdmin(_ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show all about one object; nothing can be edited there."""
+        """Show one object, read-only."""
         obj = self.find(request, object_id)
         if obj is None:
             return self.missing(request, object_id)
@@ -119,7 +119,7 @@ class ViewAdmin(_ModelAdmin):
         return self.page(request, self.page_template, context)
 
     def missing(self, request: HttpRequest, object_id: str) -> HttpResponseRedirect:
-        """Say that there is no such object, as the admin does."""
+        """Redirect with Django's message that there is no such object."""
         return redirect_for_missing(self, request, object_id)
 
     def page(

@@ -1,4 +1,4 @@
-"""Whether anything of a workflow has changed: a short text that is the same while nothing has."""
+"""A token that changes whenever something in a workflow changes: the ETag of its page."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Status
 
 PROGRESSES = 200
-"""Running nodes whose progress is looked at."""
+"""Running nodes whose progress is read."""
 
 
 def change_token(workflow: Workflow, *parts: Any) -> str:
-    """Give the ETag of a page about a workflow, which depends on `parts` besides.
+    """Give the ETag of a workflow's page, which also depends on `parts`.
 
-    A node that finishes raises the latest end; all other changes show in the open nodes.
+    A node that finishes raises the latest end; all other changes are visible in open nodes.
     """
     nodes = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).order_by()
     ended = nodes.filter(finished_at__isnull=False).aggregate(Max("finished_at"))
-    beat: list[Any] = [workflow.paused_at, workflow.closed_at, workflow.unfinished, *parts]
-    beat += [*ended.values(), *_open(nodes)]
-    return blake2s(repr(beat).encode(), digest_size=12).hexdigest()
+    state: list[Any] = [workflow.paused_at, workflow.closed_at, workflow.unfinished, *parts]
+    state += [*ended.values(), *_open(nodes)]
+    return blake2s(repr(state).encode(), digest_size=12).hexdigest()
 
 
 def _open(nodes: Any) -> list[Any]:
@@ -43,5 +43,5 @@ def _open(nodes: Any) -> list[Any]:
 
 
 def is_moving(summary: Summary) -> bool:
-    """Tell whether something of the workflow may change by itself."""
+    """Tell whether the workflow may change without a user's action."""
     return bool(set(summary.open) - {Status.FAILED, Status.PAUSED})

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 GAP = 0.18
-"""Part of a column that is left empty."""
+"""Share of a column's width that is left empty."""
 
 HEIGHT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What happened in one stretch of time."""
+    """What happened in one interval of time."""
 
     at: datetime
     good: int
@@ -23,7 +23,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One column as it is drawn: the bad at the bottom, the good upon it."""
+    """One column as it is drawn: failures at the bottom, successes above."""
 
     column: Column
     x: str
@@ -36,7 +36,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Columns side by side, the highest as high as the drawing."""
+    """Columns side by side, scaled to the highest."""
 
     columns: Sequence[Column]
 
@@ -60,7 +60,7 @@ class Chart:
         scale = HEIGHT / max(1, self.highest)
         good, bad = column.good * scale, column.bad * scale
         if column.bad:
-            bad = max(bad, 2.0)  # one failure among thousands is still seen
+            bad = max(bad, 2.0)  # one failure among thousands stays visible
         return Bar(
             column,
             x=_percent(x + step * GAP / 2),

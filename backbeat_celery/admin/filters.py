@@ -1,4 +1,4 @@
-"""Filters of the lists. Each condition is answered from an index, and each can be bookmarked."""
+"""Filters of the lists. Each uses an index, and each can be bookmarked."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.states import FINISHED, UNFINISHED, Status
 
 MOST_NAMES = 20
-"""Names offered in a filter; searching finds the others."""
+"""Names offered in a filter; the search finds others."""
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Where workflows stand."""
+    """Workflows by state."""
 
     title = _("state")
     parameter_name = "state"
@@ -45,7 +45,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class VisibleRowsFilter(admin.SimpleListFilter):
-    """A filter that reads rows itself, and those only that the user sees."""
+    """A filter that reads rows itself, and only rows that the user may see."""
 
     def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
         self.visibility = Visibility(request, model_admin.admin_site)
@@ -53,7 +53,7 @@ class VisibleRowsFilter(admin.SimpleListFilter):
 
 
 class FailuresFilter(VisibleRowsFilter):
-    """Workflows in which something waits for an operator, or is tried again."""
+    """Workflows with failed or retrying nodes."""
 
     title = _("failures")
     parameter_name = "failures"
@@ -69,7 +69,7 @@ class FailuresFilter(VisibleRowsFilter):
 
 
 class StuckFilter(VisibleRowsFilter):
-    """Workflows with open nodes in which nothing has happened for a while."""
+    """Workflows with open nodes and no activity for a while."""
 
     title = _("time without activity")
     parameter_name = "stuck"
@@ -100,7 +100,7 @@ class StuckFilter(VisibleRowsFilter):
 
 
 class NameFilter(VisibleRowsFilter):
-    """Workflows of one name. Names are read by jumping from one to the next in their index."""
+    """Workflows of one name. Names are read one by one from their index."""
 
     title = _("name")
     parameter_name = "name"
@@ -136,13 +136,13 @@ class StatusFilter(admin.SimpleListFilter):
         if self.value() in FINISHED:
             return queryset.filter(status=self.value())
         if self.value() in UNFINISHED:
-            # The second condition lets the index of open nodes answer.
+            # The second condition allows the index of open nodes.
             return queryset.filter(status=self.value(), finished_at=None)
         return queryset
 
 
 class TroubleFilter(admin.SimpleListFilter):
-    """Open nodes that are worth a look."""
+    """Open nodes that may need attention."""
 
     title = _("open nodes")
     parameter_name = "open"

@@ -1,4 +1,4 @@
-"""The forms of actions: a reason, a signal, other arguments."""
+"""The forms of actions: a reason, a signal, new arguments."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from backbeat_celery.states import Mode
 from backbeat_celery.verbs.arguments import digest, merged
 
 DEEPEST = 32
-"""Levels of JSON that a form takes."""
+"""Levels of nested JSON that a form accepts."""
 
 
 class ReasonForm(forms.Form):
-    """Asks why; the answer is kept in the history."""
+    """Asks for a reason, which is stored in the history."""
 
     reason = forms.CharField(
         label=_("Reason"),
         required=False,
         max_length=200,
         widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
-        help_text=_("Kept in the history, with your name."),
+        help_text=_("Stored in the history, with your name."),
     )
 
     def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.target = target
-        # The reason comes last, after what it is the reason for.
+        # The reason comes last.
         self.order_fields([name for name in self.fields if name != "reason"] + ["reason"])
 
 
 class RequiredReasonForm(ReasonForm):
-    """Insists on a reason."""
+    """Requires a reason."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,7 +51,7 @@ class RequiredReasonForm(ReasonForm):
 
 
 class PayloadField(forms.CharField):
-    """JSON of one kind, as Celery would decode it."""
+    """JSON of one type, decoded as Celery does."""
 
     widget = forms.Textarea
 
@@ -66,13 +66,13 @@ class PayloadField(forms.CharField):
             return self.kind()
         try:
             found = kombu_json.loads(text)
-        except Exception as exc:  # also what kombu's own decoders raise
+        except Exception as exc:  # also what kombu's decoders raise
             raise forms.ValidationError(_("This is not JSON: %s") % exc) from exc
         if not isinstance(found, self.kind):
             name = _("a list") if self.kind is list else _("an object")
             raise forms.ValidationError(_("Write %s.") % name)
         if _depth(found) > DEEPEST:
-            raise forms.ValidationError(_("This is nested too deep."))
+            raise forms.ValidationError(_("This is nested too deeply."))
         return found
 
 
@@ -91,7 +91,7 @@ def _depth(value: Any) -> int:
 
 
 class SignalForm(ReasonForm):
-    """Describes a signal: a registered task, its arguments and its place."""
+    """Describes a signal: a registered task, its arguments and options."""
 
     task = forms.ChoiceField(label=_("Task"))
     args = PayloadField(
@@ -106,15 +106,15 @@ class SignalForm(ReasonForm):
         required=False,
         max_length=255,
         widget=forms.TextInput(attrs={"class": "vTextField"}),
-        help_text=_("A second signal with the same key in this run is the first one."),
+        help_text=_("In this run, a second signal with the same key adds no node."),
     )
     delay = forms.FloatField(
-        label=_("Delay"), required=False, min_value=0, help_text=_("Seconds until it may run.")
+        label=_("Delay"), required=False, min_value=0, help_text=_("Seconds before it may run.")
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["reason"].help_text = _("Kept in the admin's log, with your name.")
+        self.fields["reason"].help_text = _("Stored in the admin's log, with your name.")
         field: Any = self.fields["task"]
         field.choices = [("", "---------"), *((name, name) for name in task_names())]
 
@@ -137,7 +137,7 @@ class SignalForm(ReasonForm):
 
 
 def task_names() -> Iterator[str]:
-    """The tasks that can be signalled: those of the project that `ADMIN_TASKS` allows."""
+    """Give the tasks that can be signalled: those of the project that `ADMIN_TASKS` allows."""
     load_tasks()
     allowed = settings.admin_tasks
     for name in sorted(current_app.tasks):
@@ -147,18 +147,18 @@ def task_names() -> Iterator[str]:
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a task's name is one of these, or fits one of these patterns."""
+    """Tell whether a task's name matches one of these patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class ArgumentsForm(ReasonForm):
-    """Other arguments for a node; what is hidden is shown as a mark, and stays if it is left."""
+    """New arguments for a node; a hidden value is shown as a mark, and is kept if that is kept."""
 
     args = PayloadField(list, label=_("Arguments"))
     kwargs = PayloadField(
         dict,
         label=_("Keyword arguments"),
-        help_text=_("••• stands for a value that is not shown; leave it, and the value stays."),
+        help_text=_("••• stands for a hidden value; leave it to keep the value."),
     )
     seen = forms.CharField(widget=forms.HiddenInput)
 

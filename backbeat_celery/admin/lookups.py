@@ -1,7 +1,7 @@
-"""Which conditions an address may put to a list: those that our pages write, and no others.
+"""The lookups that a list accepts from its URL: those that our pages write, and no others.
 
-Django takes any condition on a model's own columns from the address. By `kwargs__regex` a value
-that no page shows can be read letter by letter.
+Django accepts any lookup on a model's own columns. With `kwargs__regex` a value that no page
+shows could be read character by character.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from django.db.models import Field
 from django.http import HttpRequest
 
 COMPARISONS = ("exact", "in", "isnull", "gte", "gt", "lte", "lt")
-"""What Django's own list filters ask of a column."""
+"""Lookups that Django's own list filters use."""
 
 DATES = ("year", "month", "day", "gte", "lt")
 
 
 def is_allowed(admin: Any, lookup: str, value: Any, request: HttpRequest) -> bool:
-    """Tell whether a list may be narrowed by this condition."""
+    """Tell whether a list may be filtered by this lookup."""
     if lookup in admin.linked_lookups or lookup in _of_filters(admin, request):
         return True
     return any(
@@ -32,7 +32,7 @@ def is_allowed(admin: Any, lookup: str, value: Any, request: HttpRequest) -> boo
 
 
 def _of_filters(admin: Any, request: HttpRequest) -> set[str]:
-    """What the list's own filters write into addresses."""
+    """Give the lookups that the list's own filters write into URLs."""
     found = {name for item in admin.get_list_filter(request) for name in _of_filter(admin, item)}
     if admin.date_hierarchy:
         found |= {f"{admin.date_hierarchy}__{part}" for part in DATES}
@@ -45,7 +45,7 @@ def _of_filter(admin: Any, item: Any) -> Iterator[str]:
         return
     path = item[0] if isinstance(item, (list, tuple)) else item
     if callable(path):
-        return  # a filter of the project's own kind: it allows what it reads
+        return  # a filter class of the project, which allows its own parameters
     path = path.name if isinstance(path, Field) else path
     yield path
     yield from (f"{path}__{comparison}" for comparison in COMPARISONS)

@@ -1,4 +1,4 @@
-"""How times, statuses and subjects look: small pieces of escaped HTML."""
+"""Times, statuses and subjects as small pieces of escaped HTML."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from backbeat_celery.runtime import clock
 from backbeat_celery.states import AttemptOutcome, Status
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-# Its own sign is drawn as a coloured picture by some systems.
+# Some systems draw the sign of `paused` as a coloured emoji.
 ADMIN_SIGNS = {**{str(k): v for k, v in SIGNS.items()}, "paused": "‖"}
 
 
 def engine_now() -> datetime:
-    """The time by which ages are shown: the Simulation's in tests."""
+    """Give the current time for ages: the Simulation's in tests."""
     return clock.simulated_now() if clock.is_simulated() else timezone.now()
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its two largest units, short: `1 h 12 min`."""
+    """Format a duration in its two largest units: `1 h 12 min`."""
     if seconds < 0.001:
         return _("0 s")
     if seconds < 1:
@@ -50,25 +50,25 @@ def duration(seconds: float) -> str:
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
-    """The time from one moment to another, as text."""
+    """Format the time between two moments."""
     if start is None or end is None:
         return ""
     return duration(max(timedelta(), end - start).total_seconds())
 
 
 def short_name(name: str) -> str:
-    """The name of a task without its module; other names as they are."""
+    """Give the name of a task without its module; other names are unchanged."""
     short = name.rpartition(".")[2]
     return short if short.isidentifier() else name
 
 
 def moment(at: datetime | None) -> str:
-    """A point in time, to the second."""
+    """Format a point in time, to the second."""
     return "" if at is None else timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def ago(at: datetime | None, now: datetime | None = None) -> SafeString | str:
-    """How long ago something was, with the moment itself in the title."""
+    """Format how long ago something was, with the time itself in the title."""
     if at is None:
         return "–"
     now = now or engine_now()
@@ -79,7 +79,7 @@ def ago(at: datetime | None, now: datetime | None = None) -> SafeString | str:
 
 
 def age(at: datetime | None, now: datetime | None = None) -> SafeString | str:
-    """How long ago something was, in one unit, for a narrow column."""
+    """Format how long ago something was in one unit, for a narrow column."""
     if at is None:
         return "–"
     seconds = max(0.0, ((now or engine_now()) - at).total_seconds())
@@ -89,7 +89,7 @@ def age(at: datetime | None, now: datetime | None = None) -> SafeString | str:
 
 
 def lasting(start: datetime | None, end: datetime | None, now: datetime) -> SafeString | str:
-    """How long something took, or has taken until now."""
+    """Format how long something took, or has taken so far."""
     if start is None:
         return ""
     if end is not None:
@@ -108,7 +108,7 @@ def _time(at: datetime, text: str, kind: str) -> SafeString:
 
 
 def status_badge(status: str, note: str = "") -> SafeString:
-    """A status with its sign and its word: colour is never the only sign."""
+    """Render a status with sign and label, so that colour is not the only difference."""
     label = Status(status).label if status in Status.values else status
     sign = ADMIN_SIGNS.get(status, "•")
     return badge(status, sign, f"{label} {note}".strip())
@@ -118,12 +118,12 @@ OUTCOME_SIGNS = {"succeeded": "✔", "failed": "✖", "timed_out": "✖", "lost"
 
 
 def outcome_badge(outcome: str) -> SafeString:
-    """How an attempt ended, with its sign."""
+    """Render an attempt's outcome with its sign."""
     return badge(outcome, OUTCOME_SIGNS.get(outcome, "⊘"), str(AttemptOutcome(outcome).label))
 
 
 def badge(kind: str, sign: str, text: str) -> SafeString:
-    """A word with a sign before it."""
+    """Render a text with a sign before it."""
     return format_html(
         '<span class="bb-badge bb-{}"><span class="bb-sign" aria-hidden="true">{}</span>{}</span>',
         kind,
@@ -133,13 +133,13 @@ def badge(kind: str, sign: str, text: str) -> SafeString:
 
 
 def workflow_link(pk: Any, text: str, site: AdminSite) -> SafeString:
-    """A link to a workflow's page."""
+    """Render a link to a workflow's page."""
     url = reverse("admin:backbeat_celery_workflow_change", args=[pk], current_app=site.name)
     return format_html('<a href="{}">{}</a>', url, text)
 
 
 def subject_object(subject: str) -> tuple[type[Model], Any] | None:
-    """The model and the primary key that a subject names, if it names any."""
+    """Give the model and primary key that a subject names, or None."""
     label, colon, pk = subject.partition(":")
     if not colon or not pk:
         return None
@@ -151,7 +151,7 @@ def subject_object(subject: str) -> tuple[type[Model], Any] | None:
 
 
 def subject_link(subject: str, request: HttpRequest, site: AdminSite) -> SafeString | str:
-    """The subject, with a link to its object's own page if the user may see that."""
+    """Render the subject, linked to its object's page if the user may view that."""
     found = subject_object(subject)
     if found is None:
         return subject

@@ -1,4 +1,4 @@
-"""The page of a node: why it stands where it does, what it was given, and what became of it."""
+"""The page of a node: its explanation, arguments, result, attempts, history and related nodes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from backbeat_celery.models import Attempt, Link, Node, Transition
 from backbeat_celery.states import CLAIMABLE, Status
 
 NEAR = 5
-"""Siblings and children listed before and after a node's place."""
+"""Siblings listed before and after a node."""
 
 MOST = 200
-"""Attempts and steps of the history that are listed; the latest."""
+"""Attempts and transitions that are listed: the latest."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedAttempt:
-    """An attempt as it is shown."""
+    """An attempt as the page shows it."""
 
     attempt: Attempt
     error: str
@@ -38,7 +38,7 @@ class RenderedAttempt:
 
 
 def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
-    """Everything that the page shows."""
+    """Give the template context of the page."""
     node = Node.objects.using(node.alias).select_related("workflow").get(pk=node.pk)
     whole = "whole" in request.GET and may_see_all(request)
     visibility: Visibility = admin.visibility(request)
@@ -65,7 +65,7 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
         "retry_plan": _retry_plan(node),
         "took": _took(node, now),
         "due": node.fires_at if node.status in CLAIMABLE else None,
-        # How many there are of something may count what is not shown.
+        # Counts could include nodes that the user may not see.
         "is_narrow": visibility.is_narrow,
         "tools": admin.tools_of(request, node),
         "can_view_workflow": visibility.may_view_workflows,
@@ -73,7 +73,7 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
 
 
 def may_see_all(request: HttpRequest) -> bool:
-    """Whether the user may see long values whole."""
+    """Tell whether the user may see long values in full."""
     return bool(request.user.has_perm("backbeat_celery.view_payload_node"))
 
 
@@ -112,7 +112,7 @@ def _history(node: Node, secrets: set[str]) -> list[tuple[Transition, str]]:
 
 
 def _near(node: Node, visibility: Visibility) -> list[Node]:
-    """The siblings around a node's place in the line, itself included."""
+    """Give the siblings next to a node, itself included."""
     if node.parent_id is None:
         return []
     siblings = Node.objects.using(node.alias).children_of(node.parent_id).without_payload()
@@ -126,7 +126,7 @@ def _children(node: Node, visibility: Visibility) -> list[Node]:
 
 
 def _links(node: Node, visibility: Visibility) -> list[tuple[str, Node]]:
-    """Nodes of other workflows that this one waits for, and those that wait for it."""
+    """Give the linked nodes that this one waits for, and those that wait for it."""
     links = Link.objects.using(node.alias)
     there = links.filter(source=node.pk).select_related("target__workflow")[: 4 * NEAR]
     here = links.filter(target=node.pk).select_related("source__workflow")[: 4 * NEAR]
@@ -137,36 +137,36 @@ def _links(node: Node, visibility: Visibility) -> list[tuple[str, Node]]:
 
 
 def _took(node: Node, now: datetime) -> Any:
-    """How long the accepted attempt and what is below it took, or have taken until now."""
+    """Format how long the last attempt and its subtree took, or have taken so far."""
     if node.is_finished or node.status in {Status.RUNNING, Status.WAITING}:
         return markup.lasting(node.started_at, node.finished_at, now)
     return ""
 
 
 def _progress(node: Node, secrets: set[str]) -> dict[str, Any] | None:
-    """What the handler has said of its progress."""
-    said = node.progress
-    if not isinstance(said, dict):
+    """Give the progress that the handler reported."""
+    reported = node.progress
+    if not isinstance(reported, dict):
         return None
-    done, total = said.get("done"), said.get("total")
+    done, total = reported.get("done"), reported.get("total")
     percent = None
     if isinstance(done, (int, float)) and isinstance(total, (int, float)) and total > 0:
         percent = min(100, round(100 * done / total))
     return {
         "done": done,
         "total": total,
-        "message": scrub(said.get("message"), secrets),
+        "message": scrub(reported.get("message"), secrets),
         "percent": percent,
     }
 
 
 def _retry_plan(node: Node) -> str:
-    """What happens after the next failure, by the policy that decides for it."""
+    """Describe what happens after the next failure, according to the retry policy."""
     if node.is_finished or node.is_flag or node.status == Status.WAITING:
         return ""
     policy = policy_for(node)
     if policy.retried == ():
-        return _("%d failed; retried only where the task asks for it") % node.retries
+        return _("%d failed; retried only if the task calls retry()") % node.retries
     limit = _("no limit") if policy.max_retries is None else _("limit %d") % policy.max_retries
     words = {"used": node.retries, "limit": limit}
     if node.status == Status.FAILED:

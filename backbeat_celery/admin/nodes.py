@@ -46,13 +46,13 @@ class NodeAdmin(SteeringAdmin):
 
     @shows_all
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Read nodes of the workflows that the user sees."""
+        """Read nodes of the workflows that the user may see."""
         rows = super().get_queryset(request).filter(parent__isnull=False)
         nodes = self.visibility(request).nodes_of_workflows(rows)
         return nodes.select_related("workflow").defer("args", "kwargs", "result", "options")
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Put the workflow second, linked to its page for those who may see that."""
+        """Put the workflow second, linked to its page if the user may view that."""
         may_view = self.visibility(request).may_view_workflows
 
         @admin.display(description=gettext_lazy("workflow"))
@@ -94,5 +94,5 @@ class NodeAdmin(SteeringAdmin):
         return markup.age(node.created_at)
 
     def page_context(self, request: HttpRequest, node: Node) -> dict[str, Any]:
-        """Show all about one node."""
+        """Give the template context of a node's page."""
         return nodepage.context(request, node, self)

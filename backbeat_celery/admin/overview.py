@@ -1,4 +1,4 @@
-"""The overview: how all workflows stand, what went through, what waits, and who is at work."""
+"""The overview: open nodes, recent attempts, what waits longest, and the workers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.states import AttemptOutcome, Status
 
 CAP = 10_000
-"""Nodes counted of one status."""
+"""Nodes of one status that are counted at most."""
 
 MOST = 5
 ALIKE = 50
 LATE = 3
-"""Intervals without a sign of life after which it is late."""
+"""Intervals without a heartbeat or a pass after which it is late."""
 
-# Not `waiting`: that is every open workflow's root, and whoever waits for its children.
+# Not `waiting`: that is each open workflow's root, and each node that waits for its children.
 SHOWN = (
     Status.FAILED,
     Status.RETRYING,
@@ -44,7 +44,7 @@ WAITING = (Status.FAILED, Status.QUEUED, Status.RETRYING, Status.PAUSED)
 
 
 def overview(request: HttpRequest) -> dict[str, Any]:
-    """Everything that the page shows; only what the user may see."""
+    """Give the template context of the page, with only what the user may see."""
     now = markup.engine_now()
     visibility = Visibility(request, site_of(request))
     found: dict[str, Any] = {"now": now, "may_see": visibility.may_view_nodes}
@@ -82,7 +82,7 @@ def _open(visibility: Visibility) -> Any:
 
 
 def _counts(visibility: Visibility) -> list[dict[str, Any]]:
-    """How many open nodes there are of each status, as far as it is cheap to count."""
+    """Count the open nodes of each status, up to `CAP`."""
     counts = []
     for status in SHOWN:
         nodes = Node.objects.using(node_alias()).filter(finished_at=None, status=status)
@@ -94,7 +94,7 @@ def _counts(visibility: Visibility) -> list[dict[str, Any]]:
 def _chart(
     now: datetime, step: timedelta, count: int, recent: Recent, visibility: Visibility
 ) -> Chart:
-    """Ended attempts, one column for each step back from now."""
+    """Count ended attempts, one column for each interval up to now."""
     truncate = TruncMinute if step < timedelta(hours=1) else TruncHour
     last = now.astimezone(UTC).replace(second=0, microsecond=0)
     if truncate is TruncHour:
@@ -115,7 +115,7 @@ def _chart(
 
 
 def _oldest(visibility: Visibility) -> list[Node]:
-    """What has waited longest in each status that should not last; one node of those alike."""
+    """Give what has waited longest in each status of `WAITING`: one node of each name."""
     found: dict[tuple[Any, ...], Node] = {}
     for status in WAITING:
         rows = _open(visibility).filter(status=status).without_payload().select_related("workflow")
@@ -127,7 +127,7 @@ def _oldest(visibility: Visibility) -> list[Node]:
 
 
 def _failing(attempts: QuerySet[Any], visibility: Visibility) -> list[dict[str, Any]]:
-    """The handlers with the most failed ones of these attempts."""
+    """Give the handlers with the most failed attempts."""
     rows = attempts.filter(outcome__in=[AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT])
     names = visibility.attempts(rows).order_by().values("node__name").annotate(count=Count("pk"))
     return [dict(row) for row in names.order_by("-count", "node__name")[:MOST]]

@@ -14,15 +14,15 @@ else:
     _Paginator = Paginator
 
 CAP = 10_000
-"""Rows that are counted, and paged through by number; what is older has an address of its own."""
+"""Rows that are counted and numbered in pages; older rows are reached by a link."""
 
 
 SMALL_CAP = 1000
-"""The same where each row that matches has to be searched for."""
+"""The same for lists whose rows are expensive to find."""
 
 
 class CappedPaginator(_Paginator):
-    """Counts at most `cap` rows, so that a page costs the same however long the table is."""
+    """Counts at most `cap` rows, so that a page of any table costs the same."""
 
     cap = CAP
 
@@ -43,7 +43,7 @@ class CappedPaginator(_Paginator):
 
 
 class PagedChangeList(ChangeList):
-    """A list that evaluates its page once, and hands it to those who add to its rows."""
+    """A list that evaluates its page once and passes it to `complete_rows`."""
 
     def get_results(self, request: Any) -> None:
         super().get_results(request)
@@ -52,16 +52,16 @@ class PagedChangeList(ChangeList):
         self.result_list = rows
 
     def get_ordering_field(self, field_name: Any) -> Any:
-        """Sort by what has a sortable heading; Django takes any column from the address."""
+        """Sort only by sortable headings; Django accepts any column from the URL."""
         may_sort = self.sortable_by is None or field_name in self.sortable_by
         return super().get_ordering_field(field_name) if may_sort else None
 
     @property
     def is_cut(self) -> bool:
-        """Whether there are more rows than can be paged through by number."""
+        """Whether there are more rows than numbered pages."""
         return bool(getattr(self.paginator, "is_cut", False))
 
     @property
     def older_url(self) -> str:
-        """The address of the same list from where this page ends."""
+        """The URL of the same list after the end of this page."""
         return self.get_query_string({"id__lt": self.result_list[-1].pk}, ["p"])

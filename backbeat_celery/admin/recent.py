@@ -1,4 +1,4 @@
-"""The attempts of the last hours, as many as a page can afford to count."""
+"""The attempts of the last hours, as many as a page can count quickly."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ CAP = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """Where the newest attempts begin that are counted."""
+    """The range of the newest attempts that are counted."""
 
     using: str
     floor: int
     since: datetime | None
-    """When the first of them ended; None where there are no more than are counted."""
+    """When the first of them ended; None if all attempts are counted."""
 
     @classmethod
     def read(cls, using: str) -> Recent:
-        """Look where they begin, in two probes of the primary key."""
+        """Find where the range begins, by two lookups in the primary key."""
         ids = Attempt.objects.using(using).order_by("-pk").values_list("pk", flat=True)
         floor = (ids.first() or 0) - CAP
         begin = Attempt.objects.using(using).filter(pk__gt=floor).order_by("pk")
@@ -37,9 +37,9 @@ class Recent:
         return self.since is not None and self.since > start
 
     def attempts(self, start: datetime) -> QuerySet[Any]:
-        """Those that ended since, as far as they are counted; read by one range of an index."""
+        """Give the counted attempts that ended since `start`, by one range of an index."""
         rows = Attempt.objects.using(self.using)
-        # Not by both: a planner might choose the range that holds more.
+        # Not by both conditions: a planner might choose the larger range.
         return (
             rows.filter(pk__gt=self.floor)
             if self.is_cut(start)

@@ -1,4 +1,4 @@
-"""What the search boxes understand: an id, a subject or its beginning, `key=value` of metadata."""
+"""The search boxes: an id, a subject or its beginning, `key=value` of metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backbeat_celery.models import Node, Workflow, node_alias
 
 
 def as_uuid(text: str) -> UUID | None:
-    """Read an id, or give None."""
+    """Parse an id, or give None."""
     try:
         return UUID(text)
     except ValueError:
@@ -25,12 +25,12 @@ def as_uuid(text: str) -> UUID | None:
 
 
 def search_workflows(rows: QuerySet[Any], term: str, visibility: Visibility) -> QuerySet[Any]:
-    """Workflows by id, by the id or a Celery id of a node, by metadata, name or subject."""
+    """Find workflows by id, by the id or a Celery id of a node, by metadata, name or subject."""
     term = term.strip()
     if not term:
         return rows
     if (pk := as_uuid(term)) is not None:
-        # Looked up first: as one condition the two would be answered by reading every row.
+        # A lookup of its own: one condition with OR would read every row.
         nodes = visibility.nodes(_named(pk))
         return rows.filter(pk__in=[pk, *nodes.values_list("workflow", flat=True)])
     key, sign, value = term.partition("=")
@@ -42,10 +42,10 @@ def search_workflows(rows: QuerySet[Any], term: str, visibility: Visibility) -> 
 def _with_metadata(
     rows: QuerySet[Any], key: str, value: str, visibility: Visibility
 ) -> QuerySet[Any]:
-    """Workflows by their metadata, and by that of their signals, as far as the user sees them."""
+    """Find workflows by their metadata and by that of their signals that the user may see."""
     if any(redact({key: wanted}) != {key: wanted} for wanted in _values(value)):
-        return rows.none()  # a value that is hidden must not be found by guessing
-    # Both conditions are those of the indexes on metadata.
+        return rows.none()  # a hidden value must not be found by guessing
+    # These conditions match the partial indexes on metadata.
     workflows = Workflow.objects.using(node_alias()).exclude(metadata={})
     found = with_metadata(workflows, key, value).values_list("pk")
     if visibility.may_view_nodes:
@@ -56,7 +56,7 @@ def _with_metadata(
 
 
 def search_nodes(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-    """Nodes by id or Celery id, by the workflow's id, or by the beginning of its subject."""
+    """Find nodes by id or Celery id, by the workflow's id, or by the beginning of its subject."""
     term = term.strip()
     if not term:
         return rows
@@ -69,14 +69,14 @@ def search_nodes(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
 
 
 def _named(pk: UUID) -> QuerySet[Any]:
-    """Nodes by id or by Celery's; a workflow's own id is that of its root."""
+    """Find nodes by id or Celery id; a workflow's id is that of its root."""
     nodes = Node.objects.using(node_alias())
     node = nodes.filter(pk=pk)
     return node if node.exists() else nodes.for_task_id(str(pk))
 
 
 def _values(text: str) -> list[Any]:
-    """What a text in the search box may stand for: itself, and what it is as JSON."""
+    """Give the values that a text may mean: itself, and its value as JSON."""
     values: list[Any] = [text]
     with suppress(ValueError):
         values.append(json.loads(text))
@@ -84,7 +84,7 @@ def _values(text: str) -> list[Any]:
 
 
 def with_metadata(rows: QuerySet[Any], key: str, value: str) -> QuerySet[Any]:
-    """Rows whose metadata has this value under this key, as text or as JSON."""
+    """Filter rows whose metadata has this value under this key, as text or as JSON."""
     values = _values(value)
     if connections[rows.db].features.supports_json_field_contains:
         condition = Q()

@@ -1,7 +1,7 @@
-"""Do an action on one object, on a selection or on all that match a filter.
+"""Run an action on one object, on a selection or on all rows that match a filter.
 
-Each is asked for first, on a page that tells what it touches; each is done by the verb that
-everybody calls, one object a transaction, and reported: done, and skipped with the reason.
+A confirmation page first lists the affected nodes. The action then calls the public verb, one
+object a transaction, and reports what was done, what was skipped, and why.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from backbeat_celery.verbs.impact import (
 )
 
 BULK = 1000
-"""Objects that one submit acts on."""
+"""Objects that one submit acts on at most."""
 
 SAMPLED = 20
-"""Objects that a page lists, and whose effects it adds up."""
+"""Objects that a page lists, and whose effects it counts."""
 
 REASONS = 5
 
 
 @dataclass(slots=True)
 class ActionReport:
-    """What became of an action."""
+    """The objects that an action was done to, and why others were skipped."""
 
     done: list[Any] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
 
 class SteeringAdmin(ViewAdmin):
-    """Offers the actions of `verbs` on pages and in lists, to those who may."""
+    """Offers the actions of `verbs` on pages and in lists, according to the user's permissions."""
 
     verbs: Mapping[str, Action] = {}
 
     def offered(self, request: HttpRequest) -> list[Action]:
-        """The actions that the user has the permission for."""
+        """Give the actions that the user has permission for."""
         return [verb for verb in self.verbs.values() if self.may(request, verb.permission)]
 
     def tools_of(self, request: HttpRequest, obj: Any) -> list[dict[str, str]]:
-        """What the user may do with an object as it is now, as links."""
+        """Give links for the actions that the user may run on an object as it is now."""
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}"
         site = self.admin_site.name
         tools = [
@@ -91,7 +91,7 @@ class SteeringAdmin(ViewAdmin):
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Leave out of a selection what cannot be an id; Django fails over it."""
+        """Leave out of a selection what is no id; Django would raise."""
         post = request.POST.copy()
         chosen = [pk for pk in post.getlist(helpers.ACTION_CHECKBOX_NAME) if as_uuid(pk)]
         post.setlist(helpers.ACTION_CHECKBOX_NAME, chosen)
@@ -104,12 +104,12 @@ class SteeringAdmin(ViewAdmin):
                 raise PermissionDenied
             across = request.POST.get("select_across") == "1"
             if not across:
-                # Also those that no longer match the list's filter: they are skipped aloud.
+                # Also rows that no longer match the list's filter: they are reported as skipped.
                 chosen = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:BULK]
                 queryset = self.get_queryset(request).filter(pk__in=chosen)
             rows = list(queryset[: BULK + 1])
             here = request.get_full_path()
-            return self._ask_or_do(request, verb, rows, here, across=across)
+            return self._confirm_or_run(request, verb, rows, here, across=across)
 
         return act
 
@@ -121,7 +121,7 @@ class SteeringAdmin(ViewAdmin):
         return [path("<uuid:object_id>/act/<slug:verb>/", view, name=name), *super().get_urls()]
 
     def act_view(self, request: HttpRequest, object_id: Any, verb: str) -> HttpResponse:
-        """Ask whether to do something with one object, and do it."""
+        """Ask for confirmation of an action on one object, and run it."""
         found = self.verbs.get(verb)
         if found is None:
             raise Http404
@@ -132,12 +132,12 @@ class SteeringAdmin(ViewAdmin):
             return self.missing(request, str(object_id))
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}"
         back = reverse(f"{name}_change", args=[obj.pk], current_app=self.admin_site.name)
-        return self._ask_or_do(request, found, [obj], back)
+        return self._confirm_or_run(request, found, [obj], back)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Send those who know the admin's address for deleting to the action that deletes."""
+        """Redirect Django's URL for deleting to the action that deletes."""
         if "delete" not in self.verbs or not self.may(request, "delete"):
             raise PermissionDenied
         if as_uuid(object_id) is None:
@@ -148,18 +148,18 @@ class SteeringAdmin(ViewAdmin):
 
     # Both --------------------------------------------------------------------------------
 
-    def _ask_or_do(
+    def _confirm_or_run(
         self, request: HttpRequest, verb: Action, rows: list[Any], back: str, across: bool = False
     ) -> HttpResponse:
-        """Show the page that asks, or do it when it was asked before."""
+        """Show the confirmation page, or run the action if it was confirmed."""
         is_cut, rows = len(rows) > BULK, rows[:BULK]
         target = rows[0] if len(rows) == 1 else None
-        is_answer = request.method == "POST" and "post" in request.POST
+        is_confirmed = request.method == "POST" and "post" in request.POST
         make: Any = verb.form
-        form = make(request.POST if is_answer else None, target=target)
-        if is_answer and form.is_valid():
+        form = make(request.POST if is_confirmed else None, target=target)
+        if is_confirmed and form.is_valid():
             report = do(verb, rows, request.user, form.cleaned_data)
-            self._tell(request, verb, report, form.cleaned_data.get("reason", ""))
+            self._show_report(request, verb, report, form.cleaned_data.get("reason", ""))
             if verb.deletes and report.done and len(rows) == 1:
                 back = reverse(
                     f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist",
@@ -182,8 +182,10 @@ class SteeringAdmin(ViewAdmin):
         }
         return self.page(request, "admin/backbeat_celery/confirm.html", context)
 
-    def _tell(self, request: HttpRequest, verb: Action, report: ActionReport, reason: str) -> None:
-        """Report to the user, and leave a log entry for each object."""
+    def _show_report(
+        self, request: HttpRequest, verb: Action, report: ActionReport, reason: str
+    ) -> None:
+        """Report to the user, and write a log entry for each object."""
         if report.done:
             count = len(report.done)
             one = _("%(done)s: %(object)s.") % {"done": verb.done, "object": report.done[0]}
@@ -204,7 +206,7 @@ class SteeringAdmin(ViewAdmin):
 
 
 def do(verb: Action, rows: Sequence[Any], user: Any, data: dict[str, Any]) -> ActionReport:
-    """Act on each row; one that cannot be acted on does not stop the others."""
+    """Act on each row; one that is refused does not stop the others."""
     report = ActionReport()
     for row in rows:
         pk = row.pk
@@ -216,13 +218,13 @@ def do(verb: Action, rows: Sequence[Any], user: Any, data: dict[str, Any]) -> Ac
         except BackbeatError as exc:
             report.skipped[str(exc)] += 1
         else:
-            row.pk = pk  # deletion takes it away, and the log wants it
+            row.pk = pk  # deletion clears it, and the log needs it
             report.done.append(row)
     return report
 
 
 def skipped_text(skipped: Counter[str]) -> str:
-    """How many were skipped, and why."""
+    """Say how many were skipped, and why."""
     count = skipped.total()
     text = ngettext("%d was skipped: ", "%d were skipped: ", count) % count
     why = [
@@ -234,34 +236,34 @@ def skipped_text(skipped: Counter[str]) -> str:
 
 
 def consequences(verb: Action, rows: Sequence[Any], visibility: Visibility) -> dict[str, Any]:
-    """What the action would do to these rows, and which of them it would skip.
+    """Give what the action would do to these rows, and which of them it would skip.
 
-    What it does to nodes that the user does not see is counted, but they are not named.
+    Affected nodes that the user may not see are counted but not named.
     """
     refused = Counter(str(why) for row in rows if (why := verb.refuse(row)))
-    fit = [row for row in rows if not verb.refuse(row)]
-    touched, ahead = AffectedNodes(), Continuation()
-    for row in fit[:SAMPLED]:
-        goes_on = continued_nodes(verb.preview or "", row)
-        ahead.started.join(goes_on.started)
-        ahead.completed.join(goes_on.completed)
+    eligible = [row for row in rows if not verb.refuse(row)]
+    affected, following = AffectedNodes(), Continuation()
+    for row in eligible[:SAMPLED]:
+        continued = continued_nodes(verb.preview or "", row)
+        following.started.join(continued.started)
+        following.completed.join(continued.completed)
         found = resumed_nodes(row) if verb.preview == "resume" else _canceled(verb, row)
-        touched.join(found)
+        affected.join(found)
     return {
-        "fit": fit[:SAMPLED],
-        "fit_count": len(fit),
-        "fit_more": max(0, len(fit) - SAMPLED),
+        "eligible": eligible[:SAMPLED],
+        "eligible_count": len(eligible),
+        "eligible_more": max(0, len(eligible) - SAMPLED),
         "refused": refused.most_common(REASONS),
-        "touched": touched,
-        "touched_listed": (listed := visibility.seen(touched.listed)),
-        "touched_unlisted": touched.count - len(listed),
-        "started": ahead.started,
-        "started_listed": (starting := visibility.seen(ahead.started.listed)),
-        "started_unlisted": ahead.started.count - len(starting),
-        "completed": ahead.completed,
-        "completed_listed": (ending := visibility.seen(ahead.completed.listed)),
-        "completed_unlisted": ahead.completed.count - len(ending),
-        "touched_sample": len(fit) > SAMPLED,
+        "affected": affected,
+        "affected_listed": (listed := visibility.seen(affected.listed)),
+        "affected_unlisted": affected.count - len(listed),
+        "started": following.started,
+        "started_listed": (starting := visibility.seen(following.started.listed)),
+        "started_unlisted": following.started.count - len(starting),
+        "completed": following.completed,
+        "completed_listed": (ending := visibility.seen(following.completed.listed)),
+        "completed_unlisted": following.completed.count - len(ending),
+        "affected_sample": len(eligible) > SAMPLED,
     }
 
 

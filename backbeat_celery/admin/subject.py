@@ -1,4 +1,4 @@
-"""Workflows on the admin page of the object that they are about."""
+"""Workflows on the admin page of their subject."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ else:
     _ModelAdmin = admin.ModelAdmin
 
 LATEST = 10
-"""Workflows listed of one object."""
+"""Workflows listed for one object."""
 
 
 class BackbeatSubjectMixin(_ModelAdmin):
     """Shows an object's workflows on its own admin page: `class CameraAdmin(Mixin, ModelAdmin)`.
 
-    Those who may not view workflows see the page as it was.
+    Users who may not view workflows see the page unchanged.
     """
 
     change_form_template = "admin/backbeat_celery/subject_change_form.html"
@@ -49,7 +49,7 @@ class BackbeatSubjectMixin(_ModelAdmin):
 
 
 def workflows_of(obj: Any, visibility: Visibility) -> list[dict[str, Any]]:
-    """The latest workflows about an object that the user sees, and how they stand."""
+    """Give the latest workflows about an object that the user may see, with their states."""
     rows = Workflow.objects.using(node_alias()).filter(subject=subject_key(obj))
     workflows = list(visibility.workflows(rows).order_by("-pk")[:LATEST])
     found = summaries(workflows, visibility)

@@ -1,4 +1,4 @@
-"""How workflows stand: two statements for any number of them, and none per row."""
+"""The state of workflows: two statements for any number of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backbeat_celery.states import Status
 
 @dataclass(slots=True)
 class Summary:
-    """The counts of one workflow's nodes, its root left out."""
+    """The counts of a workflow's nodes, its root left out."""
 
     done: int = 0
     open: dict[str, int] = field(default_factory=dict)
@@ -33,17 +33,17 @@ class Summary:
 
     @property
     def percent(self) -> int:
-        """How much is done; not 100 before all of it is."""
+        """How many percent are done; 100 only if all are."""
         return 100 * self.done // self.total if self.total else 0
 
     def note(self, *times: datetime | None) -> None:
-        """Note that something happened at these times."""
+        """Add the times of some activity."""
         known = [time for time in (self.last_at, *times) if time is not None]
         self.last_at = max(known, default=None)
 
 
 def summaries(workflows: Iterable[Workflow], visibility: Visibility) -> dict[UUID, Summary]:
-    """Count by status those nodes of these workflows that the user sees."""
+    """Count by status the nodes of these workflows that the user may see."""
     found = {workflow.pk: Summary(last_at=workflow.created_at) for workflow in workflows}
     nodes: Any = Node.objects.using(node_alias()).filter(workflow__in=list(found)).order_by()
     nodes = visibility.nodes(nodes)
@@ -76,11 +76,11 @@ STATES = {
     "waiting": "◔",
     "idle": "○",
 }
-"""How a workflow stands, in a word, with its sign; the first that fits."""
+"""The labels of a workflow's state with their signs; the first that applies is used."""
 
 
 def label(workflow: Workflow, summary: Summary) -> str:
-    """Tell in one of the words of `STATES` how a workflow stands."""
+    """Give a workflow's state: one of the keys of `STATES`."""
     if workflow.unfinished is None:
         return "finished"
     if summary.failed:

@@ -1,4 +1,4 @@
-"""Who ran when: attempts and waits of the rows of a page on one axis of time.
+"""The timeline of a page: attempts and waits of its rows on one time axis.
 
 Geometry only; all positions are percentages, so that the drawing fits any width.
 """
@@ -20,27 +20,27 @@ from backbeat_celery.models import Attempt, Node
 from backbeat_celery.states import AttemptOutcome, Status
 
 LATEST = 20
-"""Attempts drawn of one node."""
+"""Attempts of one node that are drawn: the latest."""
 
 IDLE = 0.12
-"""Part of the busy time from which an idle gap is squeezed."""
+"""Share of the busy time from which an idle gap is compressed."""
 
 SQUEEZED = 0.03
-"""Part of the axis that a squeezed gap takes."""
+"""Share of the axis that a compressed gap takes."""
 
 LEAST = 0.04
-"""Part of the whole axis below which a gap is left as it is."""
+"""Share of the whole axis below which a gap is not compressed."""
 
 MOST_GAPS = 8
 THINNEST = 0.4
 LETTER = 2.3
-"""Part of the axis that a letter takes on a page of the usual width."""
+"""Percent of the axis that a letter takes on a page of the usual width."""
 Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A stretch of time of one node."""
+    """An interval of one node."""
 
     kind: str
     x: float
@@ -55,7 +55,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A time written on the axis, or a gap that was squeezed there."""
+    """A time on the axis, or a compressed gap."""
 
     x: float
     text: str
@@ -65,14 +65,14 @@ class Tick:
 
 @dataclass(slots=True)
 class Axis:
-    """Maps times to percentages; long idle gaps may be squeezed."""
+    """Maps times to percentages; long idle gaps may be compressed."""
 
     start: datetime
     end: datetime
     gaps: list[Span] = field(default_factory=list)
 
     def x(self, at: datetime) -> float:
-        """Where a time is on the axis, in percent."""
+        """Give the position of a time, in percent."""
         at = min(max(at, self.start), self.end)
         passed, squeezed = at - self.start, 0.0
         for begin, end in self.gaps:
@@ -96,11 +96,11 @@ class Axis:
         )
 
     def ticks(self) -> list[Tick]:
-        """Times at even distances, and the gaps."""
+        """Give the two ends of the axis and the gaps between them."""
         marks = [
             Tick(self.x(begin) + 50 * SQUEEZED, duration((end - begin).total_seconds()), True)
             for begin, end in self.gaps
-            if 20 < self.x(begin) < 75  # the ends of the axis are written there
+            if 20 < self.x(begin) < 75  # the labels of the ends are there
         ]
         with_date = self.end - self.start > timedelta(hours=20)
         text = "%b %d %H:%M" if with_date else "%H:%M:%S"
@@ -113,13 +113,13 @@ class Axis:
 
 @dataclass(slots=True)
 class Lane:
-    """What one node did."""
+    """The bars of one node."""
 
     bars: list[Bar]
 
     @property
     def text(self) -> str:
-        """The same in words."""
+        """The same as text."""
         return "; ".join(bar.text for bar in self.bars)
 
 
@@ -152,7 +152,7 @@ def _attempts(nodes: Sequence[Node]) -> dict[UUID, list[Attempt]]:
     found: dict[UUID, list[Attempt]] = defaultdict(list)
     claimed = [node for node in nodes if node.attempt]
     if claimed:
-        # An addition, since MySQL's unsigned columns cannot fall below zero, not even in between.
+        # An addition: MySQL's unsigned columns cannot be negative, not even in an expression.
         rows = (
             Attempt.objects.using(claimed[0].alias)
             .filter(node__in=[node.pk for node in claimed])
@@ -171,7 +171,7 @@ def _attempts(nodes: Sequence[Node]) -> dict[UUID, list[Attempt]]:
 
 
 def _busy(node: Node, attempts: Iterable[Attempt], now: datetime) -> Iterable[Span]:
-    """When something happened for a node: its attempts, and the moment of its creation."""
+    """Give when a node was active: its creation, its attempts and its end."""
     yield node.created_at, node.created_at
     for attempt in attempts:
         if attempt.started_at is not None:
@@ -181,7 +181,7 @@ def _busy(node: Node, attempts: Iterable[Attempt], now: datetime) -> Iterable[Sp
 
 
 def _gaps(spans: Sequence[Span], start: datetime, end: datetime) -> list[Span]:
-    """Stretches in which nothing happened that are long beside the rest."""
+    """Find idle intervals that are long compared with the rest."""
     idle: list[Span] = []
     reached = start
     for begin, finish in sorted(spans):

@@ -1,4 +1,4 @@
-"""The page of a workflow: how it stands, what holds it up, its tree, and who ran when."""
+"""The page of a workflow: its state, what it waits for, its tree and timeline."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ HOLDING = (
     Status.RUNNING,
     Status.QUEUED,
 )
-"""Statuses that hold others up, the worst first."""
+"""Statuses that a workflow may wait for, the most serious first."""
 
 MOST_HOLDING = 4
 MOST_ALIKE = 100
 POLL, SLOW_POLL = 2, 15
-"""Seconds between two looks at a page that moves, and at one that may begin to."""
+"""Seconds between two requests of a page that may change by itself, and of another one."""
 
 STEP = 5
-"""Seconds after which a page with something running is drawn anew though no row has changed."""
+"""Seconds after which a page with a running node is rendered again without a change."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedRow:
-    """A row of the table: a node, or the place where children are left out."""
+    """A row of the table: a node, or a link to children that are not shown."""
 
     row: TreeRow
     toggle: str = ""
@@ -61,7 +61,7 @@ class RenderedRow:
 
 
 def context(request: HttpRequest, workflow: Workflow, admin: Any) -> dict[str, Any]:
-    """Everything that the page shows."""
+    """Give the template context of the page."""
     state = TreeState.read(request.GET)
     visibility: Visibility = admin.visibility(request)
     summary = summaries([workflow], visibility)[workflow.pk]
@@ -76,7 +76,7 @@ def context(request: HttpRequest, workflow: Workflow, admin: Any) -> dict[str, A
         "summary": summary,
         "metadata": [(key, shown(value)) for key, value in redact(workflow.metadata).items()],
         "counts": _counts(summary),
-        # How many there are of something may count what is not shown.
+        # Counts could include nodes that the user may not see.
         "is_narrow": visibility.is_narrow,
         "tools": admin.tools_of(request, workflow),
         "can_view_nodes": visibility.may_view_nodes,
@@ -87,7 +87,7 @@ def context(request: HttpRequest, workflow: Workflow, admin: Any) -> dict[str, A
 
 
 def live(request: HttpRequest, workflow: Workflow, admin: Any) -> HttpResponse:
-    """Give the changing part of the page, or 304 while nothing of it has changed."""
+    """Give the changing part of the page, or 304 if nothing has changed."""
     open_nodes = Node.objects.using(workflow.alias).filter(workflow=workflow.pk).unfinished()
     now = markup.engine_now()
     runs = open_nodes.filter(status=Status.RUNNING).exists()
@@ -103,7 +103,7 @@ def live(request: HttpRequest, workflow: Workflow, admin: Any) -> HttpResponse:
 
 
 def _counts(summary: Summary) -> list[tuple[str, Any]]:
-    """How many nodes there are in each status, with a badge."""
+    """Give a badge with the number of nodes for each status."""
     order = [status for status in Status if summary.open.get(status)]
     return [
         (str(status), markup.status_badge(status, str(summary.open[status]))) for status in order
@@ -130,7 +130,7 @@ def _tree(workflow: Workflow, state: TreeState, visibility: Visibility) -> dict[
 
 
 def ancestors(node: Node, visibility: Visibility) -> list[Node]:
-    """The nodes above one, the topmost first, without the root; of many the first and the last."""
+    """Give the visible ancestors of a node, the topmost first, without the root."""
     return visibility.seen(trail(node))
 
 
@@ -176,7 +176,7 @@ def _line(
 
 @dataclass(slots=True)
 class Held:
-    """A node that holds its workflow up, and why."""
+    """A node that its workflow waits for, and why."""
 
     node: Node
     why: str
@@ -184,9 +184,9 @@ class Held:
 
 
 def _holding(workflow: Workflow, visibility: Visibility) -> list[Held]:
-    """What holds the workflow up, the worst first; nodes alike are named once.
+    """Give the nodes that the workflow waits for; of several with one name and status the first.
 
-    Why is told to those who may view nodes: a reason quotes errors.
+    The explanation is given only to users who may view nodes, since it quotes errors.
     """
     found: dict[tuple[str, str], Held] = {}
     unfinished = Node.objects.using(workflow.alias).unfinished_in(workflow.pk)
@@ -203,7 +203,7 @@ def _holding(workflow: Workflow, visibility: Visibility) -> list[Held]:
 
 
 def mode_tags(node: Node) -> list[str]:
-    """What is special about a node's place."""
+    """Give the properties of a node that differ from the default."""
     tags = [str(Mode(node.mode).label)] if node.mode != Mode.BLOCKING else []
     flags = {
         _("barrier"): node.barrier,

@@ -1,4 +1,4 @@
-"""What is open on a tree page: all of it is in the address, so that it survives a reload."""
+"""What is open on a tree page. All of it is in the URL, so that it survives a reload."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from django.http import QueryDict
 from backbeat_celery.admin.search import as_uuid
 
 MOST = 60
-"""Branches whose state an address keeps; the oldest go first."""
+"""Branches whose state a URL keeps; the oldest are dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
 class TreeState:
-    """Branches opened and folded by hand, pages of wide ones, and switches."""
+    """Branches that the user opened or folded, pages of wide ones, and switches."""
 
     top: UUID | None = None
     opened: tuple[UUID, ...] = ()
@@ -26,7 +26,7 @@ class TreeState:
 
     @classmethod
     def read(cls, query: QueryDict) -> TreeState:
-        """Read it from an address; what cannot be read is left out."""
+        """Read it from a URL; invalid parts are ignored."""
         pages = {}
         for item in query.getlist("from")[:MOST]:
             pk, _, seq = item.partition(":")
@@ -41,7 +41,7 @@ class TreeState:
         )
 
     def page_of(self, node_id: UUID) -> int | None:
-        """The place of the first child shown, if somebody chose it."""
+        """Give the place of the first child shown, if the user chose one."""
         return (self.pages or {}).get(node_id)
 
     def open(self, node_id: UUID) -> TreeState:
@@ -59,7 +59,7 @@ class TreeState:
         )
 
     def turn_to(self, node_id: UUID, seq: int) -> TreeState:
-        """Show the children of a node from that place on."""
+        """Show the children of a node from this place on."""
         return replace(self, pages={**(self.pages or {}), node_id: max(0, seq)})
 
     def squeeze(self, squeezed: bool) -> TreeState:
@@ -67,7 +67,7 @@ class TreeState:
 
     @property
     def url(self) -> str:
-        """The address of this state, relative to the page."""
+        """The URL of this state, relative to the page."""
         query = QueryDict(mutable=True)
         if self.top:
             query["top"] = str(self.top)

@@ -1,4 +1,4 @@
-"""Arguments, results and metadata as text: indented, and cut where they are long."""
+"""Arguments, results and metadata as text: indented, and cut if they are long."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORT = 60
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value as it is shown."""
+    """A value as a page shows it."""
 
     text: str
     is_cut: bool = False
@@ -27,14 +27,14 @@ class Value:
 
 
 def pretty(value: Any) -> str:
-    """Write a value as JSON for people."""
+    """Format a value as indented JSON."""
     return json.dumps(
         json.loads(kombu_json.dumps(value)), indent=2, ensure_ascii=False, sort_keys=False
     )
 
 
 def cut(text: str, *, whole: bool = False) -> Value:
-    """Cut a text that is too long for a page, unless all of it is asked for."""
+    """Cut a text that is too long for a page, unless `whole`."""
     if whole or len(text) <= LONG:
         return Value(text, False, len(text))
     return Value(text[:LONG], True, len(text))

@@ -1,7 +1,7 @@
-"""What a user may see: the registered admins say it, also on pages that are not theirs.
+"""What a user may see: decided by the registered admins, for all pages.
 
-A project shows a part of the workflows to somebody by an admin class of its own that narrows
-`get_queryset`. Whatever is read of workflows and nodes for a page passes here.
+A project shows some users a part of the workflows by an admin class that narrows
+`get_queryset`. Everything that a page reads of workflows and nodes goes through here.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def shows_all(get_queryset: F) -> F:
-    """Mark a `get_queryset` of ours, which leaves out nothing that a user may see."""
+    """Mark a `get_queryset` that hides nothing from users who may view the model."""
     get_queryset.shows_all = True  # type: ignore[attr-defined]
     return get_queryset
 
 
 def site_of(request: HttpRequest) -> AdminSite:
-    """The admin site that answers a request."""
+    """Give the admin site of a request."""
     name = getattr(request, "current_app", None) or "admin"
     found: AdminSite = next(site for site in all_sites if site.name == name)
     return found
 
 
 class Visibility:
-    """What the user of a request sees of workflows and nodes on one admin site."""
+    """What the user of a request may see of workflows and nodes on one admin site."""
 
     def __init__(self, request: HttpRequest, site: AdminSite) -> None:
         self._request = request
@@ -55,33 +55,33 @@ class Visibility:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the project shows a part only."""
+        """Whether the project hides some rows."""
         return self._visible_nodes is not None or self._visible_workflows is not None
 
     def workflows(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of these workflows that are shown."""
+        """Filter the workflows that are shown."""
         seen = self._visible_workflows
         return rows if seen is None else rows.filter(pk__in=seen.values("pk"))
 
     def nodes(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of these nodes that are shown; a root is shown with its workflow."""
+        """Filter the nodes that are shown; a root is shown with its workflow."""
         rows = self.nodes_of_workflows(rows)
         seen = self._visible_nodes
         return rows if seen is None else rows.filter(Q(parent=None) | Q(pk__in=seen.values("pk")))
 
     def nodes_of_workflows(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of these nodes whose workflows are shown."""
+        """Filter the nodes whose workflows are shown."""
         seen = self._visible_workflows
         return rows if seen is None else rows.filter(workflow__in=seen.values("pk"))
 
     def attempts(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of these attempts whose nodes are shown."""
+        """Filter the attempts whose nodes are shown."""
         if not self.is_narrow:
             return rows
         return rows.filter(node__in=self.nodes(Node.objects.using(rows.db)).values("pk"))
 
     def seen(self, nodes: list[Node]) -> list[Node]:
-        """Those of these nodes that are shown, in their order."""
+        """Filter a list of nodes by what is shown, and keep its order."""
         if not self.is_narrow or not nodes:
             return nodes
         rows = Node.objects.using(nodes[0].alias).filter(pk__in=[node.pk for node in nodes])
@@ -89,7 +89,7 @@ class Visibility:
         return [node for node in nodes if node.pk in shown]
 
     def explain(self, node: Node) -> str:
-        """Say why a node stands where it does, to those who may view nodes: it quotes errors.
+        """Explain a node's status; empty if the user may not view nodes, since it quotes errors.
 
         Nodes that are not shown are not named.
         """
@@ -106,7 +106,7 @@ class Visibility:
         return self._narrowed(Workflow)
 
     def _narrowed(self, model: Any) -> QuerySet[Any] | None:
-        """The rows that the registered admin shows; None if it leaves out none."""
+        """Give the rows that the registered admin shows; None if it shows all."""
         admin = self._registry.get(model)
         if admin is None or getattr(type(admin).get_queryset, "shows_all", False):
             return None

@@ -1,6 +1,6 @@
-"""A few words on why a node of the tree does not go on, from what the page has read anyway.
+"""A short note why a node of the tree waits, from what the page has read.
 
-`node.explain()` says it in full, on the node's own page and above the tree.
+`node.explain()` gives the full sentence, on the node's own page and above the tree.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backbeat_celery.states import Status
 
 
 def note(row: TreeRow, names: dict[int, str], now: datetime) -> SafeString | str:
-    """Say why a node waits; `names` are those of its siblings by their place."""
+    """Say why a node waits; `names` has the names of its siblings by their places."""
     node = row.node
     if node.status == Status.RETRYING:
         limit = policy_for(node).max_retries

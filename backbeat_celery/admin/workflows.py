@@ -44,7 +44,7 @@ class WorkflowAdmin(SteeringAdmin):
         return super().changelist_view(request, {**title, **(extra_context or {})})
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Put the subject second, linked to its own page for those who may see that."""
+        """Put the subject second, linked to its page if the user may view that."""
 
         @admin.display(description=gettext_lazy("subject"))
         def about(workflow: Workflow) -> SafeString | str:
@@ -101,11 +101,11 @@ class WorkflowAdmin(SteeringAdmin):
         return [*mine, *super().get_urls()]
 
     def page_context(self, request: HttpRequest, workflow: Workflow) -> dict[str, Any]:
-        """Show the tree."""
+        """Give the template context of the tree page."""
         return treepage.context(request, workflow, self)
 
     def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Give the part of the tree page that changes, or say that nothing has changed."""
+        """Give the changing part of the tree page, or 304."""
         workflow = self.find(request, object_id)
         if workflow is None:
             return HttpResponse(status=404)

@@ -158,7 +158,7 @@ def test_shutdown_shows_which_nodes_it_drops(failed, staff, client):
     staff("shutdown_node")
     url = reverse("admin:backbeat_celery_node_act", args=[failed.pk, "shutdown"])
     html = client.get(url).content.decode()
-    assert "1 other node is canceled with it" in html
+    assert "1 other node will also be canceled" in html
     assert "done" in html
 
 
@@ -299,7 +299,7 @@ def test_signal_is_sent_with_its_options(failed, staff, act):
 def test_deletion_shows_what_it_cancels_and_takes_all(failed, staff, act, client):
     staff("delete_workflow")
     url = reverse("admin:backbeat_celery_workflow_act", args=[failed.workflow_id, "delete"])
-    assert "3 other nodes are canceled with it" in client.get(url).content.decode()
+    assert "3 other nodes will also be canceled" in client.get(url).content.decode()
     act("workflow", "delete")
     assert not Workflow.objects.exists()
     assert not Node.objects.exists()

@@ -153,7 +153,7 @@ def test_pages_about_a_deep_failure_take_few_statements(failed_below, admin_clie
         html = admin_client.get(address).content.decode()
     assert len(statements.texts) <= 40, str(statements)
     if "/act/" in page:
-        assert f"{min(depth, 50)} nodes are complete thereby" in html
+        assert f"{min(depth, 50)} nodes will be complete" in html
 
 
 def test_a_node_is_picked_out_of_a_deep_tree_in_few_statements(failed_below):
