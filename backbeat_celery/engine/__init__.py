@@ -1,1 +1,1 @@
-"""The four steps of a node (claim, record, advance, publish) and the sweep that repairs them."""
+"""The four steps of a node (claim, record, advance, publish), and the sweep as their repair."""

@@ -1,4 +1,4 @@
-"""What a committed change leaves to do: messages to send and parents to look at.
+"""The work that a committed change leaves: messages to send, parents to complete.
 
 It only saves time: if it is lost, the sweeper finds the same work in the rows.
 """
@@ -24,13 +24,13 @@ from backbeat_celery.models import Node
 from backbeat_celery.runtime.text import shorten
 
 DISPATCH = "backbeat.dispatch"
-"""The task by which a worker of ours hands a remote node's call to the other code base."""
+"""The task that sends a remote node's call to the workers of another code base."""
 
 ADVANCE = "backbeat.advance"
-"""The task by which one worker hands the rest of a long climb to another."""
+"""The task that continues an advance with too many steps for one call."""
 
 AT_ONCE = 1000
-"""Rows that are read, or messages that are kept, at once: a stage may be wide, a run long."""
+"""Rows that are read, or messages that are kept in memory, at once."""
 
 LONGEST_REPR = 200
 """Characters of the arguments that monitors and logs show."""
@@ -42,7 +42,7 @@ def called_task(node: Node | NodeSpec) -> str:
 
 
 def options_of(node: Node | NodeSpec) -> dict[str, Any]:
-    """The options of a node's message; a remote node's are for the message to the other side."""
+    """Give the options of a node's message; those of a remote node are for its call."""
     if node.remote:
         return {}
     options = message_options(node)
@@ -52,14 +52,14 @@ def options_of(node: Node | NodeSpec) -> dict[str, Any]:
 
 
 def message_options(node: Node | NodeSpec) -> dict[str, Any]:
-    """What the column of options has to say about a message; it keeps other things, too."""
+    """Give those of a node's options that are options of a message."""
     options: dict[str, Any] = node.options
     return {name: options[name] for name in options if name in MESSAGE_OPTIONS} if options else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One message to send: claim this attempt of this node, `countdown` seconds from now."""
+    """A message to send: claim this attempt of this node, `countdown` seconds from now."""
 
     node_id: UUID
     attempt: int
@@ -69,23 +69,23 @@ class Publication:
     argsrepr: str
     kwargsrepr: str
     others: tuple[UUID, ...] = ()
-    """Nodes of the same task whose first attempts are asked for as well."""
+    """Other nodes of the same task whose first attempts the message is for, too."""
     headers: dict[str, Any] = field(default_factory=dict)
-    """What the node's creator would have put on the message."""
+    """Headers of the node's creator."""
 
     @property
     def node_ids(self) -> tuple[UUID, ...]:
-        """All nodes that the message is about."""
+        """Ids of all nodes that the message is for."""
         return (self.node_id, *self.others)
 
     @classmethod
     def of(cls, node: Node, now: datetime) -> Publication:
-        """The message that asks a worker to claim the next attempt of `node`."""
+        """Make the message for the next attempt of `node`."""
         return cls._of(node, node.pk, node.attempt + 1, seconds_until(node.fires_at, now))
 
     @classmethod
     def first(cls, spec: NodeSpec, countdown: float) -> Publication:
-        """The message for the first attempt of a node that was written from `spec`."""
+        """Make the message for the first attempt of a node that was created from `spec`."""
         return cls._of(spec, spec.id, 1, countdown)
 
     @classmethod
@@ -97,7 +97,7 @@ class Publication:
             options=options_of(call),
             countdown=countdown,
             argsrepr=shown_args(call.task, call.args),
-            # Monitors that show arguments show which node it is, too.
+            # Monitors that show arguments then show the node's id, too.
             kwargsrepr=f"{shown_kwargs(call.kwargs)}  # node {pk}",
             headers=kept(call.options),
         )
@@ -105,7 +105,7 @@ class Publication:
 
 @dataclass(slots=True)
 class Announcements:
-    """What the log and receivers of Django signals are told about; nodes and workflows by id."""
+    """Ended nodes and workflows, for the log and for receivers of Django signals."""
 
     completed: list[UUID] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Announcements:
 
 @dataclass(frozen=True, slots=True)
 class ChildRange:
-    """Queued children of a node from one place to another, too many to keep their messages."""
+    """A range of queued children of a node, too many to keep their messages in memory."""
 
     parent_id: UUID
     first: int
@@ -136,15 +136,15 @@ class AfterCommit:
 
     publications: list[Publication] = field(default_factory=list)
     child_ranges: list[ChildRange] = field(default_factory=list)
-    """More messages to send, which are read from the rows some at a time."""
+    """Children whose messages are built from the rows, in batches."""
     maybe_complete: list[UUID] = field(default_factory=list)
-    """Waiting nodes that may be complete now, or whose barrier may open."""
+    """Waiting nodes that may be complete now, or whose next barrier may open."""
     ended_signals: list[UUID] = field(default_factory=list)
-    """Finished signals, for which nodes of other workflows may wait."""
+    """Finished signals; nodes of other workflows may be linked to them."""
     due_flags: list[UUID] = field(default_factory=list)
-    """Queued flags whose time may have come."""
+    """Queued flags that may be due."""
     announcements: Announcements = field(default_factory=Announcements)
-    """What to announce once all the rest is done."""
+    """What to announce at the end."""
 
     def __iadd__(self, other: AfterCommit) -> AfterCommit:
         self.publications += other.publications
@@ -160,12 +160,12 @@ class AfterCommit:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is more to do than to tell of it."""
+        """Whether there is more to do than announcements."""
         work = self.publications or self.child_ranges or self.maybe_complete or self.ended_signals
         return bool(work or self.due_flags)
 
-    def ended(self, node: Node) -> None:
-        """Note that `node` is finished: its parent, or nodes linked to it, may go on."""
+    def add_finished(self, node: Node) -> None:
+        """Add what a finished node may let go on: its parent, and nodes that are linked to it."""
         if node.counts and node.parent_id is not None:
             self.maybe_complete.append(node.parent_id)
         if node.parent_id == node.workflow_id:
@@ -173,7 +173,7 @@ class AfterCommit:
 
 
 def publications_due(nodes: Iterable[Node], now: datetime) -> list[Publication]:
-    """The messages of queued nodes that are due within the horizon; flags have none."""
+    """Make the messages of queued nodes that are due within the horizon; flags have none."""
     horizon = settings.publish_horizon
     return [
         Publication.of(node, now)
@@ -183,20 +183,20 @@ def publications_due(nodes: Iterable[Node], now: datetime) -> list[Publication]:
 
 
 def shown_args(task: str, args: list[Any]) -> str:
-    """Arguments as monitors and logs show them, the secret ones hidden."""
+    """Give arguments as monitors and logs show them, with secrets hidden."""
     return shorten(repr(tuple(redact_args(task, args, "***"))), LONGEST_REPR, "...")
 
 
 def shown_kwargs(kwargs: dict[str, Any]) -> str:
-    """Keyword arguments as monitors and logs show them, the secret ones hidden."""
+    """Give keyword arguments as monitors and logs show them, with secrets hidden."""
     return shorten(repr(redact(kwargs, "***")), LONGEST_REPR, "...")
 
 
 def rebuild_after_commit(node_id: UUID, using: str, *, only_barriers: bool = False) -> AfterCommit:
-    """Find in the rows what a step that ended a node, or its attempt, has made due.
+    """Read from the rows the work that a committed step has left, when its answer was lost.
 
-    Some of it may have been done since: messages that are doubled are dropped by the claim.
-    `only_barriers` leaves out other children, for a step that cannot have queued them.
+    Some of it may be done already: the claim ignores duplicate messages. With `only_barriers`,
+    other children are left out, for a step that cannot have queued them.
     """
     after_commit = AfterCommit()
     nodes = Node.objects.using(using)
@@ -206,7 +206,7 @@ def rebuild_after_commit(node_id: UUID, using: str, *, only_barriers: bool = Fal
     children = Q(parent_id=row.pk, barrier=True) if only_barriers else Q(parent_id=row.pk)
     opened = Q(pk=row.pk) | children
     if row.is_finished:
-        after_commit.ended(row)
+        after_commit.add_finished(row)
         if row.is_blocking:
             opened |= Q(parent_id=row.parent_id, seq__gt=row.seq)
     elif not only_barriers:

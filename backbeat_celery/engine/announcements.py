@@ -1,7 +1,8 @@
-"""Tell the log and the project's receivers what has ended, after all that follows from it.
+"""Announce ended nodes and workflows: log failures and send Django signals.
 
-At most once: a process that dies between the commit and this tells nobody. A receiver that
-raises is logged by Django and stops nothing. Rows are read only if somebody listens.
+This happens at most once: if the process dies after the commit, nothing is announced. Django logs
+a receiver that raises, and the others are still called. Rows are read only if a signal has
+receivers.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=Model)
 
 BATCH = 500
-"""Rows read at once: a thousand flags may be done in one transaction."""
+"""Rows read at once: one transaction may complete a thousand flags."""
 
 
 def announce(ended: Announcements, using: str) -> None:
-    """Send the signals of what has ended and was committed."""
+    """Log failures and send the signals of what has ended in a committed transaction."""
     log_failures(ended.failed)
     failed = [failure.node_id for failure in ended.failed]
     try:
         if _is_wanted(node_failed, Node, failed):
             for node in _read(_nodes(using), failed):
-                _tell(node_failed, using, sender=Node, node=node)
+                _send(node_failed, using, sender=Node, node=node)
         if _is_wanted(node_completed, Node, ended.completed):
             for node in _read(_nodes(using), ended.completed):
-                _tell(node_completed, using, sender=Node, node=node)
+                _send(node_completed, using, sender=Node, node=node)
         if _is_wanted(workflow_completed, Workflow, ended.workflows):
             for workflow in _read(Workflow.objects.using(using).all(), ended.workflows):
-                _tell(workflow_completed, using, sender=Workflow, workflow=workflow)
+                _send(workflow_completed, using, sender=Workflow, workflow=workflow)
     except DatabaseTrouble:
-        logger.exception("Cannot read what has ended; its receivers are not told.")
+        logger.exception("Cannot read the ended nodes; their signals are not sent.")
 
 
 def is_wanted(ended: Announcements) -> bool:
-    """Tell whether anybody would hear of it. Mostly nobody does, and each node's end asks."""
+    """Tell whether there is anything to log, or a signal with receivers."""
     return bool(
         ended.failed
         or _is_wanted(node_completed, Node, ended.completed)
@@ -56,7 +57,7 @@ def is_wanted(ended: Announcements) -> bool:
     )
 
 
-def _tell(signal: Signal, using: str, **what: Any) -> None:
+def _send(signal: Signal, using: str, **what: Any) -> None:
     with sessions.of_project(using):
         signal.send_robust(**what)
 
@@ -70,7 +71,7 @@ def _nodes(using: str) -> QuerySet[Node]:
 
 
 def _read(rows: QuerySet[M], ids: Sequence[UUID]) -> Iterator[M]:
-    """Read the rows in the order of the ids, those that are gone left out."""
+    """Read the rows in the order of the ids, without those that were deleted."""
     for some in batched(ids, BATCH):
         found = rows.in_bulk(some)
         yield from (found[pk] for pk in some if pk in found)

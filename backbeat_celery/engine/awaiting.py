@@ -1,6 +1,6 @@
-"""Nodes that await completion: their handler has returned, their outcome comes from outside.
+"""Nodes that await completion: the handler has returned, the result comes from outside.
 
-Such a node stays `running` without a lease, so that only its timeout watches it.
+Such a node stays `running` without a lease. Only its timeout can end it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.states import Status
 
 ExternalReport = Succeeded | Failed
-"""What can be said from outside of an attempt."""
+"""The result of an attempt that is reported from outside."""
 
 
 def await_report(node: Node, specs: Iterable[NodeSpec], now: datetime, **values: Any) -> None:
-    """Leave a node running after its handler, its children pending, in the caller's transaction.
+    """Leave a node running after its handler has returned, with its children pending.
 
-    Raises StaleNode if the attempt is not ours any more, a child was added, or a report came.
+    Runs in the caller's transaction. Raises StaleNode if the attempt is no longer the current
+    one, if a child was added, or if a report was stored.
     """
     line = Line(node, now)
     line.add(specs, spawned_by=node.attempt)
@@ -48,30 +49,30 @@ def await_report(node: Node, specs: Iterable[NodeSpec], now: datetime, **values:
 
 
 def is_awaiting_report(node: Node, claim_id: UUID) -> bool:
-    """Tell whether this attempt's handler has returned, and its outcome is awaited."""
+    """Tell whether this attempt's handler has returned and its result is awaited."""
     rows = Node.objects.using(node.alias).filter(pk=node.pk, status=Status.RUNNING)
     return rows.filter(claim_id=claim_id, lease_expires_at=None).exists()
 
 
 def store_report(row: Node, report: ExternalReport) -> None:
-    """Keep a report that came while the handler still runs; the handler's record applies it."""
-    kept: dict[str, Any] = {"actor": report.actor, "reason": report.reason}
+    """Store a report that came before the handler returned; the record applies it then."""
+    stored: dict[str, Any] = {"actor": report.actor, "reason": report.reason}
     if isinstance(report, Succeeded):
-        kept |= {"result": report.result, "note": report.note}
+        stored |= {"result": report.result, "note": report.note}
     else:
-        kept |= {"error": report.error, "traceback": report.traceback, "final": report.final}
-    Node.objects.using(row.alias).filter(pk=row.pk).update(report=kept)
+        stored |= {"error": report.error, "traceback": report.traceback, "final": report.final}
+    Node.objects.using(row.alias).filter(pk=row.pk).update(report=stored)
 
 
-def load_report(kept: Mapping[str, Any]) -> ExternalReport:
+def load_report(stored: Mapping[str, Any]) -> ExternalReport:
     """Read what `store_report` has written."""
-    return Succeeded(**kept) if "result" in kept else Failed(**kept)
+    return Succeeded(**stored) if "result" in stored else Failed(**stored)
 
 
 def drop_children(node: Node) -> None:
-    """Cancel what the attempt that now fails has left pending: it leaves no children.
+    """Cancel the pending children of an attempt that fails, with all nodes below them.
 
-    Their keys are free for the next attempt. Children added from outside survive.
+    Their keys are free for the next attempt. Children that were added from outside stay.
     """
     children = Node.objects.using(node.alias).children_of(node.pk)
     spawned = children.filter(status=Status.PENDING, spawned_by=node.attempt)

@@ -1,9 +1,8 @@
-"""Bundles: one message for several due nodes of a task, for handlers shorter than a message.
+"""Bundles: one message for several due nodes of a task with short handlers.
 
-Publishing puts them together, the claim takes those that are to be had, the handlers run one
-after another, and one record ends them. Each node keeps an attempt, an outcome and a history
-of its own. Only first attempts are bundled: a node that fails, or that kills its worker, is
-alone when it is tried again.
+The nodes are published and claimed together, their handlers run one after another, and their
+results are recorded together. Each node has its own attempt, outcome and history. Only first
+attempts are bundled: a node that has failed, or has killed its worker, is retried alone.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def claim_bundle(message: NodeMessage, *, worker: str, policy: Policy) -> list[Claim]:
-    """Take those of a message's nodes that are to be had, in its order."""
+    """Claim those nodes of a message that can be claimed, in the message's order."""
 
     def once() -> dict[UUID, Claim]:
         return {
@@ -46,8 +45,8 @@ def claim_bundle(message: NodeMessage, *, worker: str, policy: Policy) -> list[C
     return claims
 
 
-def still_held(claims: Sequence[Claim]) -> list[Claim]:
-    """Leave out attempts that were canceled or lost while others of their bundle ran."""
+def still_claimed(claims: Sequence[Claim]) -> list[Claim]:
+    """Leave out attempts that were canceled or lost while others of the bundle ran."""
     if not claims:
         return []
     ids = [mine.node.pk for mine in claims]
@@ -57,7 +56,7 @@ def still_held(claims: Sequence[Claim]) -> list[Claim]:
 
 
 def record_bundle(ended: Sequence[tuple[Claim, AttemptResult]]) -> AfterCommit:
-    """Write how attempts of one bundle ended; what was fenced off is discarded by itself."""
+    """Write the results of one bundle; those of stale attempts are discarded."""
     failpoints.hit("before_record")
     using = ended[0][0].using
     after_commit, written = repeat(lambda: leaves(ended), using=using, outage=True)
@@ -67,6 +66,6 @@ def record_bundle(ended: Sequence[tuple[Claim, AttemptResult]]) -> AfterCommit:
         try:
             after_commit += record(mine, ending)
         except StaleAttempt as exc:
-            logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
+            logger.warning("Discarding the result of a stale attempt: %s", exc)
     failpoints.hit("recorded")
     return after_commit

@@ -1,7 +1,7 @@
-"""Claim a node: the only way into `running`, and the fence around what follows.
+"""Claim a node: the only way into the status `running`.
 
-A message says which attempt it would claim. One guarded UPDATE decides; whoever comes
-second, late or with a forged message changes nothing.
+A message names the attempt to claim. One guarded UPDATE decides: a second, late or forged message
+changes nothing. The claim id guards all later writes of the attempt.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from backbeat_celery.states import CLAIMABLE, Status
 
 logger = logging.getLogger(__name__)
 
-TRIES = 5
-"""How often a claim that lost a race looks again for the reason."""
+MAX_TRIES = 5
+"""Tries of a claim whose node is changed by other processes at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeMessage:
-    """What a message says: look at this node, for this attempt."""
+    """The content of a message: claim this attempt of this node."""
 
     node_id: UUID
     task: str
@@ -47,23 +47,23 @@ class NodeMessage:
     using: str
     claim_id: UUID
     others: tuple[UUID, ...] = ()
-    """Nodes of the same task whose first attempts the message asks for as well."""
+    """Other nodes of the same task whose first attempts the message is for, too."""
     task_id: str | None = None
     """The Celery id of the message."""
 
     @property
     def node_ids(self) -> tuple[UUID, ...]:
-        """All nodes that the message is about."""
+        """Ids of all nodes that the message is for."""
         return (self.node_id, *self.others)
 
     def each(self) -> list[NodeMessage]:
-        """The same as messages about one node each."""
+        """Give one message for each node."""
         return [replace(self, node_id=node_id, others=()) for node_id in self.node_ids]
 
 
 @dataclass(slots=True)
 class Claim:
-    """A running attempt, as the worker that runs it holds it."""
+    """A running attempt in the worker that runs it."""
 
     node: Node
     claim_id: UUID
@@ -74,7 +74,7 @@ class Claim:
     specs: list[NodeSpec] = field(default_factory=list)
     max_retries: int | None = None
     progress: dict[str, Any] | None = None
-    """What the handler said last, to be written with its outcome."""
+    """The latest progress, to be written with the result."""
 
     @property
     def using(self) -> str:
@@ -86,29 +86,29 @@ class Claim:
         return Q(attempt=self.node.attempt, claim_id=self.claim_id)
 
     def now(self) -> datetime:
-        """The database's time, carried on by this process's own monotonic clock."""
+        """Give the database's time, advanced by this process's monotonic clock."""
         if clock.is_simulated():
             return clock.simulated_now()
         return self.claimed_at + timedelta(seconds=time.monotonic() - self.monotonic)
 
 
 def claim(message: NodeMessage, *, worker: str, policy: Policy) -> Claim | None:
-    """Take the attempt that the message names; None if it is not to be had."""
+    """Claim the attempt that the message names; None if it cannot be claimed."""
     return repeat(lambda: _claim(message, worker, policy), using=message.using, outage=True)
 
 
 class _Refused(Exception):
-    """The attempt is not to be had; the message says why."""
+    """The attempt cannot be claimed; the text gives the reason."""
 
 
 def _claim(message: NodeMessage, worker: str, policy: Policy) -> Claim | None:
     if taken := postgres.take(message, worker, policy.timeout):
         node, now = taken
         return Claim(node, message.claim_id, Status.QUEUED, policy, now)
-    why = "others keep changing it"
-    for _ in range(TRIES):
+    why = "other processes keep changing it"
+    for _ in range(MAX_TRIES):
         try:
-            return _look_and_take(message, worker, policy)
+            return _read_and_claim(message, worker, policy)
         except StaleNode:
             continue
         except _Refused as refusal:
@@ -124,7 +124,7 @@ def _claim(message: NodeMessage, worker: str, policy: Policy) -> Claim | None:
     return None
 
 
-def _look_and_take(message: NodeMessage, worker: str, policy: Policy) -> Claim:
+def _read_and_claim(message: NodeMessage, worker: str, policy: Policy) -> Claim:
     node = _read(message)
     if node is None:
         raise _Refused("there is no such node")
@@ -132,7 +132,7 @@ def _look_and_take(message: NodeMessage, worker: str, policy: Policy) -> Claim:
         raise _Refused(f"it calls {called_task(node) or 'nothing'}, not {message.task}")
     now: datetime = node.db_now
     if node.claim_id == message.claim_id and node.status == Status.RUNNING:
-        # The answer to an earlier try of this very claim was lost.
+        # An earlier try of this claim was committed, but its answer was lost.
         return Claim(node, message.claim_id, "", policy, now)
     if node.status not in CLAIMABLE or node.attempt != message.attempt - 1:
         raise _Refused(f"it is {node.status} with attempt {node.attempt}")
@@ -142,7 +142,7 @@ def _look_and_take(message: NodeMessage, worker: str, policy: Policy) -> Claim:
     if node.workflow.paused_at is not None:
         pause_due(node)
         raise _Refused("its workflow is paused")
-    return _take(node, message, worker, policy, now)
+    return _write(node, message, worker, policy, now)
 
 
 def _read(message: NodeMessage) -> Node | None:
@@ -158,12 +158,14 @@ def _read(message: NodeMessage) -> Node | None:
     )
 
 
-def _take(node: Node, message: NodeMessage, worker: str, policy: Policy, now: datetime) -> Claim:
+def _write(node: Node, message: NodeMessage, worker: str, policy: Policy, now: datetime) -> Claim:
     claimed_from = node.status
     transition(
         node,
         Status.RUNNING,
-        guard=Q(_RUNS, Q(fires_at=None) | Q(fires_at__lte=clock.now()), attempt=node.attempt),
+        guard=Q(
+            _NOT_PAUSED, Q(fires_at=None) | Q(fires_at__lte=clock.now()), attempt=node.attempt
+        ),
         attempt=message.attempt,
         claim_id=message.claim_id,
         task_id=message.task_id,
@@ -177,15 +179,15 @@ def _take(node: Node, message: NodeMessage, worker: str, policy: Policy, now: da
     return Claim(node, message.claim_id, claimed_from, policy, now)
 
 
-_RUNS = Exists(Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None))
-"""Match nodes whose workflow is not paused, in the very statement that claims."""
+_NOT_PAUSED = Exists(Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None))
+"""Match nodes whose workflow is not paused, in the statement that claims."""
 
 
 def pause_due(node: Node) -> None:
-    """Write `paused` on a due node of a paused workflow.
+    """Set a due node of a paused workflow to `paused`.
 
-    The workflow's lock orders this against a resume, which queues what it finds paused:
-    raises StaleNode if the workflow goes on, or the node has changed.
+    The lock on the workflow orders this and a resume, which queues all paused nodes. Raises
+    StaleNode if the workflow was resumed or the node was changed.
     """
     using = node.alias
     with step(using):
@@ -195,7 +197,7 @@ def pause_due(node: Node) -> None:
 
 
 def lock_workflow(pk: UUID, using: str) -> Workflow:
-    """Lock a workflow's row until the transaction ends: before any of its nodes.
+    """Lock a workflow's row until the transaction ends; must come before locks on its nodes.
 
     Raises RowDeleted if there is none.
     """

@@ -1,6 +1,6 @@
-"""Tell the log of nodes that have failed for good, once each, whoever has ended them.
+"""Log each node that has failed for good, once, whichever process has ended it.
 
-After the commit, like all news: a process that dies in between tells nobody.
+This happens after the commit: if the process dies in between, nothing is logged.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class Failure:
     task: str
     attempt: int
     why: str
-    """What the last attempt came to, without what is to be hidden."""
+    """Why the last attempt failed, without secrets."""
     cause: BaseException | None = None
-    """The handler's exception, in the process that called it, where its traceback may be shown."""
+    """The handler's exception, if this process called it and its traceback contains no secrets."""
 
     @classmethod
     def of(cls, node: Node, reason: str, error: str | None) -> Failure:
-        """Describe the failure of a node whose row has been written."""
+        """Describe the failure of a node whose row is written."""
         why = reason if not error else f"{reason}: {scrub(error, node_secrets(node), '***')}"
         return cls(node.pk, node.workflow_id, node.name, node.task, node.attempt, why)
 
 
 def log_failures(failures: Iterable[Failure]) -> None:
-    """Write a line for each failure, with what names the node as extra fields."""
+    """Log an error for each failure, with the node's ids as extra fields."""
     for failure in failures:
         logger.error(
             "Node %s %s has failed after attempt %d, %s",

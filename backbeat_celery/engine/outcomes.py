@@ -1,4 +1,4 @@
-"""Decide what an attempt's end means for its node. Decides only; `record` writes."""
+"""Decide from the result of an attempt what becomes of its node. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ from backbeat_celery.states import AttemptOutcome, Status
 logger = logging.getLogger(__name__)
 
 LONGEST_ERROR = 16 * 1024
-"""Characters of an error or a traceback that are kept."""
+"""Characters of an error or a traceback that are stored."""
 
 RESULT_HINT = (
-    "The node is complete all the same, with the result None. Return plain data, such as a "
-    "primary key."
+    "The node is complete, but with the result None. Return plain data, such as a primary key."
 )
 
 _warned: set[str] = set()
-"""Tasks whose results this process has complained about."""
+"""Tasks about whose results this process has warned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler is done, or somebody says so. `at_once`: no completion is awaited after it.
+    """The attempt succeeded. With `at_once`, no report is awaited after it.
 
-    `note` tells what could not be stored, and is kept with the attempt.
+    `note` says what could not be stored; it is kept with the attempt.
     """
 
     result: Any = None
@@ -45,9 +44,9 @@ class Succeeded:
 
     @classmethod
     def of(cls, result: Any, task: str) -> Succeeded:
-        """Take what a handler has returned, or None and a note if that cannot be stored.
+        """Take a handler's return value, or None and a note if that cannot be stored.
 
-        The handler has done its work: no complaint about its result may repeat that.
+        The handler has done its work, so a wrong return value does not fail the attempt.
         """
         try:
             payload.encode(result, f"The result of {task}", hint=RESULT_HINT)
@@ -59,7 +58,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler failed. `final` failures are not retried; `wait` overrides the backoff."""
+    """The attempt failed. A `final` failure is not retried; `wait` overrides the backoff."""
 
     error: str
     traceback: str = ""
@@ -73,12 +72,12 @@ class Failed:
 
     @property
     def is_inferred(self) -> bool:
-        """Whether the time ran out, and neither the handler nor anybody else said so."""
+        """Whether this was inferred from a timeout and not reported."""
         return self.kind == AttemptOutcome.TIMED_OUT
 
     @classmethod
     def from_exception(cls, exc: BaseException, **fields: Any) -> Failed:
-        """Describe an exception as text; it is never rebuilt from that."""
+        """Describe an exception as text."""
         text = "".join(traceback.format_exception(exc))
         try:
             shown = repr(exc)
@@ -89,7 +88,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The attempt ended without a report, or gave itself back."""
+    """The attempt ended without a result, or was given back."""
 
     error: str
     kind: AttemptOutcome = AttemptOutcome.LOST
@@ -103,12 +102,12 @@ AttemptResult = Succeeded | Failed | Lost
 
 
 class GivenBack(Exception):
-    """Raised in a handler of ours: the attempt did not begin in earnest and does not count."""
+    """Raised by a handler of ours to give the attempt back; it does not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where a node goes after an attempt that did not succeed."""
+    """What becomes of a node after an attempt that did not succeed."""
 
     status: Status
     retries: int
@@ -119,7 +118,7 @@ class Decision:
 
 
 def decide(node: Node, ending: Failed | Lost, policy: Policy) -> Decision:
-    """Tell whether a node is retried, queued again or failed."""
+    """Decide whether a node is retried, queued again or failed."""
     if isinstance(ending, Lost):
         return _decide_lost(node, ending)
     failures = node.retries + 1
@@ -145,7 +144,7 @@ def _decide_lost(node: Node, ending: Lost) -> Decision:
 
 
 def clean(text: str, tail: bool = False) -> str:
-    """Cut text to what is kept, without characters that a database refuses."""
+    """Shorten a text to the stored length, and escape characters that a database refuses."""
     text = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
     return shorten_start(text, LONGEST_ERROR) if tail else shorten(text, LONGEST_ERROR)
 
@@ -153,9 +152,12 @@ def clean(text: str, tail: bool = False) -> str:
 def _warn_once(task: str, exc: BadPayload) -> None:
     if task not in _warned:
         _warned.add(task)
-        logger.warning("%s Told once a task and process; each attempt has its own note.", exc)
+        logger.warning(
+            "%s Logged once for each task and process; each attempt has a note of its own.",
+            exc,
+        )
 
 
 def as_utc(moment: datetime) -> datetime:
-    """Read a naive time, as Celery may hand one in, as UTC."""
+    """Read a naive time, which Celery may pass, as UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
-"""What a running handler says of its progress: checked, throttled, and kept in its node's row.
+"""The progress that a running handler reports: checked, throttled and stored in its node's row.
 
-Progress decides nothing. So it may be late and it may be lost, but it never costs an attempt:
-trouble with the database is logged, and the handler goes on.
+Nothing depends on progress, so it may be late or lost. A database error while writing it is
+logged, and the handler goes on.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 LONGEST_MESSAGE = 255
 BURST = 5
-"""New messages that are written at once; afterwards they, too, wait for their second."""
+"""New messages that are written without delay; then at most one is written in a second."""
 
 
 class ProgressReport:
-    """The progress of one attempt: at most about one UPDATE a second, however often told."""
+    """The progress of one attempt: at most about one UPDATE in a second."""
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
@@ -38,33 +38,33 @@ class ProgressReport:
         self._written: dict[str, Any] = {}
         self._spare, self._refilled_at = float(BURST), time.monotonic()
 
-    def tell(self, done: float, total: float | None, message: str) -> None:
-        """Note where the handler stands, and write it if its time has come."""
-        told = _checked(done, total, message)
-        report = {**told, "at": self._claim.now()}
+    def report(self, done: float, total: float | None, message: str) -> None:
+        """Keep the progress, and write it unless that was done less than a second ago."""
+        values = _checked(done, total, message)
+        report = {**values, "at": self._claim.now()}
         payload.encode(report, "The progress")  # refused here, not when the outcome is recorded
-        # What is not written now is written with the outcome, at no cost.
+        # What is not written now is written with the result.
         self._claim.progress = report
-        if self._transactions() > self._depth or not self._is_time(told):
+        if self._transactions() > self._depth or not self._is_time(values):
             return
-        self._write(told)
+        self._write(values)
 
-    def _is_time(self, told: dict[str, Any]) -> bool:
-        if told == self._written:
+    def _is_time(self, values: dict[str, Any]) -> bool:
+        if values == self._written:
             return False
         now = time.monotonic()
         self._spare = min(BURST, self._spare + now - self._refilled_at)
         self._refilled_at = now
-        is_new_message = told["message"] != self._written.get("message")
+        is_new_message = values["message"] != self._written.get("message")
         if is_new_message and self._spare >= 1:
             self._spare -= 1
             return True
-        is_end = _is_final(told) and not _is_final(self._written)
+        is_end = _is_final(values) and not _is_final(self._written)
         return is_end or now - self._written_at >= 1
 
-    def _write(self, told: dict[str, Any]) -> None:
+    def _write(self, values: dict[str, Any]) -> None:
         claim = self._claim
-        self._written, self._written_at = told, time.monotonic()
+        self._written, self._written_at = values, time.monotonic()
         rows = Node.objects.using(claim.using).filter(pk=claim.node.pk, status=Status.RUNNING)
         try:
             rows.filter(claim.is_current).update(progress=claim.progress)
@@ -79,27 +79,27 @@ class ProgressReport:
                 connections[claim.using].close_if_unusable_or_obsolete()
 
     def _transactions(self) -> int:
-        """How many transactions are open: inside one of the handler's own, nothing is written.
+        """Count open transactions: inside one of the handler's own, nothing is written.
 
-        Nobody would see it before the commit, and the row, locked until then, would hold up
-        the renewal of the leases of all nodes that this worker runs.
+        It would not be visible before the commit. Until then the lock on the row would delay the
+        renewal of the leases of all nodes that this worker runs.
         """
         return len(connections[self._claim.using].atomic_blocks)
 
 
-def _is_final(told: dict[str, Any]) -> bool:
-    return told.get("total") is not None and told["done"] >= told["total"]
+def _is_final(values: dict[str, Any]) -> bool:
+    return values.get("total") is not None and values["done"] >= values["total"]
 
 
 def _checked(done: Any, total: Any, message: Any) -> dict[str, Any]:
     if not _is_amount(done):
-        raise BadInput(f"progress: done is a number that is not negative, not {quote(done)}.")
+        raise BadInput(f"progress: done must be a number that is not negative, not {quote(done)}.")
     if total is not None and not _is_amount(total):
         raise BadInput(
-            f"progress: total is None or a number that is not negative, not {quote(total)}."
+            f"progress: total must be None or a number that is not negative, not {quote(total)}."
         )
     if not isinstance(message, str):
-        raise BadInput(f"progress: message is a string, not {type(message).__name__}.")
+        raise BadInput(f"progress: message must be a string, not {type(message).__name__}.")
     return {"done": done, "total": total, "message": _cleaned(message)}
 
 
@@ -109,6 +109,6 @@ def _is_amount(value: Any) -> bool:
 
 
 def _cleaned(text: str) -> str:
-    """Make data fit rather than fail the handler for it."""
+    """Shorten a message and replace what cannot be stored, instead of failing the handler."""
     text = text.replace("\x00", "�").encode("utf-8", "replace").decode()
     return shorten(text, LONGEST_MESSAGE)

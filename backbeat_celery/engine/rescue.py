@@ -1,4 +1,4 @@
-"""Call the rescue of a node that has just become failed: a node of its own below it."""
+"""Start the rescue of a node that has just failed, as a child of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from backbeat_celery.states import Mode
 
 
 def call_rescue(node: Node, policy: Policy, reason: str, error: str | None = None) -> AfterCommit:
-    """Add the rescue in the transaction that makes `node` failed, if its task has one.
+    """Add the rescue, if the task has one, in the transaction that sets `node` to failed.
 
-    It starts at once although its parent is failed, and nobody waits for it. Its only argument
-    is the failed node's id. The task need not be known here: a worker that knows it runs it.
-    The failure itself is news for the log and for those who listen, rescue or not.
+    The rescue starts at once although its parent is failed, and no node waits for it. Its only
+    argument is the failed node's id. Its task need not be registered in this process. The failure
+    is announced with or without a rescue.
     """
     announcements = Announcements(failed=[Failure.of(node, reason, error)])
     if not policy.rescue:
@@ -29,7 +29,7 @@ def call_rescue(node: Node, policy: Policy, reason: str, error: str | None = Non
     name = policy.rescue
     options = rescue_options(node, name)
     if OPTION in node.options:
-        # Whoever calls it may be a sweeper: it runs for whom the failed node ran.
+        # The current process may be a sweeper, so the headers are those of the failed node.
         options = {**options, OPTION: node.options[OPTION]}
     rescue = NodeSpec(
         name, name, Mode.FIRE_AND_FORGET, args=[node.pk], options=options, rescue=True

@@ -1,4 +1,4 @@
-"""The running node as its handler sees it: collects children, answers questions."""
+"""The running node as `current_node()` gives it: its data, and its new children."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RunningNode:
-    """What `current_node()` gives."""
+    """The node whose handler runs; see `CurrentNode` for its interface."""
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
@@ -66,7 +66,7 @@ class RunningNode:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this node: hand it to services you call."""
+        """A text that is the same for each attempt of this node, for calls of other services."""
         return str(self.id)
 
     @property
@@ -75,29 +75,29 @@ class RunningNode:
         return metadata
 
     def completion_token(self) -> str:
-        """Give a signed token with which anybody may report this attempt's outcome, once.
+        """Give a signed token that permits to report this attempt's result once.
 
-        Raises UnsupportedOption in a node whose outcome its handler's return decides.
+        Raises UnsupportedOption in a node that does not await completion.
         """
         node = self._claim.node
         if not node.awaits_report:
             raise UnsupportedOption(
-                f"{self.name} is done when its handler returns. Write awaits_completion=True on "
+                f"{self.name} completes when its handler returns. Set awaits_completion=True on "
                 "the task to have it wait for a report.",
                 anchor="completion-from-outside",
             )
         return tokens.sign(tokens.Ticket(node.alias, node.pk, node.attempt, self._claim.claim_id))
 
     def is_wanted(self) -> bool:
-        """Tell whether this attempt's outcome would still be accepted: one query."""
+        """Tell whether this attempt's result would still be accepted; makes one query."""
         failpoints.hit("in_handler")
         rows = Node.objects.using(self._claim.using).filter(pk=self.id, status=Status.RUNNING)
         return rows.filter(self._claim.is_current).exists()
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell how far this attempt is; cheap enough to call for each item of a loop."""
+        """Report the progress of this attempt; cheap enough to call for each item of a loop."""
         failpoints.hit("in_handler")
-        self._progress.tell(done, total, message)
+        self._progress.report(done, total, message)
 
     def spawn(
         self,
@@ -131,7 +131,7 @@ class RunningNode:
         return [self._register(spec) for spec in specs]
 
     def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
-        """Register a child that calls no handler: it is done when its turn and time come."""
+        """Register a child without a handler: it completes when it is its turn and it is due."""
         return self._register(flag_spec(name, **options))
 
     def _register(self, spec: NodeSpec) -> SpawnedChild:
@@ -145,7 +145,7 @@ class RunningNode:
         return SpawnedChild(spec.id)
 
     def _known_keys(self) -> dict[str, UUID]:
-        """The keys of all children so far, read once of those that were there before."""
+        """The keys of all children so far; those of earlier children are read once."""
         if self._keys is None:
             children = Node.objects.using(self._claim.using).children_of(self.id)
             rows = children.filter(key__isnull=False).values_list("key", "pk")
@@ -153,11 +153,11 @@ class RunningNode:
         return self._keys
 
     def next_signal_key(self, task: str, workflow_id: UUID, spec_id: UUID) -> str:
-        """Make the key of a signal that this handler sends without one.
+        """Make the key of a signal that this handler sends without a key.
 
         A retry sends the same signals in the same order, so it finds those sent before.
         """
-        # A transaction that is repeated asks again for the same signal.
+        # A repeated transaction asks for the same signal again.
         sent = self._signals[task, workflow_id]
         ordinal = sent.setdefault(spec_id, len(sent))
         return f"{self.id}:{ordinal}:{task}"[:255]

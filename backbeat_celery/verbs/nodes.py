@@ -199,7 +199,7 @@ def _shutdown(locked: LockedNode) -> AfterCommit:
         cancel_rows(rows, actor=locked.actor, reason=reason)
         cancel_below([row.pk for row in rows], locked.using, actor=locked.actor, reason=reason)
         for row in rows:
-            after_commit.ended(row)
+            after_commit.add_finished(row)
     after_commit += _settle(locked, Outcome.SHUTDOWN)
     return after_commit
 

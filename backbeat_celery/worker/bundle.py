@@ -19,7 +19,7 @@ from django.db import Error as DatabaseTrouble
 
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.after_commit import AfterCommit
-from backbeat_celery.engine.bundle import still_held
+from backbeat_celery.engine.bundle import still_claimed
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.outcomes import AttemptResult, Lost
 from backbeat_celery.exceptions import StaleAttempt
@@ -98,7 +98,7 @@ class Bundle:
                 self._record()
                 with sessions.of_engine(claim.using):
                     advance(self.pop_after_commit() or AfterCommit(), claim.using)
-                    held = still_held(waiting)
+                    held = still_claimed(waiting)
                 waiting.clear()
                 waiting.extend(held)
         self._record()
@@ -149,6 +149,6 @@ class Bundle:
         try:
             ending, cause = run.settle(ending, cause)
         except StaleAttempt as exc:
-            logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
+            logger.warning("Discarding the result of a stale attempt: %s", exc)
         self._after_commit += run.pop_after_commit() or AfterCommit()
         return run, ending, cause

@@ -92,7 +92,7 @@ class Run:
                 call = self._call_atomic if self.claim.policy.atomic else self._call
                 ending, cause = call()
         except StaleAttempt as exc:
-            logger.warning("Discarding the outcome of an attempt that was fenced off: %s", exc)
+            logger.warning("Discarding the result of a stale attempt: %s", exc)
             raise Ignore("stale attempt") from exc
         except DatabaseTrouble as exc:
             logger.exception("Cannot record node %s; its lease runs out.", self.claim.node.pk)

@@ -172,7 +172,7 @@ def test_a_database_that_cannot_be_read_is_logged(sim, told, monkeypatch, caplog
     monkeypatch.setattr("backbeat_celery.models.querysets.NodeQuerySet.in_bulk", gone)
     with caplog.at_level(logging.ERROR):
         sim.run()
-    assert (told, "Cannot read what has ended" in caplog.text) == ([], True)
+    assert (told, "Cannot read the ended nodes" in caplog.text) == ([], True)
 
 
 def test_nobody_listens_nothing_is_read(sim):

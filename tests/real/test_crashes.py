@@ -99,7 +99,7 @@ def test_a_frozen_worker_is_fenced_off(start_worker, log, finished):
     finished(node, RECOVERY)
     os.killpg(first.process.pid, signals.SIGCONT)
     until(lambda: len(log.lines(event="end")) == 2)
-    until(lambda: "fenced off" in first.tail())
+    until(lambda: "stale attempt" in first.tail())
     node.refresh_from_db()
     assert accepted(node) == [2]
 

@@ -88,7 +88,7 @@ def _cancel_siblings(
         rows = list(_locked(Node.objects.using(using).filter(pk__in=some)))
         cancel_rows(rows, actor=actor, reason=reason)
         for row in rows:
-            after_commit.ended(row)
+            after_commit.add_finished(row)
         blocking += [row.seq for row in rows if row.is_blocking][:1]
     after_commit.maybe_complete = list(dict.fromkeys(after_commit.maybe_complete))
     cancel_below(ids, using, actor=actor, reason="a node above was canceled")
@@ -136,7 +136,7 @@ def cancel_orphan(node: Node) -> AfterCommit:
     with step(node.alias):
         rows = list(_locked(Node.objects.using(node.alias).filter(pk=node.pk)))
         cancel_rows(rows, reason="a node above was canceled")
-    after_commit.ended(node)
+    after_commit.add_finished(node)
     return after_commit
 
 

@@ -67,7 +67,7 @@ def finish(
         **values,
     )
     failpoints.hit("finish_written")
-    after_commit.ended(node)
+    after_commit.add_finished(node)
     (
         after_commit.announcements.workflows
         if node.is_root

@@ -125,7 +125,7 @@ def _written(
     for claim, result in plain:
         if claim.node.pk in written:
             remember(claim, result)
-            after_commit.ended(claim.node)
+            after_commit.add_finished(claim.node)
             after_commit.announcements.completed.append(claim.node.pk)
     settled: set[UUID] = set()
     opened = [row for row in ended if row[2]]

@@ -167,7 +167,7 @@ def _record(claim: Claim, values: Sequence[str | None]) -> AfterCommit | None:
     if not ended:
         return None
     after_commit = AfterCommit()
-    after_commit.ended(claim.node)
+    after_commit.add_finished(claim.node)
     _forget_what_is_settled(after_commit, seen)
     return after_commit
 
@@ -185,7 +185,7 @@ def _record_blocking(claim: Claim, values: Sequence[str | None]) -> AfterCommit 
     if not ended:
         return None
     after_commit = AfterCommit()
-    after_commit.ended(node)
+    after_commit.add_finished(node)
     opened = [instance(Node, using, rows.values(OPENED, row[2:])) for row in ended if row[1]]
     after_commit.publications += publications_due(opened, rows.moment(ended[0][0] or ""))
     if any(row.counts for row in opened):
