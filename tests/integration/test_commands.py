@@ -153,8 +153,8 @@ def test_a_sweep_tells_what_it_mended(sim):
     node = signal(workflows.done.s(), subject="camera")
     sim.lose_messages()
     Node.objects.filter(pk=node.pk).update(publish_at=sim.now)
-    assert sweep() == "Mended: published 1.\n"
-    assert sweep("--passes=2") == "Nothing to mend.\n" * 2
+    assert sweep() == "Repaired: published 1.\n"
+    assert sweep("--passes=2") == "Nothing to repair.\n" * 2
     sim.run()
     node.refresh_from_db()
     assert node.status == "complete"
@@ -169,7 +169,7 @@ def test_a_sweep_goes_on_until_it_is_interrupted(sim, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(backbeat_sweep.time, "sleep", wait)
-    assert sweep("--loop") == "Nothing to mend.\n" * 3 + "Stopped.\n"
+    assert sweep("--loop") == "Nothing to repair.\n" * 3 + "Stopped.\n"
     assert waits == [5, 5, 5]
 
 
@@ -182,7 +182,7 @@ def test_no_session_of_a_sweep_outlives_its_pass(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(backbeat_sweep.time, "sleep", wait)
-    assert sweep("--loop") == "Nothing to mend.\nStopped.\n"
+    assert sweep("--loop") == "Nothing to repair.\nStopped.\n"
     assert sessions == [None]
 
 

@@ -179,4 +179,4 @@ class Story:
 
     @staticmethod
     def _doctor() -> str:
-        return "; backbeat_doctor --fix mends that"
+        return "; backbeat_doctor --fix repairs that"

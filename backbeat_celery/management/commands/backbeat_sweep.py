@@ -14,7 +14,7 @@ from backbeat_celery.management.parsing import add_database, at_least, database
 
 
 class Command(BaseCommand):
-    help = "Mend what is due, lost, overdue or forgotten, as the workers' own sweeper does."
+    help = "Repair what is due, lost, overdue or forgotten, as the workers' own sweeper does."
 
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             self.stdout.write("Stopped.")
 
     def _run(self, sweep: Sweep) -> None:
-        mended = +sweep.run()
-        words = [f"{name} {count}" for name, count in mended.items()]
-        self.stdout.write(f"Mended: {', '.join(words)}." if words else "Nothing to mend.")
+        repaired = +sweep.run()
+        words = [f"{name} {count}" for name, count in repaired.items()]
+        self.stdout.write(f"Repaired: {', '.join(words)}." if words else "Nothing to repair.")
         self.stdout.flush()
