@@ -1,1 +1,1 @@
-"""Read and explain what is in the tables. Nothing here steers a node."""
+"""Read, explain and check the tables. Only the doctor's repairs write."""

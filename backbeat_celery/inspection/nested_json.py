@@ -1,4 +1,4 @@
-"""Write deeply nested data as JSON: Python's own encoder recurses, and trees may be deep."""
+"""Write deeply nested data as JSON without recursion, which Python's encoder uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 INDENT = "  "
 DEEPEST_INDENT = 40
-"""Levels that are indented: with all of them a deep tree's text would be mostly blanks."""
+"""Levels that are indented. With more, the text of a deep tree would be mostly spaces."""
 
 Member = tuple[str, Any]
 
@@ -19,7 +19,7 @@ def nested_json(data: Any) -> str:
 
 
 def _pieces(data: Any) -> Iterator[str]:
-    """A stack of what is open, each with its members that are still to come, and its end."""
+    """Give the parts of the text, with a stack of open containers and their remaining members."""
     is_first = True
     opened: list[tuple[Iterator[Member], str]] = [(iter([("", data)]), "")]
     while opened:

@@ -1,7 +1,4 @@
-"""Look at nodes: their history, their attempts, and a printable picture of their tree.
-
-Writes nothing.
-"""
+"""Read the history and attempts of a node, and render its tree as text. Writes nothing."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ __all__ = ["PAGE", "SIGNS", "TreeNode", "attempts", "draw", "history", "label", 
 
 
 def history(node: Node, latest: int | None = None) -> list[Transition]:
-    """Every change of a node's status in order, its creation first; or the `latest` ones.
+    """Give the transitions of a node in order, its creation first; or the `latest` ones.
 
-    Creation and the step into `running` are read off the node's own columns.
+    Creation and the transition to `running` are derived from the node's own columns.
     """
     rows = _last(node.transitions.order_by("pk"), latest)
     running = node.status == Status.RUNNING
@@ -52,7 +49,7 @@ def history(node: Node, latest: int | None = None) -> list[Transition]:
 
 
 def attempts(node: Node, latest: int | None = None) -> list[Attempt]:
-    """Every attempt of a node in order, the running one included; or the `latest` ones."""
+    """Give the attempts of a node in order, the running one included; or the `latest` ones."""
     rows = _last(node.ended_attempts.order_by("number"), latest)
     if node.status == Status.RUNNING:
         rows.append(Attempt.running(node))
@@ -60,7 +57,7 @@ def attempts(node: Node, latest: int | None = None) -> list[Attempt]:
 
 
 def _last(rows: QuerySet[Any], count: int | None) -> list[Any]:
-    """The last of these rows in their order: a node may have any number of attempts."""
+    """Give the last rows in their order: a node may have any number of attempts."""
     return list(rows) if count is None else list(rows.reverse()[:count])[::-1]
 
 
@@ -95,23 +92,23 @@ def render(
     statuses: Collection[str] = (),
     task: str = "",
 ) -> str:
-    """Draw the tree below a workflow or a node as text, at most `limit` nodes of it.
+    """Render the tree below a workflow or a node as text, at most `limit` nodes.
 
-    `color=None` colours it if standard output is a terminal and NO_COLOR is not set.
-    With `statuses` or `task` it shows the nodes that match, and those above them.
+    `color=None` uses colours if standard output is a terminal and NO_COLOR is not set. With
+    `statuses` or `task` only matching nodes and those above them are shown.
     """
     branch = tree(start, limit, statuses=statuses, task=task)
     return draw(branch, start, takes_color(sys.stdout) if color is None else color)
 
 
 def draw(branch: TreeNode, start: Workflow | Node, color: bool = False) -> str:
-    """Draw a branch that was read before."""
+    """Render a tree that was read before."""
     title = _title(start) if isinstance(start, Workflow) else label(branch.node, color)
     return "\n".join([title, *_lines(branch, color)])
 
 
 def takes_color(stream: Any) -> bool:
-    """Tell whether a stream is a terminal whose user has not asked for plain text."""
+    """Tell whether a stream is a terminal that colours are wanted on."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return stream is not None and bool(stream.isatty())
@@ -127,7 +124,7 @@ def _title(workflow: Workflow) -> str:
 
 
 def label(node: Node, color: bool = False) -> str:
-    """One line about a node: sign, name, status, and what is special about it."""
+    """Render one line about a node: sign, name, status, and flags."""
     status = Status(node.status)
     words = [SIGNS[status], node.name, node.outcome if _is_forced(node) else node.status]
     words += _marks(node)
@@ -154,23 +151,23 @@ def _marks(node: Node) -> Iterator[str]:
 
 
 def _times(node: Node) -> str:
-    """When a node runs that does not run yet, if that was written down."""
+    """Say when a node that does not run yet is due."""
     if node.fires_at is None or node.status not in {Status.QUEUED, Status.RETRYING}:
         return ""
     return f", due {timezone.localtime(node.fires_at):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _progress(node: Node) -> str:
-    said = node.progress
-    if node.status != Status.RUNNING or not isinstance(said, dict) or said.get("done") is None:
+    stored = node.progress
+    if node.status != Status.RUNNING or not isinstance(stored, dict) or stored.get("done") is None:
         return ""
-    total = said.get("total")
-    message = f" {told_of(node, str(said['message']))}" if said.get("message") else ""
-    return f", {said['done']}{'' if total is None else f' of {total}'} done{message}"
+    total = stored.get("total")
+    message = f" {told_of(node, str(stored['message']))}" if stored.get("message") else ""
+    return f", {stored['done']}{'' if total is None else f' of {total}'} done{message}"
 
 
 def _lines(top: TreeNode, color: bool) -> Iterator[str]:
-    """The lines below a branch; a stack rather than recursion, since trees may be deep."""
+    """Give the lines below a node, without recursion, since trees may be deep."""
     ahead: list[tuple[TreeNode | int, str, bool]] = _below(top, "")
     while ahead:
         item, indent, is_last = ahead.pop()
@@ -182,7 +179,7 @@ def _lines(top: TreeNode, color: bool) -> Iterator[str]:
 
 
 def _below(branch: TreeNode, indent: str) -> list[tuple[TreeNode | int, str, bool]]:
-    """A branch's children, and how many are hidden, last first."""
+    """Give a node's children and the number of hidden ones, last first."""
     items: list[TreeNode | int] = [*branch.children]
     if branch.hidden:
         items.append(branch.hidden)

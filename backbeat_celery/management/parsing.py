@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from backbeat_celery.models import node_alias
 
 
 def add_database(parser: CommandParser) -> None:
-    """Let the command work on another database."""
+    """Add the option `--database`."""
     parser.add_argument("--database", metavar="ALIAS", help="default: where the router puts nodes")
 
 
 def database(options: dict[str, Any]) -> str:
-    """The database that the command works on."""
+    """Give the database alias, or raise CommandError."""
     alias: str = options["database"] or node_alias()
     if alias not in connections:
         raise CommandError(f"DATABASES has no {alias!r}; it has {', '.join(connections)}.")
@@ -26,7 +26,7 @@ def database(options: dict[str, Any]) -> str:
 
 
 def at_least(minimum: float, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
-    """A type for a numeric option that refuses what is too small."""
+    """Give a type for a numeric option with a minimum."""
 
     def number(text: str) -> Any:
         value = kind(text)
@@ -39,10 +39,10 @@ def at_least(minimum: float, kind: Callable[[str], Any] = int) -> Callable[[str]
 
 
 def node_id(text: str) -> UUID:
-    """The id of a node or a workflow, or a CommandError."""
+    """Parse the id of a node or a workflow, or raise CommandError."""
     try:
         return UUID(text)
     except ValueError:
         raise CommandError(
-            f"{text!r} is no id of a workflow or a node; --subject and --name find workflows."
+            f"{text!r} is not the id of a workflow or a node; --subject and --name find workflows."
         ) from None

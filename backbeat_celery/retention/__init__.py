@@ -1,1 +1,1 @@
-"""Delete what is no longer needed."""
+"""Delete workflows and nodes that are no longer needed."""

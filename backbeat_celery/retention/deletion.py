@@ -1,7 +1,7 @@
-"""Delete nodes with all that hangs on them, children before parents, a page at a time.
+"""Delete nodes with their history, attempts and links, children before parents, page by page.
 
-History and attempts have no foreign key in the database, so they are deleted by hand. The one
-from child to parent is enforced row by row on MySQL: nobody may delete a parent first.
+History and attempts have no foreign key in the database, so they are deleted explicitly. MySQL
+checks the foreign key from child to parent row by row: a parent cannot be deleted first.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class PurgeCounts:
 
     @property
     def total(self) -> int:
-        """How many rows that is; a signal is one of the nodes."""
+        """The number of rows; signals are included in nodes."""
         return sum(self.by_model().values())
 
     def by_model(self) -> dict[str, int]:
-        """The rows of each table, as Django's `delete()` names them."""
+        """The number of rows of each model, by the labels that Django's `delete()` uses."""
         counts = {
             Workflow: self.workflows,
             Node: self.nodes,
@@ -61,23 +61,23 @@ class PurgeCounts:
 def subtree_pages(tops: Sequence[UUID], using: str, size: int = BATCH) -> Iterator[list[UUID]]:
     """Give the ids of all nodes below `tops` in pages, children before their parents.
 
-    Pages may be deleted as they come; one may hold a parent with its children. Memory holds one
-    page for each level, and a deep tree takes one statement a level.
+    Each page may be deleted when it is given; a page may contain a parent with its children.
+    Memory holds one page for each level, and a deep tree takes one statement for each level.
     """
     levels: list[tuple[list[UUID], Iterator[list[UUID]]]] = [([], _children(tops, using, size))]
-    ripe: list[UUID] = []
+    ready: list[UUID] = []
     while levels:
         page = next(levels[-1][1], None)
         if page is not None:
             levels.append((page, _children(page, using, size)))
             continue
         done, _ = levels.pop()
-        if len(ripe) + len(done) > size:
-            yield ripe
-            ripe = []
-        ripe += done
-    if ripe:
-        yield ripe
+        if len(ready) + len(done) > size:
+            yield ready
+            ready = []
+        ready += done
+    if ready:
+        yield ready
 
 
 def _children(parents: Sequence[UUID], using: str, size: int) -> Iterator[list[UUID]]:
@@ -91,7 +91,7 @@ def _children(parents: Sequence[UUID], using: str, size: int) -> Iterator[list[U
 
 
 def related_rows(ids: Collection[UUID], using: str) -> dict[str, QuerySet[Any]]:
-    """What hangs on nodes, by the names of `PurgeCounts`, in an order that may be deleted."""
+    """Give the rows of nodes in each table, by the names of `PurgeCounts`, in deletion order."""
     at_an_end = Q(source__in=ids) | Q(target__in=ids)
     return {
         "transitions": Transition.objects.using(using).filter(node_id__in=ids),
@@ -102,7 +102,7 @@ def related_rows(ids: Collection[UUID], using: str) -> dict[str, QuerySet[Any]]:
 
 
 def delete_nodes(ids: Collection[UUID], using: str) -> PurgeCounts:
-    """Delete nodes without other children, and what hangs on them, in the caller's transaction."""
+    """Delete nodes and their related rows in the caller's transaction; `ids` has all children."""
     if not ids:
         return PurgeCounts()
     if not connections[using].features.can_defer_constraint_checks:
@@ -114,9 +114,9 @@ def delete_nodes(ids: Collection[UUID], using: str) -> PurgeCounts:
 
 
 def delete_workflow_rows(workflow_ids: Sequence[UUID], using: str) -> PurgeCounts:
-    """Delete workflows with all their nodes, whatever these are doing, in one transaction.
+    """Delete workflows with all their nodes in one transaction, whatever their statuses.
 
-    The caller has made sure that no worker runs them and that nobody waits for them.
+    The caller makes sure that no worker runs them and no node waits for them.
     """
     counts = PurgeCounts()
     with transaction.atomic(using=using):
@@ -134,5 +134,5 @@ def delete_workflows(ids: Collection[UUID], using: str) -> int:
 
 
 def _delete(rows: QuerySet[Model], using: str) -> int:
-    # One statement: Django's own cascade would read every row before it deletes it.
+    # One statement: Django's cascade would read every row first.
     return delete_rows(rows, using)

@@ -1,9 +1,9 @@
-"""Delete what is finished for longer than the retention, while the engine runs.
+"""Delete what has been finished for longer than the retention, while the engine runs.
 
-Two kinds of tops are purged with all that is below them: finished workflows, and in open
-workflows the signals whose whole tree is finished. Short transactions delete the leaves
-first; one that is killed leaves a finished tree without some of its leaves, which the next
-purge takes. docs/operating.md tells what is kept.
+Finished workflows are purged with all their nodes; in open workflows, signals whose whole tree is
+finished. Short transactions delete the leaves first. A purge that is killed leaves a finished
+tree without some of its leaves, which the next purge deletes. docs/operating.md says what is
+kept.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def purge(
 
 
 def tops_to_purge(using: str, days: float | None = None) -> int:
-    """Estimate how many workflows and signals a purge takes: for a progress bar."""
+    """Estimate how many workflows and signals a purge deletes, for a progress bar."""
     days = settings.retention if days is None else days
     old = Q(finished_at__lt=clock.after(-days * DAY))
     workflows = Workflow.objects.using(using)
@@ -100,7 +100,7 @@ class _Purge:
     # Finished workflows -----------------------------------------------------------------
 
     def purge_workflows(self) -> None:
-        """Purge the finished workflows, some at a time."""
+        """Purge finished workflows in batches."""
         late = Node.objects.filter(self._late, workflow=OuterRef("pk"))
         signals = Node.objects.filter(self._has_young_key, parent_id=OuterRef("pk"))
         rows = Workflow.objects.using(self.using).filter(self._old, unfinished=None)
@@ -137,12 +137,12 @@ class _Purge:
             yield page
 
     def _busy_signals(self, workflow_ids: Sequence[UUID]) -> set[UUID]:
-        """Finished signals with something below them that is not finished, or was not then.
+        """Find finished signals with a node below them that is unfinished, or finished too late.
 
-        Fire-and-forget children and rescues may outlive what is above them.
+        Fire-and-forget children and rescues may finish after their ancestors.
         """
         late = self._nodes.filter(self._late, workflow_id__in=workflow_ids)
-        # The topmost of them stands below something old, or soon to be: others are not read.
+        # The topmost of them has a parent that is old, or will be soon: others are not read.
         soon = clock.after(HOUR - self._days * DAY)
         above = late.filter(parent__finished_at__lt=soon).values_list("parent_id", flat=True)
         known = lineage({pk for pk in above.distinct() if pk}, self.using)
@@ -151,7 +151,7 @@ class _Purge:
     # Both -------------------------------------------------------------------------------
 
     def _live_links(self) -> QuerySet[Link]:
-        """Links of nodes that may still look at what they waited for."""
+        """Links of nodes that may still check what they waited for."""
         live = Q(source__finished_at=None) | Q(source__workflow__unfinished=True)
         return Link.objects.using(self.using).filter(live)
 
@@ -159,7 +159,7 @@ class _Purge:
         return self._live_links().filter(target__in=ids).values_list("target_id", flat=True)
 
     def _remove(self, tops: list[UUID], *, are_workflows: bool = False) -> None:
-        """Remove what is below `tops`, then these themselves."""
+        """Delete everything below `tops`, then these themselves."""
         if not tops:
             return
         for page in subtree_pages(tops, self.using, self._batch):
@@ -195,9 +195,9 @@ class _Purge:
         return counts
 
     def _lock_lines(self, ids: Sequence[UUID]) -> list[UUID]:
-        """Lock the roots of signals, as whoever signals or links does; leave out what is held.
+        """Lock the roots of signals, as signals and links do; skip rows that are locked.
 
-        Nothing is waited for, so that no deadlock reaches a user's transaction.
+        It does not wait for locks, so that no deadlock reaches a user's transaction.
         """
         roots = dict(self._nodes.filter(pk__in=ids).values_list("pk", "parent_id"))
         rows = self._nodes.filter(pk__in=set(roots.values()))
@@ -205,15 +205,15 @@ class _Purge:
         return [pk for pk in ids if roots.get(pk) in free]
 
     def _lock_workflows(self, ids: Sequence[UUID]) -> list[UUID]:
-        """Lock workflows before their nodes, as the verbs do; leave out those that are held."""
+        """Lock workflows before their nodes, as the verbs do; skip rows that are locked."""
         rows = Workflow.objects.using(self.using).filter(self._old, pk__in=ids).order_by("pk")
         locked = rows.select_for_update(skip_locked=self._skips)
         return list(locked.values_list("pk", flat=True))
 
     def _lock(self, ids: Sequence[UUID]) -> list[UUID]:
-        """Lock nodes, leaving out those that somebody holds, links to, or hangs below.
+        """Lock nodes; leave out those that are locked, linked to, or have other children.
 
-        The lock holds off whoever would link to them; only after it do the links count.
+        The lock prevents new links, so links are read after it.
         """
         rows = self._nodes.filter(self._old, pk__in=ids)
         rows = rows.select_for_update(skip_locked=self._skips)
@@ -222,7 +222,7 @@ class _Purge:
         return [pk for pk in locked if pk not in kept]
 
     def _with_those_above(self, kept: set[UUID], locked: set[UUID]) -> set[UUID]:
-        """Of the locked nodes those that are kept, and those above them or above others."""
+        """Give the locked nodes that are kept, with all locked nodes above these or others."""
         children = self._nodes.filter(parent_id__in=locked).values_list("pk", "parent_id")
         above = dict(children)
         ahead = [pk for pk in above if pk in kept or pk not in locked]

@@ -1,7 +1,7 @@
 """Tags and filters of the admin's templates.
 
-Django imports this module in every project that renders a template, also where the admin is
-not installed; so the admin is imported at the first use.
+Django imports this module in every project that renders a template, even without the admin. So
+the admin is imported only when a tag is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ register = template.Library()
 
 @register.filter
 def bb_status(node: Node) -> Any:
-    """The status of a node with its sign."""
+    """Render the status of a node with its sign."""
     outcome = node.outcome if node.outcome not in {"", "succeeded"} else ""
     from backbeat_celery.admin.markup import status_badge
 
@@ -27,7 +27,7 @@ def bb_status(node: Node) -> Any:
 
 @register.filter
 def bb_badge(status: str) -> Any:
-    """A status with its sign."""
+    """Render a status with its sign."""
     from backbeat_celery.admin.markup import status_badge
 
     return status_badge(status)
@@ -35,7 +35,7 @@ def bb_badge(status: str) -> Any:
 
 @register.filter
 def bb_outcome(outcome: str) -> Any:
-    """How an attempt ended, with a sign."""
+    """Render an attempt's outcome with its sign."""
     from backbeat_celery.admin.markup import outcome_badge
 
     return outcome_badge(outcome)
@@ -43,7 +43,7 @@ def bb_outcome(outcome: str) -> Any:
 
 @register.filter
 def bb_short(name: str) -> Any:
-    """The name of a task without its module."""
+    """Give the name of a task without its module."""
     from backbeat_celery.admin.markup import short_name
 
     return short_name(name)
@@ -51,7 +51,7 @@ def bb_short(name: str) -> Any:
 
 @register.filter
 def bb_tags(node: Node) -> Any:
-    """What is special about a node."""
+    """Give the properties of a node that differ from the default."""
     from backbeat_celery.admin.treepage import mode_tags
 
     return mode_tags(node)
@@ -59,7 +59,7 @@ def bb_tags(node: Node) -> Any:
 
 @register.filter
 def bb_ago(at: datetime | None) -> Any:
-    """How long ago something was."""
+    """Format how long ago something was."""
     from backbeat_celery.admin.markup import ago
 
     return ago(at)
@@ -67,7 +67,7 @@ def bb_ago(at: datetime | None) -> Any:
 
 @register.filter
 def bb_moment(at: datetime | None) -> Any:
-    """A point in time, to the second."""
+    """Format a point in time, to the second."""
     from backbeat_celery.admin.markup import moment
 
     return moment(at)
@@ -75,7 +75,7 @@ def bb_moment(at: datetime | None) -> Any:
 
 @register.filter
 def bb_until(start: datetime | None, end: datetime | None) -> Any:
-    """The time from one moment to another."""
+    """Format the time between two moments."""
     from backbeat_celery.admin.markup import between
 
     return between(start, end)
@@ -83,7 +83,7 @@ def bb_until(start: datetime | None, end: datetime | None) -> Any:
 
 @register.simple_tag(takes_context=True)
 def bb_overview(context: Any) -> Any:
-    """The numbers of the overview page that the user may see."""
+    """Give the overview's numbers that the user may see."""
     from backbeat_celery.admin.overview import overview
 
     return overview(context["request"])

@@ -95,7 +95,7 @@ def test_json_has_workflows_and_nodes(camera, lens):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "is no id"),
+        (["nonsense"], "is not the id"),
         (["0" * 32], "has the id"),
         (["--json", "--watch"], "leave out --json"),
         (["--database=nowhere"], "DATABASES has no 'nowhere'"),

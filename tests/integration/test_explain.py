@@ -106,7 +106,7 @@ def test_a_pause_is_told_with_who_and_why(sim):
 def test_what_was_resumed_behind_our_back_waits_for_the_sweeper(sim):
     node = staged(sim, Status.PAUSED)
     Workflow.objects.update(paused_at=None)
-    said(node, "its workflow goes on", "queued by the sweeper at its next pass")
+    said(node, "its workflow was resumed", "queued by the sweeper at its next pass")
 
 
 def test_a_message_that_was_not_published_yet_waits_for_the_sweeper(sim):
@@ -115,7 +115,7 @@ def test_a_message_that_was_not_published_yet_waits_for_the_sweeper(sim):
     Node.objects.filter(pk=node.pk).update(
         status="queued", finished_at=None, outcome="", publish_at=sim.now - timedelta(minutes=10)
     )
-    said(node, "no message for it is on its way", "by the sweeper at its next pass")
+    said(node, "no message for it is in the queue", "by the sweeper at its next pass")
 
 
 def test_a_published_message_waits_for_a_free_worker(sim):
@@ -250,15 +250,15 @@ def test_a_circle_of_links_is_found_and_named(sim):
     assert Node.objects.get(pk=one.pk).status == "waiting"
     said(one, f"{one.pk} waits for", str(two.pk), "cancel() one of them")
     behind = signal(workflows.done.s(), subject="camera", name=workflows.tree.name)
-    said(behind, "waits in vain, because", str(one.pk), str(two.pk))
-    said(one.workflow, "waits in vain, because")
+    said(behind, "waits forever, because", str(one.pk), str(two.pk))
+    said(one.workflow, "waits forever, because")
 
 
 def test_a_link_without_a_circle_is_no_circle(sim):
     waiting = signal(workflows.tree.s({"spawn": [{"flag": "a", "delay": 9}]}), subject="camera")
     signal(workflows.done.s(), subject="lens", link=waiting, delay=60)
     sim.run()
-    assert "in vain" not in waiting.explain()
+    assert "waits forever" not in waiting.explain()
 
 
 def test_a_secret_error_text_is_cut(sim, script):

@@ -1,4 +1,4 @@
-"""Explain nodes that wait for other nodes, down to the one that holds them all."""
+"""Explain nodes that wait for other nodes, down to the one that all of them wait for."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from backbeat_celery.models import Node
 from backbeat_celery.states import Outcome, Status
 
 DEEPEST = 12
-"""Nodes that are named on the way to the one that holds them all."""
+"""Nodes that one sentence names at most."""
 
 
 SOME = 100
-"""Nodes that are counted where a sentence has room for one name."""
+"""Nodes that are counted at most if a sentence names only one."""
 
 
 MaySee = Callable[[Node], bool]
 UNSEEN = "a node that is not shown to you"
 
 
-def anything(node: Node) -> bool:
-    """Hide no node from whoever asks."""
+def everything_visible(node: Node) -> bool:
+    """Hide no node."""
     return True
 
 
-class Story:
-    """Tells about a node and, in the same sentence, about what it waits for."""
+class Explanation:
+    """A sentence about a node and what it waits for."""
 
-    def __init__(self, may_see: MaySee = anything) -> None:
-        self._told: set[UUID] = set()
+    def __init__(self, may_see: MaySee = everything_visible) -> None:
+        self._named: set[UUID] = set()
         self._may_see = may_see
 
     def name(self, node: Node) -> str:
-        """Name a node to somebody who may see it."""
+        """Give the name of a node, or a placeholder if the user may not see it."""
         return named(node) if self._may_see(node) else UNSEEN
 
-    def tell(self, node: Node) -> str:
-        """What became of a node or what it waits for: a sentence without its subject."""
-        if node.pk in self._told or len(self._told) >= DEEPEST:
+    def describe(self, node: Node) -> str:
+        """Say what a node waits for or how it ended: a sentence without its subject."""
+        if node.pk in self._named or len(self._named) >= DEEPEST:
             return f"is {node.status}"
-        self._told.add(node.pk)
+        self._named.add(node.pk)
         match node.status:
             case Status.PENDING:
                 return self._pending(node)
@@ -67,7 +67,7 @@ class Story:
     def _pending(self, node: Node) -> str:
         parent = reads.parent_of(node)
         if parent is None or parent.is_finished:
-            return f"waits for its parent's handler in vain: cancel() it{self._doctor()}"
+            return f"waits for its parent's handler, which has ended: cancel() it{self._doctor()}"
         if parent.status == Status.WAITING:
             return f"waits, although its parent's handler is done{self._doctor()}"
         return f"waits until the handler of its parent {self._which(parent)}"
@@ -99,7 +99,7 @@ class Story:
         if links.count > 1:
             far = f"{links.count} linked signals, among them {far}"
         if children is None:
-            return f"waits by a link for {far}, which {self.tell(links.first)}"
+            return f"waits by a link for {far}, which {self.describe(links.first)}"
         return f"waits by a link for {far}" + self._and_children(children, what)
 
     def _and_children(self, children: Blockers | None, what: str) -> str:
@@ -120,7 +120,7 @@ class Story:
 
     def _paused(self, node: Node) -> str:
         if node.workflow.paused_at is None:
-            return f"was paused, its workflow goes on, and it is queued {next_pass(node)}"
+            return f"was paused, its workflow was resumed, and it is queued {next_pass(node)}"
         return f"is due, but its workflow is {paused(node.workflow)}; resume() lets it run"
 
     def _failed(self, node: Node) -> str:
@@ -133,11 +133,11 @@ class Story:
         return f"failed at attempt {node.attempt}{at}{why}{error}{help_}; {self._choices(node)}"
 
     def _choices(self, node: Node) -> str:
-        """What may be done about a failed node, what that starts, and what it cancels."""
-        going_on = following_cancel(node)
-        effect = "let the others go on"
-        if going_on.started:
-            effect = f"start {self._some(going_on.started)}"
+        """Name the verbs that help a failed node, with what they start and cancel."""
+        following = following_cancel(node)
+        effect = "let the others continue"
+        if following.started:
+            effect = f"start {self._some(following.started)}"
         canceled = list(canceled_by_shutdown(node).without_payload()[: SOME + 1])
         if not canceled:
             return f"retry() it, or resolve(), shutdown() or cancel() it to {effect}"
@@ -147,7 +147,7 @@ class Story:
         )
 
     def _some(self, nodes: list[Node]) -> str:
-        """The first of some nodes, and how many others there are."""
+        """Name the first of some nodes, and count the others."""
         rest = len(nodes) - 1
         if not rest:
             return self.name(nodes[0])
@@ -167,7 +167,7 @@ class Story:
         return f"is complete: it succeeded{attempt} and finished at {at}"
 
     def _among(self, blockers: Blockers, what: str) -> str:
-        """Name the one that says most, and how many there are."""
+        """Count the blockers, and describe the most relevant one."""
         if blockers.count == 1:
             return f"its {what} {self._which(blockers.first)}"
         return f"{times(blockers.count, what)}, among them {self._which(blockers.first)}"
@@ -175,7 +175,7 @@ class Story:
     def _which(self, node: Node) -> str:
         if not self._may_see(node):
             return UNSEEN
-        return f"{named(node)}, which {self.tell(node)}"
+        return f"{named(node)}, which {self.describe(node)}"
 
     @staticmethod
     def _doctor() -> str:

@@ -1,4 +1,4 @@
-"""Explain nodes whose turn has come: when they are due, and why no worker has them yet."""
+"""Explain nodes that wait for no other node: when they are due, and why no worker has them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from backbeat_celery.runtime import clock
 from backbeat_celery.states import Status
 
 SILENCE = 60.0
-"""Seconds without a pass after which a sweeper is said to be missing."""
+"""Seconds without a pass after which the sweeper counts as missing."""
 
 
 def claimable(node: Node) -> str:
-    """Why a queued or retrying node does not run."""
+    """Say why a queued or retrying node does not run."""
     if not is_due(node.fires_at, node.db_now):
         return _future(node)
     failed = f"failed its attempt {node.attempt} ({short(error_of(node))}) and is due again"
@@ -33,11 +33,11 @@ def claimable(node: Node) -> str:
         return f"{due} as a flag and is completed {next_pass(node)}"
     if node.times_out_at is not None:
         return (
-            f"{due}, but a worker that was asked has no task named {node.task!r}; deploy it "
+            f"{due}, but a worker that received it has no task named {node.task!r}; deploy it "
             f"there, or the node fails at {moment(node.times_out_at, node.db_now)}"
         )
     if _has_no_message(node):
-        return f"{due}, and no message for it is on its way; one is published {next_pass(node)}"
+        return f"{due}, and no message for it is in the queue; one is published {next_pass(node)}"
     if node.publish_at is not None and node.publish_at <= node.db_now:
         return (
             f"{due}, and no worker has taken its message yet; if that is lost, another one is "
@@ -47,7 +47,7 @@ def claimable(node: Node) -> str:
 
 
 def _has_no_message(node: Node) -> bool:
-    """Whether none was sent, or so long ago that the sweeper no longer waits for it."""
+    """Tell whether no message was sent, or so long ago that the sweeper sends another."""
     if node.publish_at is None or (node.fires_at and node.fires_at > node.publish_at):
         return True
     return node.publish_at <= node.db_now - timedelta(seconds=LONGEST_INTERVAL)
@@ -68,7 +68,7 @@ def _future(node: Node) -> str:
 
 
 def _workers(node: Node) -> str:
-    """Who could take the message; the broker is asked only when it should have been taken."""
+    """Say which workers could take the message; the broker is asked only about a late one."""
     if not clock.is_simulated() and (problem := missing_app()):
         return f"ask a process that is set up who takes it: {problem}"
     queue = queue_of(called_task(node), options_of(node))
@@ -88,7 +88,7 @@ def _workers(node: Node) -> str:
 
 
 def next_pass(node: Node) -> str:
-    """When the sweeper does it, and whether there is one."""
+    """Say when the sweeper does something, and whether one runs."""
     soon = "by the sweeper at its next pass"
     if clock.is_simulated():
         return soon
@@ -104,7 +104,7 @@ def next_pass(node: Node) -> str:
 
 
 def running(node: Node) -> str:
-    """Where a running node is, or what it awaits."""
+    """Say where a node runs, or what it waits for."""
     now, until = node.db_now, node.times_out_at
     end = f"until {moment(until, now)}" if until else "without a time limit"
     if node.lease_expires_at is None and node.awaits_completion:
@@ -123,10 +123,10 @@ def running(node: Node) -> str:
 
 
 def progress(node: Node) -> str:
-    """What the handler last said of its progress."""
-    said = node.progress
-    if not isinstance(said, dict) or said.get("done") is None:
+    """Give the progress that the handler reported last."""
+    stored = node.progress
+    if not isinstance(stored, dict) or stored.get("done") is None:
         return ""
-    total = "" if said.get("total") is None else f" of {said['total']}"
-    message = f" ({short(told_of(node, str(said['message'])))})" if said.get("message") else ""
-    return f", {said['done']}{total} done{message}"
+    total = "" if stored.get("total") is None else f" of {stored['total']}"
+    message = f" ({short(told_of(node, str(stored['message'])))})" if stored.get("message") else ""
+    return f", {stored['done']}{total} done{message}"

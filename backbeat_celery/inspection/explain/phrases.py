@@ -1,4 +1,4 @@
-"""Phrases of explanations: times, people, errors and names."""
+"""Phrases of explanations: times, actors, errors and names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from backbeat_celery.models import Node, Workflow
 from backbeat_celery.runtime.text import shorten
 
 LONGEST = 200
-"""Characters of an error that a sentence has room for."""
+"""Characters of an error in a sentence."""
 
 
 def moment(time: datetime, now: datetime | None = None) -> str:
-    """A time, and how far from now it is if that is known and to come."""
+    """Format a time and, if it is after `now`, how far away it is."""
     text = f"{timezone.localtime(time):%Y-%m-%d %H:%M:%S %Z}"
     if now is None or time <= now:
         return text
@@ -22,7 +22,7 @@ def moment(time: datetime, now: datetime | None = None) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration in its largest sensible unit."""
+    """Format a duration in its largest unit."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -30,28 +30,28 @@ def span(seconds: float) -> str:
 
 
 def by(actor: str, reason: str) -> str:
-    """Who did something, and why, as far as it was said."""
+    """Give actor and reason, if they are known."""
     return (f" by {actor}" if actor else "") + (f" ({short(reason)})" if reason else "")
 
 
 def short(text: str | None) -> str:
-    """The first line of a text, cut to what a sentence has room for, without its full stop."""
+    """Give the first line of a text, shortened, without its full stop."""
     line = (text or "").strip().split("\n")[0].rstrip(".")
     return shorten(line, LONGEST)
 
 
 def named(node: Node) -> str:
-    """A node's name with its id, for whoever has to act on it."""
+    """Give a node's name with its id."""
     return f"{node.name} {node.pk}"
 
 
 def times(count: int, what: str) -> str:
-    """A number with its noun."""
+    """Give a number with its noun."""
     irregular = {"child": "children"}
     return f"{count} {what if count == 1 else irregular.get(what, what + 's')}"
 
 
 def paused(workflow: Workflow) -> str:
-    """Since when a workflow is paused, by whom and why."""
+    """Say since when a workflow is paused, with actor and reason."""
     since = f" since {moment(workflow.paused_at)}" if workflow.paused_at else ""
     return f"paused{since}{by(workflow.paused_by, workflow.pause_reason)}"

@@ -1,4 +1,4 @@
-"""What an explanation reads: a node, and the most telling of those it waits for."""
+"""What an explanation reads: a node, and the most relevant of the nodes it waits for."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from backbeat_celery.states import Status
 
 @dataclass(frozen=True, slots=True)
 class Blockers:
-    """How many nodes are waited for, and the one that says most about why."""
+    """The number of nodes that are waited for, and the most relevant one."""
 
     count: int
     first: Node
 
 
 def read(pk: Any, using: str) -> Node:
-    """A node as it is now, with its workflow and the engine's time."""
+    """Read a node with its workflow and the engine's time."""
     return _rows(Node.objects.using(using).filter(pk=pk)).get()
 
 
 def parent_of(node: Node) -> Node | None:
-    """The node above, as it is now."""
+    """Read the parent of a node."""
     return read(node.parent_id, node.alias) if node.parent_id else None
 
 
 def open_children(node: Node) -> Blockers | None:
-    """The unfinished children that count."""
+    """Read the unfinished children that a node waits for."""
     return _blockers(Node.objects.using(node.alias).awaited_by(node.pk))
 
 
 def blocking_siblings(node: Node) -> Blockers | None:
-    """The unfinished siblings that a ready node has to wait for."""
+    """Read the unfinished siblings that a ready node waits for."""
     if node.parent_id is None:
         return None
     return _blockers(
@@ -46,28 +46,28 @@ def blocking_siblings(node: Node) -> Blockers | None:
 
 
 def open_links(node: Node) -> Blockers | None:
-    """The unfinished signals of other workflows that a node is linked to."""
+    """Read the unfinished signals of other workflows that a node waits for."""
     return _blockers(linked_signals(node.pk, node.alias))
 
 
 def rescue_of(node: Node) -> Node | None:
-    """The latest rescue of a failed node."""
+    """Read the latest rescue of a failed node."""
     children = Node.objects.using(node.alias).children_of(node.pk)
     return _rows(children.filter(rescue=True)).order_by("-seq").first()
 
 
 def last_change(node: Node) -> Transition | None:
-    """How the node came to its present status."""
+    """Read the transition to the node's current status."""
     return Transition.objects.using(node.alias).filter(node_id=node.pk).order_by("-pk").first()
 
 
 def sweeper(using: str) -> SweeperLease | None:
-    """Who sweeps this database, and when a pass was last made."""
+    """Read the sweeper's lease of this database, with the time of its last pass."""
     return SweeperLease.objects.using(using).first()
 
 
 def _blockers(rows: NodeQuerySet) -> Blockers | None:
-    """A failed one first, since it does not go on by itself; else the first in line."""
+    """Count them, and pick a failed one, which does not continue by itself, or else the first."""
     count = rows.count()
     if not count:
         return None

@@ -1,4 +1,4 @@
-"""Delete what is finished for longer than the retention."""
+"""Delete what has been finished for longer than the retention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make repair passes, beside those that workers make."""
+"""Run sweeper passes, in addition to those of the workers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from backbeat_celery.management.parsing import add_database, at_least, database
 
 
 class Command(BaseCommand):
-    help = "Repair what is due, lost, overdue or forgotten, as the workers' own sweeper does."
+    help = "Repair what is due, lost or overdue, as the workers' sweeper does."
 
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
         how.add_argument(
             "--passes", type=at_least(1), default=1, metavar="N", help="how many; default 1"
         )
-        how.add_argument(
-            "--loop", action="store_true", help="go on, one pass every SWEEP_INTERVAL"
-        )
+        how.add_argument("--loop", action="store_true", help="repeat every SWEEP_INTERVAL seconds")
         add_database(parser)
 
     def handle(self, **options: Any) -> None:
@@ -36,7 +34,7 @@ class Command(BaseCommand):
                 if not left and not options["loop"]:
                     return
                 if options["loop"]:
-                    # After a failover a session that still answers may be read-only for good.
+                    # After a failover a session that still works may stay read-only.
                     if not connections[sweep.using].in_atomic_block:
                         connections[sweep.using].close()
                     time.sleep(settings.sweep_interval)

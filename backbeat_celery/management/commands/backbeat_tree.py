@@ -1,4 +1,4 @@
-"""Print the trees of workflows, once or live."""
+"""Print the trees of workflows, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "ids", nargs="*", metavar="ID", help="of workflows or nodes, or of Celery's messages"
+            "ids", nargs="*", metavar="ID", help="of workflows, nodes or Celery messages"
         )
         parser.add_argument("--subject", help="only workflows about this subject")
         parser.add_argument("--name", help="only workflows of this name")
@@ -51,13 +51,13 @@ class Command(BaseCommand):
             type=at_least(0.1, float),
             const=1.0,
             metavar="SECONDS",
-            help="draw again every SECONDS (1) until all is finished or Ctrl-C",
+            help="print again every SECONDS (1) until all are finished or Ctrl-C",
         )
         add_database(parser)
 
     def handle(self, **options: Any) -> None:
         if options["json"] and options["watch"]:
-            raise CommandError("--watch draws for people; leave out --json.")
+            raise CommandError("--watch prints text; leave out --json.")
         try:
             while True:
                 starts = self._starts(options)
