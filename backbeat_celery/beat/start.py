@@ -20,7 +20,7 @@ from backbeat_celery.runtime import clock
 from backbeat_celery.states import Mode
 
 FIRED_AT = "backbeat_fired_at"
-"""The header with the time at which beat, or whoever sent the message, sent it."""
+"""The header with the time at which beat, or another client, sent the message."""
 
 OPTIONS = frozenset(
     "task subject args kwargs name key mode delay metadata queue using".split()  # noqa: SIM905

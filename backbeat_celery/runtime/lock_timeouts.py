@@ -1,7 +1,7 @@
-"""Transactions of those who must not wait for a row that somebody else has locked.
+"""Transactions that must not wait for a row that another transaction has locked.
 
-Renewals of leases and the sweeper's mends are for many nodes: who waits for one of them holds up
-all the others. What is locked now is left for a later round, and a lock is a sign of life.
+Lease renewals and the sweeper's repairs handle many nodes: waiting for one of them would delay all
+others. Locked rows are left for a later pass, and a lock shows that its holder is alive.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MYSQL_CODE = 1205
 
 
 class RowHeld(Exception):
-    """Somebody else holds a row's lock, and nobody waits for it here; nothing was written."""
+    """Another transaction has locked a row, which is not waited for; nothing was written."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def without_waiting() -> Iterator[None]:
 def step(using: str) -> Iterator[None]:
     """Make a transaction of the engine; inside `without_waiting` it waits for no row.
 
-    In somebody else's transaction it waits, since the limit would stay with that.
+    Inside the caller's transaction it waits, since the limit would outlive the step.
     """
     connection = connections[using]
     is_limited = not (_may_wait.get() or connection.in_atomic_block)

@@ -133,7 +133,7 @@ def interrupt_project() -> None:
     each: Any
     for each in connections.all(initialized_only=True):
         if each.in_atomic_block:
-            # Django would refuse to connect again until somebody leaves the block.
+            # Django would refuse to connect again until the block is left.
             drop_connection(each)
             del connections[each.alias]
         elif each.connection is not None and _is_under_way(each):

@@ -80,7 +80,7 @@ def repeat(work: Callable[[], T], *, using: str, outage: bool = False) -> T:
     Then the connection is closed, whatever it answers to `SELECT 1`, and `work` is done again on
     a fresh one: at once, and if it is an outage until our patience ends. `work` is one
     transaction that can tell by itself what it has done before: the answer to a commit may be
-    lost. Inside somebody else's transaction nothing is repeated, since only the owner can
+    lost. Inside the caller's transaction nothing is repeated, since only the caller can
     repeat that.
     """
     connection = connection_to(using)

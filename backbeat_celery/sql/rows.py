@@ -1,6 +1,6 @@
 """Make model instances of what a statement gives, without what a query set does besides.
 
-A column that the statement did not read is deferred: it is read when somebody asks for it.
+A column that the statement did not read is deferred: it is read on first access.
 """
 
 from __future__ import annotations

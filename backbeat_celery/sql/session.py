@@ -44,7 +44,7 @@ def execute_all(
 ) -> list[list[Row]]:
     """Run transactions one after another; give the rows of each of their calls, in order.
 
-    `meanwhile` is called while the server is at work, unless somebody observes it. It must
+    `meanwhile` is called while the server is at work, unless statements are observed. It must
     raise nothing and touch no database.
     """
     from backbeat_celery.sql import driver

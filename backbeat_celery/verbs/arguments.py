@@ -1,7 +1,6 @@
 """Edit the arguments of a node that has failed, and retry it: one transaction.
 
-Values that are hidden are not shown to whoever edits; where the mark that stands for one is
-left in its place, the value stays as it is.
+Hidden values are shown as a mark. Where the mark is left unchanged, so is the value.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ EDITABLE = frozenset({Status.FAILED, Status.RETRYING})
 def edit_and_retry(node: Node, user: Any, data: dict[str, Any]) -> None:
     """Write other arguments under the row's lock, then retry.
 
-    Raises InvalidTransition if the node can no longer be retried, BadInput if somebody else has
+    Raises InvalidTransition if the node can no longer be retried, BadInput if another user has
     edited it meanwhile or the arguments do not fit the task.
     """
     using = node.alias
@@ -42,7 +41,7 @@ def edit_and_retry(node: Node, user: Any, data: dict[str, Any]) -> None:
                 raise InvalidTransition(row.status, "edit_arguments", row.pk)
             stored = Node.objects.using(using).only("args", "kwargs", "task").get(pk=row.pk)
             if digest(stored) != data["seen"]:
-                raise BadInput("Somebody else has edited the arguments meanwhile. Look again.")
+                raise BadInput("Another user has edited the arguments meanwhile. Reload the page.")
             args, kwargs = merged(stored, data["args"], data["kwargs"])
             Node.objects.using(using).filter(pk=row.pk).update(args=args, kwargs=kwargs)
             reason = (
@@ -55,7 +54,7 @@ def edit_and_retry(node: Node, user: Any, data: dict[str, Any]) -> None:
 
 
 def digest(node: Node) -> str:
-    """Stand for a node's arguments as somebody has seen them, without giving them away."""
+    """Hash a node's arguments, so that a form can detect that they have changed."""
     text = payload.encode([list(node.args), dict(node.kwargs)])
     return salted_hmac("backbeat_celery.arguments", text).hexdigest()
 

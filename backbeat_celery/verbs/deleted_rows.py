@@ -1,4 +1,4 @@
-"""Rows that somebody else deletes while a verb is at work on them."""
+"""Rows that are deleted while a verb works on them."""
 
 from __future__ import annotations
 

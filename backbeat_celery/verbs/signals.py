@@ -199,7 +199,7 @@ def add_child(
 ) -> Node:
     """Add a child from outside to a node that is not finished, and have it waited for.
 
-    It takes its place in the line at once and runs when the parent's handler is accepted.
+    It takes its place in the sibling order at once and runs when the parent's handler is accepted.
     Raises NodeFinished if there is nothing left to wait for it, BadInput for a flag.
     """
     spec = task_spec(

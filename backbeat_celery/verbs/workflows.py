@@ -106,7 +106,7 @@ def delete_workflow(
             try:
                 row = lock_workflow(workflow.pk, alias)
             except RowDeleted:
-                return PurgeCounts()  # by somebody else: as Django's delete() takes it
+                return PurgeCounts()  # already deleted: as Django's delete() takes it
             after_commit = _cancel_all(row, actor, why)
             # Their links are deleted, too: they look for themselves whether that was the last.
             links = Link.objects.using(alias).filter(target__workflow=row)
