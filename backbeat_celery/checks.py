@@ -19,7 +19,7 @@ from backbeat_celery.inputs.task_options import task_problems
 from backbeat_celery.inputs.task_registry import import_trouble, load_tasks
 from backbeat_celery.models import node_alias
 from backbeat_celery.runtime import migration_state
-from backbeat_celery.runtime.lock_timeouts import missing_limit
+from backbeat_celery.runtime.lock_timeouts import missing_idle_timeout
 
 
 @checks.register("backbeat_celery")
@@ -245,7 +245,7 @@ def check_limits(databases: Sequence[str] | None = None, **_: Any) -> list[check
     """Check that servers let go of the locks of a worker that was cut off."""
     messages: list[checks.CheckMessage] = []
     for alias in databases or ():
-        if name := missing_limit(alias):
+        if name := missing_idle_timeout(alias):
             messages.append(
                 checks.Warning(
                     f"The database {alias!r} has no {name}.",

@@ -1,1 +1,1 @@
-"""Calendar starts: what `backbeat.signal` makes of a message from beat."""
+"""Scheduled starts: how the task `backbeat.signal` handles a message from Celery beat."""

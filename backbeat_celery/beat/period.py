@@ -1,7 +1,7 @@
-"""Which period of its schedule a firing belongs to: of each period, one start is wanted.
+"""Find the period of a schedule that a message from beat belongs to.
 
-Beat sends a name and no moment, and it may fire twice: two of them run, or one is started
-again before it has written down that it fired.
+A workflow is started once for each period. Beat sends no time, and it may send twice: when two
+beats run, or when one is restarted before it has saved its state.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any
 from celery import schedules
 
 YEARS = 4
-"""How far back a crontab's last moment is looked for: a 29th of February."""
+"""Years to search back for a crontab's last time, which may be a 29th of February."""
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """`id` is the same for each firing of one period; `moment` gives the dates to subjects."""
+    """A period: `id` is the same for each message of it, `moment` fills in templates."""
 
     id: str
     moment: datetime
 
 
 def period_of(schedule: Any, fired_at: datetime) -> Period | None:
-    """Tell the period of a firing; None for a kind of schedule that has none we know."""
+    """Give the period of a message; None for an unknown kind of schedule."""
     kind = type(schedule)
     if issubclass(kind, schedules.crontab):
         moment = last_moment(schedule, fired_at.astimezone(schedule.tz))
@@ -44,7 +44,7 @@ def _at(moment: datetime) -> Period:
 
 
 def _interval(length: timedelta, fired_at: datetime) -> Period | None:
-    """Intervals have no place on the calendar; they are counted from 1970."""
+    """Count intervals from 1970, since they have no fixed start."""
     if length <= timedelta(0):
         return None
     count = (fired_at - datetime(1970, 1, 1, tzinfo=UTC)) // length
@@ -52,13 +52,13 @@ def _interval(length: timedelta, fired_at: datetime) -> Period | None:
 
 
 def last_moment(crontab: Any, until: datetime) -> datetime | None:
-    """The last moment of a crontab that is not after `until`, in the time zone of `until`.
+    """Give a crontab's last time that is not after `until`, in the time zone of `until`.
 
-    Moments are compared as what they are and not as what clocks show: in the hour that the end
-    of summer time repeats, 02:10 may be after 02:45.
+    Times are compared in UTC: in the hour that is repeated at the end of summer time, 02:10 may
+    be after 02:45.
     """
     assert until.tzinfo is not None
-    # From tomorrow on: where clocks are put back over midnight, it may have been there before.
+    # Starts with tomorrow, for clocks that are set back over midnight.
     for days in range(-1, 366 * YEARS):
         day = until.date() - timedelta(days=days)
         if _is_on(crontab, day):
@@ -78,9 +78,9 @@ def _is_on(crontab: Any, day: date) -> bool:
 
 
 def _moments(crontab: Any, day: date, zone: tzinfo) -> Iterator[datetime]:
-    """The moments of a day, those of an hour that is skipped by the clock as it was before.
+    """Give the times of a day; those in a skipped hour use the UTC offset before it.
 
-    An hour that is repeated is two for a crontab of every hour; for any other it is the first.
+    A crontab for every hour has two times in a repeated hour, any other crontab only the first.
     """
     is_every_hour = len(crontab.hour) == 24
     for hour, minute in product(crontab.hour, crontab.minute):
@@ -92,5 +92,5 @@ def _moments(crontab: Any, day: date, zone: tzinfo) -> Iterator[datetime]:
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """Two times of one time zone are compared by their clock, `fold` or not."""
+    """Convert to UTC, since Python ignores `fold` when it compares times of one time zone."""
     return moment.astimezone(UTC)

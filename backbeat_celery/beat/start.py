@@ -1,4 +1,4 @@
-"""Start a workflow because a schedule says so, once for each period of the schedule."""
+"""Start a workflow by a schedule, once for each period of the schedule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from backbeat_celery.runtime import clock
 from backbeat_celery.states import Mode
 
 FIRED_AT = "backbeat_fired_at"
-"""The header with the time at which beat, or another client, sent the message."""
+"""The header with the time at which the message was first sent."""
 
 OPTIONS = frozenset(
     "task subject args kwargs name key mode delay metadata queue using".split()  # noqa: SIM905
@@ -28,19 +28,19 @@ OPTIONS = frozenset(
 
 
 class FiredTask(Task):  # type: ignore[type-arg]
-    """A task whose message says when it was first sent: a retry of it means the same day."""
+    """A task whose message says when it was first sent, so that a retry belongs to that period."""
 
     abstract = True
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """Send the message with the time at which it was first sent."""
+        """Send the message, with the time in a header."""
         headers = {FIRED_AT: timezone.now().isoformat(), **(options.pop("headers", None) or {})}
         return super().apply_async(args, kwargs, headers=headers, **options)
 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """One message of a schedule."""
+    """A message of a schedule."""
 
     task_id: str
     fired_at: datetime
@@ -49,7 +49,7 @@ class Firing:
 
     @classmethod
     def of(cls, request: Any) -> Firing:
-        """Read what the message of a task call says; what it does not say is made up for."""
+        """Read the message of a task call; without the header the current time is taken."""
         headers: Mapping[str, Any] = request.headers or {}
         now = clock.simulated_now() if clock.is_simulated() else timezone.now()
         return cls(
@@ -60,7 +60,7 @@ class Firing:
         )
 
     def period(self) -> Period:
-        """The period of the schedule; one of its own for a message that is of no schedule."""
+        """Give the period of the schedule; without one, a period of its own."""
         schedule = _schedule(self.schedule) if self.is_by_beat and self.schedule else None
         period = period_of(schedule, self.fired_at) if schedule is not None else None
         return period or Period(self.task_id, self.fired_at)
@@ -68,7 +68,7 @@ class Firing:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a schedule's arguments ask for."""
+    """The arguments of `backbeat.signal`."""
 
     task: str
     subject: str
@@ -86,9 +86,7 @@ class Start:
     def of(cls, positional: Sequence[Any], options: Mapping[str, Any]) -> Start:
         """Check the arguments of `backbeat.signal`, or raise BadInput."""
         if positional:
-            raise BadInput(
-                "backbeat.signal takes keyword arguments only: move the positional ones there."
-            )
+            raise BadInput("backbeat.signal takes keyword arguments only, no positional ones.")
         if unknown := options.keys() - OPTIONS:
             raise BadInput(
                 f"backbeat.signal has no argument {', '.join(sorted(unknown))}; "
@@ -103,10 +101,10 @@ class Start:
         return cls(**options)
 
 
-def start(asked: Start, firing: Firing) -> Node:
-    """Send the signal that a schedule asks for; the same node again for the same period.
+def start(request: Start, firing: Firing) -> Node:
+    """Send the signal of a schedule; the same period gives the same node again.
 
-    Dates in the subject and the key are those of the period, in Django's current time zone.
+    Dates in the subject and the key are dates of the period, in Django's current time zone.
     """
     period = firing.period()
     moment = timezone.localtime(period.moment)
@@ -114,28 +112,28 @@ def start(asked: Start, firing: Firing) -> Node:
     def filled(template: str, what: str) -> str:
         return render(template, what, moment, firing.schedule)
 
-    signature = current_app.signature(asked.task, list(asked.args), dict(asked.kwargs))
-    if asked.queue is not None:
-        signature = signature.set(queue=asked.queue)
-    key = f"{firing.schedule} {period.id}".strip() if asked.key is None else asked.key
+    signature = current_app.signature(request.task, list(request.args), dict(request.kwargs))
+    if request.queue is not None:
+        signature = signature.set(queue=request.queue)
+    key = f"{firing.schedule} {period.id}".strip() if request.key is None else request.key
     return signal(
         signature,
-        subject=filled(asked.subject, "subject"),
-        name=asked.name,
-        key=key if asked.key is None else filled(asked.key, "key"),
-        mode=asked.mode,
-        delay=asked.delay,
+        subject=filled(request.subject, "subject"),
+        name=request.name,
+        key=key if request.key is None else filled(request.key, "key"),
+        mode=request.mode,
+        delay=request.delay,
         metadata={
             "schedule": firing.schedule,
             "scheduled_at": moment.isoformat(),
-            **asked.metadata,
+            **request.metadata,
         },
-        using=asked.using,
+        using=request.using,
     )
 
 
 def _schedule(name: str) -> Any:
-    """The schedule of a periodic task of django-celery-beat, if it is there still."""
+    """Read the schedule of a periodic task of django-celery-beat; None if it was deleted."""
     if not apps.is_installed("django_celery_beat"):
         return None
     model = apps.get_model("django_celery_beat", "PeriodicTask")

@@ -1,7 +1,7 @@
 """Templates for subjects and keys, such as "report {date}".
 
-The namespace is fixed and there is no way from a name to anything else: no attributes, no
-items, no conversions, and a format for `{now:...}` alone.
+Only the names below can be used. There are no attributes, items or conversions, and only
+`{now:...}` takes a format.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ NAMES: Mapping[str, Callable[[datetime], str]] = MappingProxyType(
         "minute": lambda moment: moment.strftime("%Y-%m-%dT%H:%M"),
     }
 )
-"""What each name stands for; `now` and `schedule` come in `render`."""
+"""The value of each name; `render` adds `now` and `schedule`."""
 
 LONGEST = 255
 _FORMAT = re.compile(r"(?:[^%{}]|%[A-Za-z%])*")
 
 
 def render(template: str, what: str, moment: datetime, schedule: str) -> str:
-    """Fill in a template, or raise BadInput that names `what` and the remedy.
+    """Fill in a template; raise BadInput, with a hint, if it cannot be used.
 
-    `moment` is in the time zone whose dates are meant, `schedule` the name of the schedule.
+    `what` names the argument in errors. `moment` is in the time zone for dates, `schedule` is
+    the name of the schedule.
     """
     if not isinstance(template, str) or len(template) > LONGEST:
-        raise BadInput(f"The {what} is a template of at most {LONGEST} characters.")
+        raise BadInput(f"The {what} must be a template of at most {LONGEST} characters.")
     try:
         parts = list(Formatter().parse(template))
     except ValueError as exc:
@@ -55,16 +56,16 @@ def _value(name: str, spec: str, conversion: str | None, moment: datetime, sched
     if name == "now":
         return _now(spec, moment)
     if spec:
-        raise BadInput(f"{{{name}}} takes no format; for one of your own, write {{now:%Y-%m-%d}}.")
+        raise BadInput(f"{{{name}}} takes no format; for your own, use {{now:%Y-%m-%d}}.")
     if name == "schedule":
         return schedule
     if name not in NAMES:
         known = ", ".join([*NAMES, "schedule", "now:%Y-%m-%d"])
-        raise BadInput(f"A template knows no {{{name}}}; it knows {known}.")
+        raise BadInput(f"A template has no {{{name}}}; it has {known}.")
     return NAMES[name](moment)
 
 
 def _now(spec: str, moment: datetime) -> str:
     if not _FORMAT.fullmatch(spec):
-        raise BadInput(f"{{now:{spec}}} has a format that strftime() may not be able to read.")
+        raise BadInput(f"{{now:{spec}}} has a format that strftime() may not accept.")
     return moment.strftime(spec) if spec else NAMES["minute"](moment)

@@ -1,7 +1,7 @@
-"""Write to the project's ADMINS when a node has failed, if `MAIL_ADMINS` is on.
+"""Send a mail to the project's ADMINS when a node has failed, if `MAIL_ADMINS` is on.
 
-The engine only asks for a task, so that no step of it waits for a mail server. Like the
-signal `node_failed` that it comes from, a mail is sent at most once.
+A task sends the mail, so that the engine never waits for a mail server. Like the signal
+`node_failed`, a mail is sent at most once.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ error      {error}
 {advice}
 """
 ADVICE = """\
-It waits for an operator or a rescue handler. What waits for it keeps waiting: its parent, and
-its later siblings if it is blocking. The node's attempts have the traceback.{link}"""
+It waits for an operator or a rescue handler. Its parent keeps waiting, and its later siblings
+if it is blocking. The node's attempts have the traceback.{link}"""
 
 
 def connect() -> None:
-    """Listen to failures."""
+    """Connect the receiver of `node_failed`."""
     node_failed.connect(on_node_failed, dispatch_uid="backbeat_celery.notifications.mail")
 
 
 def on_node_failed(node: Node, **_: Any) -> None:
-    """Ask a worker to write the mail."""
+    """Have a worker send the mail."""
     if settings.mail_admins:
         outbox().call_task("backbeat.mail_failure", node_id=str(node.pk), using=node.alias)
 
 
 def send(node_id: UUID, using: str) -> None:
-    """Write the mail, unless the node is gone."""
+    """Send the mail, unless the node was deleted."""
     node = Node.objects.using(using).select_related("workflow").filter(pk=node_id).first()
     if node is not None:
         subject = f"{node.name} failed for {node.workflow.subject}"
@@ -59,7 +59,7 @@ def send(node_id: UUID, using: str) -> None:
 
 
 def body(node: Node) -> str:
-    """What the mail says; of the arguments it says nothing."""
+    """Write the text of the mail, which contains no arguments."""
     failures = node.transitions.filter(to_status=Status.FAILED).order_by("-pk")
     reason = failures.values_list("reason", flat=True).first()
     return BODY.format(
@@ -76,13 +76,13 @@ def body(node: Node) -> str:
 
 def _advice(node: Node) -> str:
     if node.status != Status.FAILED:
-        return f"Meanwhile it is {node.status}."
+        return f"It is now {node.status}."
     path = admin_path(node)
     return ADVICE.format(link=f"\n\n{path}" if path else "")
 
 
 def admin_path(node: Node) -> str:
-    """The node's page in the admin, as a path; empty if there is none."""
+    """Give the path of the node's page in the admin; empty if there is none."""
     if not apps.is_installed("django.contrib.admin"):
         return ""
     try:

@@ -1,1 +1,1 @@
-"""What everything stands on: the clock, transactions, connections, and what is kept for a call."""
+"""The lowest layer: clock, transactions, sessions, failpoints and the current node."""

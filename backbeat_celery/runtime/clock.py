@@ -1,8 +1,8 @@
 """The engine's clock: the database's in production, the Simulation's in tests.
 
-Times that decide anything are compared inside the database by the expressions below,
-so that machines whose clocks differ agree. They give the time of the statement:
-PostgreSQL's own `now()` stands still inside a transaction.
+Times are compared inside the database by the expressions below, so that differences between the
+clocks of machines do not matter. They give the time of the statement, unlike PostgreSQL's
+`now()`, which gives the start of the transaction.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _simulated: Callable[[], datetime] | None = None
 
 
 class DatabaseTime(Now):
-    """The time of the statement by the database's clock, whatever its own time zone.
+    """The time of the statement by the database's clock, independent of the server's time zone.
 
-    PostgreSQL keeps moments. The others keep the wall clock's time in `DATABASES["TIME_ZONE"]`,
-    by default UTC, and that is what these give as well.
+    PostgreSQL stores absolute times. The others store local times in `DATABASES["TIME_ZONE"]`,
+    by default UTC, so this gives such a local time there.
     """
 
     def as_mysql(
@@ -46,13 +46,13 @@ class DatabaseTime(Now):
 
 
 def _seconds_ahead(connection: BaseDatabaseWrapper) -> int:
-    """How far the wall clock that a database keeps is ahead of UTC."""
+    """The UTC offset of a database's local times."""
     offset = datetime.now(connection.timezone).utcoffset()
     return 0 if offset is None else round(offset.total_seconds())
 
 
 class _Moment(Value):
-    """A time that MySQL, too, gives back as a time: a bare parameter comes back as text."""
+    """A time as a parameter; without the cast MySQL would give it back as text."""
 
     def as_mysql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         sql, params = self.as_sql(compiler, connection)
@@ -76,12 +76,12 @@ def after(seconds: float) -> Combinable:
 
 
 def is_simulated() -> bool:
-    """Whether a Simulation keeps the time."""
+    """Tell whether a Simulation sets the time."""
     return _simulated is not None
 
 
 def simulated_now() -> datetime:
-    """The Simulation's time."""
+    """Give the Simulation's time."""
     assert _simulated is not None
     return _simulated()
 

@@ -1,8 +1,8 @@
-"""The content type of messages about nodes: a worker without this app cannot read them.
+"""The content type of messages about nodes, which a worker without this app refuses.
 
-Such a message has no arguments, since they are in the row. A worker that has the task and does
-not know what a node is would call the handler with none. It refuses content that it has not been
-told of, before it looks at the task, and the node waits for a worker that knows it.
+Such a message has no arguments, since they are in the row. A worker that has the task but not
+this app would call the handler without arguments. It refuses a content type that it does not
+accept before it looks at the task, and the node waits for another worker.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ CONTENT_TYPE = "application/x-backbeat"
 
 
 def introduce() -> None:
-    """Let this process write such messages, and read them where it is told to accept them."""
+    """Register the serializer, so that this process can write and read such messages."""
     register(SERIALIZER, json.dumps, json.loads, CONTENT_TYPE, "utf-8")
 
 
 def accept(app: Celery) -> None:
-    """Let the workers of an app take such messages beside what its settings name."""
+    """Add the content type to those that an app's workers accept."""
     accepted = app.conf.accept_content
     if accepted is not None and CONTENT_TYPE not in accepted:
         app.conf.accept_content = [*accepted, CONTENT_TYPE]

@@ -1,4 +1,4 @@
-"""The node that is running here: what `current_node()` gives to a handler."""
+"""The interface of the running node, which `current_node()` gives to a handler."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class SpawnedChild:
-    """A child that the running handler has registered; it starts once the attempt succeeded.
+    """A child that the running handler has registered; it starts when the attempt succeeds.
 
-    `id` is that of its node, which is not in the database before that.
+    `id` is the id of its node, which is written to the database then.
     """
 
     __slots__ = ("id",)
@@ -44,15 +44,15 @@ class CurrentNode(Protocol):
 
     @property
     def parent_id(self) -> UUID:
-        """The id of the node above; of a signal, its workflow's id."""
+        """The id of the parent; for a signal it is the workflow's id."""
 
     @property
     def subject(self) -> str:
-        """What the workflow is about, as text: a model instance is `app.model:pk`."""
+        """The workflow's subject as text; a model instance is `app.model:pk`."""
 
     @property
     def name(self) -> str:
-        """The node's name: that of its task."""
+        """The node's name, by default the name of its task."""
 
     @property
     def attempt(self) -> int:
@@ -67,19 +67,19 @@ class CurrentNode(Protocol):
         """The metadata that the node was given."""
 
     def completion_token(self) -> str:
-        """Give a signed token with which anybody may report this attempt's outcome, once.
+        """Give a signed token that permits to report this attempt's result once.
 
         It is safe in a URL. `complete_by_token()` and `fail_by_token()` take it.
         """
 
     def is_wanted(self) -> bool:
-        """Tell whether this attempt's outcome would still be accepted: one query."""
+        """Tell whether this attempt's result would still be accepted; makes one query."""
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell how far this attempt is; cheap enough to call for each item of a loop.
+        """Report the progress of this attempt; cheap enough to call for each item of a loop.
 
-        `done` and `total` are not negative; `message` is cut after 255 characters. At most about
-        one call a second is written to `Node.progress`. Raises BadInput.
+        `done` and `total` are not negative; `message` is shortened to 255 characters. About one
+        call in a second is written to `Node.progress`. Raises BadInput for other values.
         """
 
     def spawn(
@@ -96,10 +96,10 @@ class CurrentNode(Protocol):
         """Register a child, recorded and started when this attempt succeeds.
 
         `signature` is a task or its signature. `mode` is by default the task's, else blocking.
-        A `barrier` waits for all earlier children that count. `delay` is in seconds, `fires_at`
-        an aware datetime. A `key` is unique among the children of this node.
+        A `barrier` waits for all earlier children that count. `delay` is in seconds or a
+        timedelta, `fires_at` an aware datetime. A `key` is unique among the children of this node.
 
-        Raises BadInput for what cannot be used.
+        Raises BadInput for arguments that cannot be used.
         """
 
     def spawn_many(
@@ -108,7 +108,7 @@ class CurrentNode(Protocol):
         """Register a child for each signature, all with the same options as `spawn` takes."""
 
     def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
-        """Register a child that calls no handler: it is done when its turn and time come.
+        """Register a child without a handler: it completes when it is its turn and it is due.
 
         Takes the options of `spawn`.
         """
@@ -122,7 +122,7 @@ def current_node() -> CurrentNode:
     node = running.get()
     if node is None:
         raise NotInNode(
-            "No node is running here. current_node() works inside a handler that was started "
+            "No node is running here. current_node() works only inside a handler that was started "
             "by signal() or spawn(), not in a task called directly or by apply_async()."
         )
     return node

@@ -1,6 +1,6 @@
 """Time-ordered identifiers: UUID version 7 (RFC 9562, section 5.7), made by the client.
 
-A child has its id before it is inserted, and the primary key's index grows at one end.
+A child has its id before it is inserted, and new entries go to the end of the primary key's index.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import time
 from uuid import UUID
 
 FIRST = UUID(int=0)
-"""Sorts before every id: where a walk in order of ids begins."""
+"""Sorts before every id: the start of a scan that is ordered by id."""
 
 _lock = threading.Lock()
 _last = 0
 
-# os.fork() in a worker must not hand a child a lock that another thread holds.
+# A forked child must not inherit a lock that another thread holds.
 os.register_at_fork(
     before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
 )
 
 
 def uuid7() -> UUID:
-    """Make an id that sorts after every id this process made before."""
+    """Make an id that sorts after all ids that this process has made before."""
     global _last
     with _lock:
         # 48 bits of milliseconds, then 12 bits of their fraction.

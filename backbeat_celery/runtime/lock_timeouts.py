@@ -1,7 +1,7 @@
-"""Transactions that must not wait for a row that another transaction has locked.
+"""Transactions that do not wait for locked rows.
 
-Lease renewals and the sweeper's repairs handle many nodes: waiting for one of them would delay all
-others. Locked rows are left for a later pass, and a lock shows that its holder is alive.
+Lease renewals and sweeps process many nodes, and waiting for the lock on one would delay all the
+others. A locked row is left for a later round; the lock shows that its process is alive.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from django.db import DatabaseError, connections, transaction
 
 _may_wait = ContextVar("_may_wait", default=True)
 
-# Each is the shortest time that the server knows; MySQL, unlike MariaDB, makes a second of 0.
-# SKIP LOCKED does not go together with it: MariaDB 10.11 fails such a statement with error 1180.
+# Each is the server's shortest timeout; MySQL, unlike MariaDB, takes 0 as one second.
+# It cannot be combined with SKIP LOCKED: MariaDB 10.11 raises error 1180 for such a statement.
 _POSTGRES = "SET LOCAL lock_timeout = '1ms'"
 _MYSQL = "SET @backbeat_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 0"
 _MYSQL_AGAIN = "SET SESSION innodb_lock_wait_timeout = @backbeat_wait"
@@ -25,12 +25,12 @@ _MYSQL_CODE = 1205
 
 
 class RowHeld(Exception):
-    """Another transaction has locked a row, which is not waited for; nothing was written."""
+    """A row is locked by another transaction, and is not waited for; nothing was written."""
 
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
-    """Let each `step` raise RowHeld instead of waiting for a row."""
+    """Let each `step` raise RowHeld instead of waiting for a lock."""
     token = _may_wait.set(False)
     try:
         yield
@@ -40,9 +40,9 @@ def without_waiting() -> Iterator[None]:
 
 @contextmanager
 def step(using: str) -> Iterator[None]:
-    """Make a transaction of the engine; inside `without_waiting` it waits for no row.
+    """Open a transaction of the engine; inside `without_waiting` it does not wait for locks.
 
-    Inside the caller's transaction it waits, since the limit would outlive the step.
+    Inside an outer transaction it does wait, since the timeout would stay set there.
     """
     connection = connections[using]
     is_limited = not (_may_wait.get() or connection.in_atomic_block)
@@ -73,14 +73,14 @@ def _limited_mysql(using: str) -> Iterator[None]:
         with transaction.atomic(using=using):
             yield
     finally:
-        with suppress(DatabaseError):  # a session that is gone has no limit, either
+        with suppress(DatabaseError):  # a closed session has no timeout to reset
             _execute(using, _MYSQL_AGAIN)
 
 
-def missing_limit(using: str) -> str | None:
-    """Name the setting by which a server ends a transaction of a client that was cut off.
+def missing_idle_timeout(using: str) -> str | None:
+    """Name the server's setting that ends idle transactions of a client that was cut off.
 
-    None where it is set, or where the server has none.
+    None if it is set, or if the server has no such setting.
     """
     connection = connections[using]
     if connection.vendor == "postgresql":

@@ -1,10 +1,10 @@
-"""The engine's own database sessions in a worker, apart from those that handlers use.
+"""Database sessions of the engine in a worker, separate from the project's sessions.
 
-A handler, a receiver of Celery's signals or a library may leave anything in its session: another
-search path, a read-only default, an open transaction, a query that a time limit cut off. It stays
-in their session, which Celery closes before and after each task. The engine claims, records and
-advances in one that nobody else has touched, and that lasts as CONN_MAX_AGE says. Only an atomic
-handler shares its session with its record, since they share a transaction.
+A handler, a receiver of Celery's signals or a library may change its session: another search
+path, a read-only default, an open transaction, a query that a time limit interrupted. Those
+changes stay in the project's session, which Celery closes before and after each task. The engine
+claims, records and advances in a session of its own, which is kept for CONN_MAX_AGE. Only an
+atomic handler shares a session with its record, since they share a transaction.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ IN_TRANSACTION = 1
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.own: dict[str, Any] = {}
-        self.theirs: dict[str, Any] = {}
-        """What the engine's own connections stand in for at the moment."""
+        self.engine: dict[str, Any] = {}
+        self.project: dict[str, Any] = {}
+        """The project's connections that the engine's replace at the moment."""
 
 
 _thread = _Thread()
 _spare: dict[str, list[Any]] = {}
-"""The engine's connections that no greenlet uses: each task has a greenlet of its own."""
-MOST_SPARE = 10
-"""Of those that are kept for a database: servers count their clients, also the idle ones."""
+"""The engine's connections that no greenlet uses; each task runs in a new greenlet."""
+MAX_SPARE = 10
+"""Spare connections for each database: idle ones count towards the server's limit, too."""
 _are_apart = False
 
 
 def keep_apart(apart: bool = True) -> None:
-    """From now on the engine has sessions of its own in this process, and in those it forks."""
+    """Let the engine use sessions of its own in this process and in its forks."""
     global _are_apart
     _are_apart = apart
 
 
 class of_engine:
-    """Do the engine's work in the engine's session."""
+    """Use the engine's session inside the `with` block."""
 
     __slots__ = ("_is_entered", "_using")
 
@@ -60,95 +60,95 @@ class of_engine:
 
     def __enter__(self) -> None:
         using = self._using
-        if not _are_apart or using in _thread.theirs:
+        if not _are_apart or using in _thread.project:
             return
-        theirs: Any = connections[using]
-        if not _is_in_memory(theirs):
-            replace_connection(using, _thread.own.get(using) or _open(using, theirs))
-            _thread.theirs[using] = theirs
+        project: Any = connections[using]
+        if not _is_in_memory(project):
+            replace_connection(using, _thread.engine.get(using) or _open(using, project))
+            _thread.project[using] = project
             self._is_entered = True
 
     def __exit__(self, *_: object) -> None:
         if self._is_entered:
-            replace_connection(self._using, _thread.theirs.pop(self._using))
+            replace_connection(self._using, _thread.project.pop(self._using))
 
 
 class of_project:
-    """Call the project's code, in the midst of the engine's work, in the project's session."""
+    """Use the project's session inside the `with` block, for project code the engine calls."""
 
-    __slots__ = ("_own", "_using")
+    __slots__ = ("_engine", "_using")
 
     def __init__(self, using: str) -> None:
         self._using = using
-        self._own: Any = None
+        self._engine: Any = None
 
     def __enter__(self) -> None:
-        if (theirs := _thread.theirs.pop(self._using, None)) is not None:
-            self._own = connections[self._using]
-            replace_connection(self._using, theirs)
+        if (project := _thread.project.pop(self._using, None)) is not None:
+            self._engine = connections[self._using]
+            replace_connection(self._using, project)
 
     def __exit__(self, *_: object) -> None:
-        if self._own is not None:
-            _thread.theirs[self._using] = connections[self._using]
-            replace_connection(self._using, self._own)
+        if self._engine is not None:
+            _thread.project[self._using] = connections[self._using]
+            replace_connection(self._using, self._engine)
 
 
 def connection_to(using: str) -> Any:
-    """What `connections[using]` is, found faster during the engine's work.
+    """Give `connections[using]`, but faster while the engine's session is in use.
 
-    Django asks asyncio each time whether it is inside an event loop.
+    Django's lookup asks asyncio each time whether an event loop runs.
     """
-    return _thread.own[using] if using in _thread.theirs else connections[using]
+    return _thread.engine[using] if using in _thread.project else connections[using]
 
 
-def _open(using: str, theirs: Any) -> Any:
+def _open(using: str, project: Any) -> Any:
     try:
-        _thread.own[using] = _spare[using].pop()
+        _thread.engine[using] = _spare[using].pop()
     except LookupError:
-        _thread.own[using] = _new(using, theirs)
-    return _thread.own[using]
+        _thread.engine[using] = _new(using, project)
+    return _thread.engine[using]
 
 
-def _new(using: str, theirs: Any) -> Any:
-    settings = theirs.settings_dict
+def _new(using: str, project: Any) -> Any:
+    settings = project.settings_dict
     if settings["OPTIONS"].get("pool"):
-        # Django's pool hands a session on with all that was done to it.
+        # Django's pool does not reset a session before its next use.
         options = {name: value for name, value in settings["OPTIONS"].items() if name != "pool"}
         settings = {**settings, "OPTIONS": options, "CONN_MAX_AGE": None}
-    return type(theirs)(settings, using)
+    return type(project)(settings, using)
 
 
 def _is_in_memory(connection: Any) -> bool:
-    """Whether the database is there for this one connection only."""
+    """Tell whether the database exists for this connection only."""
     return connection.vendor == "sqlite" and bool(connection.is_in_memory_db())
 
 
 def interrupt_project() -> None:
-    """End what the project's code has left under way: its locks would hold up the record.
+    """Close the project's sessions that have a transaction open: their locks block the record.
 
-    A session in which nothing is under way stays as it is for the hooks that come after.
+    The other sessions stay open for signal receivers that are called later.
     """
     if not _are_apart:
         return
     each: Any
     for each in connections.all(initialized_only=True):
         if each.in_atomic_block:
-            # Django would refuse to connect again until the block is left.
+            # Django would refuse to reconnect before the atomic block is left.
             drop_connection(each)
             del connections[each.alias]
-        elif each.connection is not None and _is_under_way(each):
+        elif each.connection is not None and _in_transaction(each):
             each.close()
 
 
 def opened() -> dict[str, Any]:
-    """The sessions that project code has open now, for `close_all_but`."""
+    """Give the sessions that project code has open now, for `close_all_but`."""
     return {each.alias: each.connection for each in connections.all(initialized_only=True)}
 
 
 def close_all_but(kept: Mapping[str, Any]) -> None:
-    """End the sessions of a handler after which another one is called in the same task call.
+    """Close a handler's sessions before the next handler of the same task call.
 
-    Those that were there before it are left: a receiver may have prepared them for all.
+    Those in `kept` stay open: a signal receiver may have prepared them for all handlers.
     """
     interrupt_project()
     if not _are_apart:
@@ -158,7 +158,7 @@ def close_all_but(kept: Mapping[str, Any]) -> None:
             each.close()
 
 
-def _is_under_way(connection: Any) -> bool:
+def _in_transaction(connection: Any) -> bool:
     raw = connection.connection
     if connection.autocommit != connection.settings_dict["AUTOCOMMIT"]:
         return True
@@ -170,22 +170,23 @@ def _is_under_way(connection: Any) -> bool:
 
 
 def end_call() -> None:
-    """At the end of a node's task call: keep the engine's sessions as Django's settings say."""
-    for connection in _thread.own.values():
+    """Close the engine's sessions after a node's task call, if CONN_MAX_AGE has passed."""
+    for connection in _thread.engine.values():
         connection.close_if_unusable_or_obsolete()
     if detect_environment() != "default":
-        _hand_on()
+        _keep_spare()
 
 
-def _hand_on() -> None:
-    """Leave a greenlet's sessions to the next one: its own life ends with its task."""
-    while _thread.own:
-        using, connection = _thread.own.popitem()
+def _keep_spare() -> None:
+    """Keep a greenlet's sessions for the next greenlet: it ends with its task."""
+    while _thread.engine:
+        using, connection = _thread.engine.popitem()
         spare = _spare.setdefault(using, [])
-        is_at_rest = connection.connection is not None and not (
-            connection.in_atomic_block or _is_under_way(connection)  # a time limit struck
+        is_idle = connection.connection is not None and not (
+            connection.in_atomic_block
+            or _in_transaction(connection)  # interrupted by a time limit
         )
-        if is_at_rest and len(spare) < MOST_SPARE:
+        if is_idle and len(spare) < MAX_SPARE:
             share_between_threads(connection)
             spare.append(connection)
         else:
@@ -193,9 +194,9 @@ def _hand_on() -> None:
 
 
 def close_own() -> None:
-    """Close this thread's sessions of the engine, and those that nobody uses."""
-    while _thread.own:
-        _thread.own.popitem()[1].close()
+    """Close this thread's engine sessions and all spare ones."""
+    while _thread.engine:
+        _thread.engine.popitem()[1].close()
     while _spare:
         for connection in _spare.popitem()[1]:
             connection.close()

@@ -1,7 +1,7 @@
-"""Test workflows with the real engine, in milliseconds, and the same way each time.
+"""Test workflows with the real engine, in milliseconds and reproducibly.
 
-The Simulation is imported when it is first asked for: the pytest plugin beside it is loaded
-before Django is set up.
+The Simulation is imported on first access: pytest loads the plugin in this package before Django
+is set up.
 """
 
 from __future__ import annotations

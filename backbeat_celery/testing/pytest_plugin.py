@@ -1,4 +1,4 @@
-"""The pytest plugin: the `backbeat` fixture. Imports nothing of Django until it is used."""
+"""The pytest plugin with the fixture `backbeat`. It imports Django only when it is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def backbeat(db: None) -> Iterator[Simulation]:
-    """A Simulation for the time of one test, with pytest-django's `db`."""
+    """Give a Simulation for one test, with pytest-django's `db`."""
     from backbeat_celery.testing.simulation import Simulation
 
     with Simulation() as simulation:

@@ -1,7 +1,7 @@
 """A Simulation replaces the broker and the clock, and nothing else.
 
-Rows, engine and task code are those of production: each delivery goes through Celery's own
-tracer, the claim, the record and the hooks.
+Rows, engine and task code are the same as in production: each delivery goes through Celery's
+tracer, the claim, the record and the signal receivers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message in flight."""
+    """A message that is sent and not delivered."""
 
     publication: Publication
     using: str
@@ -62,21 +62,21 @@ class Message:
 class Simulation:
     """Run workflows inside a test: `with Simulation() as sim: signal(...); sim.run()`.
 
-    `seed` draws the order in which messages are delivered; `start` is the first time the
-    engine's clock shows, by default now. Works inside a Django `TestCase`.
+    `seed` determines the order in which messages are delivered. `start` is the time at which
+    the engine's clock starts, by default now. Works inside a Django `TestCase`.
     """
 
     def __init__(self, seed: int = 0, start: datetime | None = None) -> None:
         self._random = random.Random(seed)
         self._now = start or timezone.now()
         if self._now.tzinfo is None:
-            raise ValueError("start is a datetime with time zone.")
+            raise ValueError("start must be an aware datetime.")
         self._in_flight: list[Message] = []
         self._after_commit: list[Callable[[], object]] = []
         self._death: str | None = None
         self._sweeps: dict[str, Sweep] = {}
         self._next_sweep = self._now
-        self._is_quiet = False
+        self._is_idle = False
         self._tracers: dict[str, Any] = {}
         self._stack = ExitStack()
         self.calls: list[Call] = []
@@ -85,7 +85,7 @@ class Simulation:
     def __enter__(self) -> Simulation:
         self._stack.enter_context(clock.simulated(lambda: self._now))
         self._stack.enter_context(replaced_outbox(self))
-        self._stack.enter_context(failpoints.watched(self._reached))
+        self._stack.enter_context(failpoints.watched(self._on_failpoint))
         make_node_capable(self._app)
         return self
 
@@ -94,21 +94,21 @@ class Simulation:
 
     @property
     def now(self) -> datetime:
-        """The time that the engine reads."""
+        """The time on the engine's clock."""
         return self._now
 
     @property
     def in_flight(self) -> int:
-        """How many messages are under way, those that are due later included."""
+        """The number of messages that are not delivered, including those that are due later."""
         self._commit()
         return len(self._in_flight)
 
     def run(self, max_steps: int = 100_000) -> None:
-        """Deliver what is due now, in an order drawn from the seed, until nothing is due."""
+        """Deliver messages in an order given by the seed, until none is due."""
         for _ in range(max_steps):
             if not self.step():
                 return
-        raise AssertionError(f"Still not quiet after {max_steps} deliveries.")
+        raise AssertionError(f"Messages are still due after {max_steps} deliveries.")
 
     def step(self) -> bool:
         """Deliver one message that is due now; False if there is none."""
@@ -120,12 +120,12 @@ class Simulation:
         return True
 
     def advance(self, duration: timedelta | None = None, **units: float) -> None:
-        """Move the clock on, running on the way what falls due, in time order.
+        """Move the clock forward; run what becomes due on the way, in order of time.
 
         Takes a timedelta or its arguments: `sim.advance(hours=2)`.
         """
         end = self._now + (duration or timedelta(**units))
-        self._is_quiet = False  # whatever the test has done since
+        self._is_idle = False  # the test may have changed rows since
         self.run()
         while self._now < end:
             times = [m.due_at for m in self._in_flight if m.due_at > self._now]
@@ -136,24 +136,24 @@ class Simulation:
             self.run()
 
     def _useful_sweep(self) -> datetime:
-        """The first sweep by the interval at which there may be something to find.
+        """The time of the next sweep that may find something.
 
-        While nothing happens, those before a row's next time would find nothing.
+        While nothing else happens, sweeps before the next time in any row find nothing.
         """
-        if not self._is_quiet:
+        if not self._is_idle:
             return self._sweep_from(self._now)
         if (due := self._next_time()) is None:
             return datetime.max.replace(tzinfo=UTC)
         return self._sweep_from(max(due, self._now))
 
     def _sweep_from(self, time: datetime) -> datetime:
-        """The first sweep by the interval that is not before a time."""
+        """The time of the first sweep that is not before `time`."""
         interval = timedelta(seconds=settings.sweep_interval)
         skipped = max(0, math.ceil((time - self._next_sweep) / interval))
         return self._next_sweep + skipped * interval
 
     def _next_time(self) -> datetime | None:
-        """The first time in any database's rows."""
+        """The earliest time in the rows of all databases."""
         times = (Min("publish_at"), Min("lease_expires_at"), Min("times_out_at"))
         rows = [Node.objects.using(using).aggregate(*times).values() for using in self._databases]
         return min((time for row in rows for time in row if time is not None), default=None)
@@ -163,72 +163,72 @@ class Simulation:
         return settings.databases or [node_alias()]
 
     def sweep(self) -> None:
-        """Make one repair pass now; `advance` makes one at each interval."""
+        """Run one sweep now; `advance` runs one at each interval."""
         self._commit()
         self._next_sweep = self._now + timedelta(seconds=settings.sweep_interval)
-        self._is_quiet = True
+        self._is_idle = True
         for using in self._databases:
             if +self._sweeps.setdefault(using, Sweep(using)).run():
-                self._is_quiet = False
+                self._is_idle = False
 
     def lose_messages(self) -> int:
-        """Lose everything in flight; give how many messages that were."""
+        """Lose all messages that are not delivered; give their number."""
         self._commit()
         count = len(self._in_flight)
         self._in_flight.clear()
         return count
 
     def duplicate_messages(self) -> int:
-        """Deliver everything in flight twice; give how many messages were doubled."""
+        """Duplicate all messages that are not delivered; give their number."""
         self._commit()
         count = len(self._in_flight)
         self._in_flight += self._in_flight
         return count
 
     def kill_next(self, point: DeathPoint) -> None:
-        """Let the worker of the next handler die at that point, once.
+        """Let the worker of the next handler die at this point, once.
 
         `in_handler` is the handler's first use of `current_node()`'s methods, or its end.
         """
         if point not in DeathPoint.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"There is no point {point!r}.")
+            raise ValueError(f"Unknown point {point!r}.")
         self._death = point
 
     # The outbox -----------------------------------------------------------------------
 
     def send(self, publications: Sequence[Publication], using: str) -> None:
-        """Take messages instead of the broker."""
+        """Keep messages instead of sending them to a broker."""
         for publication in publications:
             due_at = self._now + timedelta(seconds=publication.countdown)
             self._in_flight.append(Message(replace(publication, countdown=0), using, due_at))
 
     def hand_over(self, task: str, *, headers: dict[str, Any], **message: Any) -> None:
-        """Let the other code base have the call; the test reports what became of it."""
+        """Drop a remote node's call; the test reports its result."""
         del task, headers, message
 
     def on_commit(self, function: Callable[[], None], using: str) -> None:
-        """Remember what is to be done; a TestCase never commits, so `run` does it."""
+        """Keep the function for `run`, since a TestCase never commits."""
         del using
         self._after_commit.append(function)
 
     def prepare(self, publication: Publication, using: str) -> None:
-        """Messages here are lists; there is nothing to prepare."""
+        """Do nothing: there is no message to build."""
 
     def call_task(self, name: str, queue: str = "", /, **kwargs: Any) -> None:
-        """Call a task that is no node next, as if a worker had taken it at once."""
+        """Call a task that is not a node at the next step, as a worker would do."""
         del queue
-        # Not in place: a task that has another one called may do so again and again.
+        # Not at once, since such a task may send another one, and so on.
         call = partial(registered_task(name).apply, kwargs=kwargs, throw=True)
         self._after_commit.append(call)
 
     def depth(self, queue: str) -> int | None:
-        """Count the messages of all queues that are due: the Simulation has one."""
+        """Count all due messages: the Simulation has one queue."""
         del queue
         return sum(message.due_at <= self._now for message in self._in_flight)
 
     def _commit(self) -> None:
         while self._after_commit:
-            self._is_quiet = False
+            self._is_idle = False
             self._after_commit.pop(0)()
 
     # The worker -----------------------------------------------------------------------
@@ -238,11 +238,11 @@ class Simulation:
         return app_in_use()
 
     def _deliver(self, message: Message) -> None:
-        self._is_quiet = False
+        self._is_idle = False
         publication = message.publication
         task = self._app.tasks.get(publication.task)
         if task is None:
-            return  # as a worker that does not know the task: the message is dropped
+            return  # a worker that does not know the task drops the message
         claim_id = UUID(int=self._random.getrandbits(128), version=4)
         task_id = str(uuid5(claim_id, publication.task))
         request = {
@@ -261,11 +261,11 @@ class Simulation:
 
     def _tracer(self, task: Task[Any, Any]) -> Any:
         if task.name not in self._tracers:
-            make_node_capable(self._app)  # it may have been registered meanwhile
+            make_node_capable(self._app)  # the task may be registered only now
             self._tracers[task.name] = build_tracer(task.name, task, app=self._app)
         return self._tracers[task.name]
 
-    def _reached(self, name: str) -> None:
+    def _on_failpoint(self, name: str) -> None:
         if name == "before_handler":
             self._note_call()
         if self._death is None:
@@ -273,11 +273,11 @@ class Simulation:
         is_end = self._death == "in_handler" and name == "after_handler"
         if name == self._death or is_end:
             self._death = None
-            self._silence_hooks()
+            self._discard_after_commit()
             raise WorkerDied(name)
 
-    def _silence_hooks(self) -> None:
-        """Celery sends task_postrun even so; a dead worker has no hooks."""
+    def _discard_after_commit(self) -> None:
+        """Celery still sends task_postrun, but a dead worker would not advance."""
         task = self._app.current_task
         if task is not None and (run := run_of(task.request)) is not None:
             run.pop_after_commit()

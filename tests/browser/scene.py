@@ -34,8 +34,8 @@ class BusyShop(Simulation):
         self._now += timedelta(milliseconds=self._chance.randint(5, 60))
         super()._deliver(message)
 
-    def _reached(self, name: str) -> None:
-        super()._reached(name)
+    def _on_failpoint(self, name: str) -> None:
+        super()._on_failpoint(name)
         if name == "before_handler":
             self._now += timedelta(milliseconds=self._chance.randint(40, 900))
 

@@ -150,11 +150,11 @@ def test_everything_that_signal_takes_is_handed_on(sim, nightly):
     ("options", "error", "words"),
     [
         ({"task": "shop.tasks.nowhere"}, UnknownTask, "shop.tasks.nowhere"),
-        ({"subject": "report {dat}"}, BadInput, "knows no {dat}"),
+        ({"subject": "report {dat}"}, BadInput, "has no {dat}"),
         ({"subject": ""}, BadInput, "1 to 255 characters"),
         ({"subject": None}, BadInput, "needs a subject"),
         ({"task": 7}, BadInput, "needs a task"),
-        ({"key": "{x}"}, BadInput, "knows no {x}"),
+        ({"key": "{x}"}, BadInput, "has no {x}"),
         ({"mode": "bloking"}, BadMode, "bloking"),
         ({"args": "abc"}, BadInput, "list as args"),
         ({"kwargs": [1]}, BadInput, "dict as kwargs"),

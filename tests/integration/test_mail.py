@@ -87,7 +87,7 @@ def test_a_node_that_goes_on_meanwhile_is_told_so(sim, fail):
     node = fail(ValueError("x"))
     Node.objects.filter(pk=node.pk).update(status="queued")
     tasks.mail_failure(str(node.pk), "default")
-    assert "Meanwhile it is queued." in django_mail.outbox[-1].body
+    assert "It is now queued." in django_mail.outbox[-1].body
 
 
 def test_a_node_that_is_gone_is_not_written_about(db):

@@ -393,7 +393,7 @@ def blocking_nodes_in_bundles(sim, script):
 def path(sim: Simulation, which: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take one of the ways: portable, statement by statement, or several at once."""
     monkeypatch.setattr(session, "is_enabled", which != "portable")
-    with failpoints.watched(sim._reached, in_transactions=which != "pieces"):
+    with failpoints.watched(sim._on_failpoint, in_transactions=which != "pieces"):
         yield
 
 

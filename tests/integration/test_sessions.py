@@ -202,7 +202,7 @@ def test_a_shutdown_that_strikes_during_the_record_changes_no_outcome(strike, ta
 
 def test_the_engines_session_lasts_over_attempts(sim, send, script):
     send(workflows.done.s())
-    own = sessions._thread.own["default"]
+    own = sessions._thread.engine["default"]
     raw = own.connection
     assert raw is not None
     script(lambda task: Node.objects.count())
@@ -229,7 +229,7 @@ def test_receivers_are_called_in_the_projects_session(sim, send):
     seen = []
 
     def receiver(**_):
-        seen.append(connections["default"] is sessions._thread.own["default"])
+        seen.append(connections["default"] is sessions._thread.engine["default"])
 
     node_completed.connect(receiver)
     try:
@@ -250,7 +250,7 @@ def test_a_sick_session_of_the_engines_own_is_replaced_at_the_first_refusal(
         sick = connections["default"].connection
     node = send(workflows.done.s())
     assert (node.status, outcomes(node)) == ("complete", ["succeeded"])
-    assert sessions._thread.own["default"].connection is not sick
+    assert sessions._thread.engine["default"].connection is not sick
     assert not any(pauses)
 
 
@@ -260,11 +260,11 @@ def test_a_greenlet_leaves_its_session_to_the_next_one(sim, send, monkeypatch):
     send(workflows.done.s())
     (left,) = sessions._spare["default"]
     raw = left.connection
-    assert raw is not None and not sessions._thread.own
+    assert raw is not None and not sessions._thread.engine
     send(workflows.done.s())
     assert sessions._spare["default"] == [left] and left.connection is raw
-    monkeypatch.setattr(sessions, "MOST_SPARE", 1)
-    sessions._thread.own["default"] = more = sessions._new("default", connections["default"])
+    monkeypatch.setattr(sessions, "MAX_SPARE", 1)
+    sessions._thread.engine["default"] = more = sessions._new("default", connections["default"])
     more.connect()
     sessions.end_call()
     assert sessions._spare["default"] == [left] and more.connection is None
@@ -273,7 +273,7 @@ def test_a_greenlet_leaves_its_session_to_the_next_one(sim, send, monkeypatch):
 @pytest.mark.exact
 def test_a_greenlets_session_with_something_under_way_is_closed(monkeypatch):
     monkeypatch.setattr(sessions, "detect_environment", lambda: "gevent")
-    sessions._thread.own["default"] = busy = sessions._new("default", connections["default"])
+    sessions._thread.engine["default"] = busy = sessions._new("default", connections["default"])
     busy.connect()
     with busy.cursor() as cursor:
         cursor.execute("BEGIN")

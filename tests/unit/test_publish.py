@@ -48,7 +48,7 @@ def test_busy_producers_are_no_dead_broker(sim, broker, caplog):
 def test_a_web_request_waits_for_no_database_that_is_away(monkeypatch, caplog):
     pauses, looks = [], []
     monkeypatch.setattr(transactions.time, "sleep", pauses.append)
-    monkeypatch.setattr(transactions, "PATIENCE", 0.2)
+    monkeypatch.setattr(transactions, "MAX_OUTAGE", 0.2)
     node = signal(workflows.done.s(), subject="camera")
 
     def away(name):

@@ -17,7 +17,7 @@ from backbeat_celery.inspection.doctor.check import Finding
 from backbeat_celery.models import Node, SweeperLease
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.runtime import clock
-from backbeat_celery.runtime.lock_timeouts import missing_limit
+from backbeat_celery.runtime.lock_timeouts import missing_idle_timeout
 from backbeat_celery.states import CLAIMABLE
 
 SILENCE = 60.0
@@ -81,7 +81,7 @@ def _no_sweeper(using: str) -> Iterator[Finding]:
 
 def _no_lock_timeout(using: str) -> Iterator[Finding]:
     """A worker that is cut off in a transaction may keep its row locks for hours."""
-    if name := missing_limit(using):
+    if name := missing_idle_timeout(using):
         advice = "Set it to a minute or so: docs/production.md."
         yield Finding("no-lock-timeout", 5, name, "is not set", advice, False)
 
