@@ -1,4 +1,4 @@
-"""System checks: what is wrong with the settings is told at start, not at 3 a.m."""
+"""System checks: wrong settings are reported at start."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def _problem(option: Option, value: Any) -> str:
     number: Any = seconds(value)
     if value is None and option.nullable:
         return ""
-    # A bool is an int to Python, and a mistake here unless a bool is what is wanted.
+    # A bool is an int in Python, and a mistake here unless the option is a bool.
     is_misplaced = isinstance(value, bool) and bool not in option.kinds
     if is_misplaced or not isinstance(value, option.kinds):
         names = " or ".join(kind.__name__ for kind in option.kinds)
         return f"is {value!r}, but must be {names}{' or None' if option.nullable else ''}"
     if isinstance(value, float) and value == float("inf"):
-        return "is infinite, which no clock reaches"
+        return "is infinite, but must be a finite number"
     if option.minimum is not None and not number >= option.minimum:
         return f"is {value!r}, but must be at least {option.minimum}"
     return ""
@@ -85,7 +85,7 @@ def _check_together() -> list[checks.CheckMessage]:
 
 @checks.register("backbeat_celery")
 def check_celery(**_: Any) -> list[checks.CheckMessage]:
-    """Check what the engine needs of the Celery app."""
+    """Check the settings of the Celery app that the engine needs."""
     conf = current_app.conf
     messages: list[checks.CheckMessage] = []
     if conf.task_always_eager:
@@ -106,9 +106,9 @@ def check_celery(**_: Any) -> list[checks.CheckMessage]:
 
 @checks.register("backbeat_celery")
 def check_tasks(**_: Any) -> list[checks.CheckMessage]:
-    """Check the options and handlers of every task that the project has.
+    """Check the options and handlers of every task of the project.
 
-    What is wrong with a NodeTask is an error. Any other task may never be meant as a node.
+    A problem of a NodeTask is an error, of another task a warning: it may never become a node.
     """
     if not _load_tasks():
         return []
@@ -132,9 +132,9 @@ _is_loading = False
 
 
 def _load_tasks() -> bool:
-    """Import the project's task modules; False if that is just what asks for the checks.
+    """Import the project's task modules; give False if such an import runs the checks.
 
-    Celery's Django fixup runs all checks whenever an app imports its modules.
+    Celery's Django fixup runs all checks when an app imports its modules.
     """
     global _is_loading
     if _is_loading:
@@ -161,19 +161,19 @@ def _missing_rescue(task: Any) -> list[str]:
 
 @checks.register("backbeat_celery")
 def check_admin_tasks(**_: Any) -> list[checks.CheckMessage]:
-    """Check that each name in ADMIN_TASKS is that of a task."""
+    """Check that each name in ADMIN_TASKS matches a task."""
     names = settings.user_values.get("ADMIN_TASKS") if _is_mapping() else None
     if not names or isinstance(names, str) or not isinstance(names, Collection):
         return []
     if wrong := [name for name in names if not isinstance(name, str)]:
-        message = f"BACKBEAT['ADMIN_TASKS'] has {wrong[0]!r}, which is no name of a task."
+        message = f"BACKBEAT['ADMIN_TASKS'] has {wrong[0]!r}, which is not the name of a task."
         return [_error("E030", message, OPTIONS["ADMIN_TASKS"].help)]
     if not _load_tasks():
         return []
     known = list(current_app.tasks)
     return [
         checks.Warning(
-            f"BACKBEAT['ADMIN_TASKS'] has {name!r}, but no task is named so.",
+            f"BACKBEAT['ADMIN_TASKS'] has {name!r}, but no task has that name.",
             hint="Correct it, or import the module that defines the task (autodiscover_tasks).",
             id="backbeat_celery.W032",
         )
@@ -188,7 +188,7 @@ def _is_mapping() -> bool:
 
 @checks.register(checks.Tags.database)
 def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Check that the tables are there, as this release needs them."""
+    """Check that the tables are migrated for this release."""
     ours = set(settings.databases or [node_alias()])
     problems = [
         migration_state.missing_migrations(alias) for alias in databases or () if alias in ours
@@ -203,7 +203,7 @@ def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[check
 
 @checks.register(checks.Tags.database)
 def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Check that SQLite is set up for several writers."""
+    """Check that databases are set up for several writers, and for UTC."""
     messages: list[checks.CheckMessage] = []
     for alias in databases or ():
         connection = connections[alias]
@@ -224,7 +224,7 @@ def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[ch
                     f"The database {alias!r} keeps the local time of {connection.timezone_name}.",
                     hint="Leave DATABASES['TIME_ZONE'] out: in the night when clocks go back an "
                     "hour comes twice, and leases, timers and retries of that hour are late; "
-                    "when they go forward, attempts are taken for lost.",
+                    "when they go forward, attempts are declared lost.",
                     id="backbeat_celery.W020",
                 )
             )
@@ -242,7 +242,7 @@ def check_databases(databases: Sequence[str] | None = None, **_: Any) -> list[ch
 
 @checks.register(checks.Tags.database)
 def check_limits(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Check that servers let go of the locks of a worker that was cut off."""
+    """Check that servers release the locks of a worker that lost its connection."""
     messages: list[checks.CheckMessage] = []
     for alias in databases or ():
         if name := missing_idle_timeout(alias):
@@ -259,7 +259,7 @@ def check_limits(databases: Sequence[str] | None = None, **_: Any) -> list[check
 
 @checks.register("backbeat_celery")
 def check_transactions(**_: Any) -> list[checks.CheckMessage]:
-    """Check that a signal of a view can be part of the view's transaction."""
+    """Check that a view's signals can be part of the view's transaction."""
     from backbeat_celery.models import node_alias
 
     nodes = node_alias()
@@ -276,7 +276,7 @@ def check_transactions(**_: Any) -> list[checks.CheckMessage]:
 
 
 def _isolation(connection: Any) -> str | None:
-    """The isolation level that the project has chosen for a MySQL database."""
+    """Give the isolation level that the project set for a MySQL database."""
     level: str | None = connection.isolation_level
     return level
 

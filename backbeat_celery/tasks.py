@@ -1,4 +1,4 @@
-"""Celery tasks for schedules, found by `autodiscover_tasks()`, and those for remote nodes."""
+"""The package's own Celery tasks, found by `autodiscover_tasks()`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 REPORT: dict[str, Any] = {
     "ignore_result": True,
-    # A report that is redelivered finds its attempt ended, and changes nothing.
+    # A redelivered report finds its attempt ended, and changes nothing.
     "acks_late": True,
     "autoretry_for": (DatabaseTrouble,),
     "retry_backoff": True,
@@ -40,7 +40,7 @@ REPORT: dict[str, Any] = {
 
 @shared_task(name="backbeat.sweep", ignore_result=True)
 def sweep() -> None:
-    """Make one repair pass; for a beat schedule beside the workers' own sweepers."""
+    """Run one sweeper pass; for a beat schedule, in addition to the workers' own sweepers."""
     for using in settings.databases or [node_alias()]:
         Sweep(using).run()
 
@@ -52,7 +52,7 @@ def sweep() -> None:
     # A wrong argument is reported in the log of the worker.
     typing=False,
     ignore_result=True,
-    # A start that was taken by a worker which then died, or found no database, is not lost.
+    # A message is not lost if its worker dies or has no database.
     acks_late=True,
     reject_on_worker_lost=True,
     autoretry_for=(OperationalError, InterfaceError),
@@ -63,7 +63,7 @@ def sweep() -> None:
 def signal_on_schedule(self: FiredTask, *args: Any, **options: Any) -> str:
     """Start a workflow, or add a signal to it, once for each period of a beat schedule.
 
-    Takes `task` and `subject`, and of the options of `signal()` those that JSON can carry.
+    Takes `task`, `subject`, and those options of `signal()` that JSON can represent.
     """
     firing = Firing.of(self.request)
     try:
@@ -83,7 +83,7 @@ def signal_on_schedule(self: FiredTask, *args: Any, **options: Any) -> str:
     retry_backoff=30,
 )
 def mail_failure(node_id: str, using: str) -> None:
-    """Write to ADMINS about a failed node."""
+    """Send an e-mail about a failed node to ADMINS."""
     mail.send(UUID(node_id), using)
 
 
@@ -91,7 +91,7 @@ def mail_failure(node_id: str, using: str) -> None:
 def purge(
     days: float | None = None, batch: int = 500, dry_run: bool = False, using: str | None = None
 ) -> None:
-    """Delete what has been finished for longer than the retention, or for that many days."""
+    """Delete what has been finished for longer than the retention, or than `days`."""
     for alias in [using] if using else settings.databases or [node_alias()]:
         found = purge_database(alias, days=days, batch=batch, dry_run=dry_run)
         if dry_run:
@@ -100,15 +100,15 @@ def purge(
 
 @shared_task(name=ADVANCE, ignore_result=True)
 def go_on(using: str, due_flags: Sequence[str] = (), maybe_complete: Sequence[str] = ()) -> None:
-    """Go on with a climb that was too long for one process; the sweeper would, too."""
+    """Continue to complete ancestors where one process had too many; the sweeper would, too."""
     flags, nodes = [UUID(pk) for pk in due_flags], [UUID(pk) for pk in maybe_complete]
     advance(AfterCommit(due_flags=flags, maybe_complete=nodes), using)
 
 
 @shared_task(name=DISPATCH, base=NodeTask, bind=True)
 def dispatch(self: Any, /, *args: Any, **kwargs: Any) -> None:
-    """Hand the running node's call to the workers of another code base."""
-    del args, kwargs  # they are in the claim, too
+    """Send the running node's call to the workers of another code base."""
+    del args, kwargs  # the claim has them, too
     run = run_of(self.request)
     if run is not None:
         remote.dispatch(run.claim)
@@ -116,21 +116,21 @@ def dispatch(self: Any, /, *args: Any, **kwargs: Any) -> None:
 
 @shared_task(name=remote.REMOTE_DONE, **REPORT)
 def remote_done(result: Any, *, token: str) -> None:
-    """Take what a remote task returned; sent by the worker that ran it."""
+    """Record the result of a remote task; sent by the worker that ran it."""
     _take(take_remote_result, token, result)
 
 
-# The token is keyword-only: a worker of another project that has this package, too, would call
-# an errback of two arguments by itself instead of sending it to us.
+# The token is keyword-only: a worker of another project that also has this package would call an
+# errback of two arguments itself instead of sending it here.
 @shared_task(name=remote.REMOTE_FAILED, **REPORT)
 def remote_failed(task_id: str, *, token: str) -> None:
-    """Take note that a remote task has failed; sent by the worker that ran it."""
+    """Record that a remote task failed; sent by the worker that ran it."""
     _take(take_remote_failure, token, task_id)
 
 
-def _take(record: Callable[[str, Any], None], token: str, said: Any) -> None:
+def _take(record: Callable[[str, Any], None], token: str, value: Any) -> None:
     try:
-        record(token, said)
+        record(token, value)
     except BadToken as exc:
         logger.warning("Dropping a report of a remote task: %s", exc)
     except InvalidTransition as exc:

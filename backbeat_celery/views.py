@@ -1,8 +1,8 @@
-"""The view behind a callback URL: JSON in, one JSON sentence out.
+"""The view behind a callback URL: takes JSON, gives one JSON sentence.
 
-The token is a secret that Django, web servers and error reporters would write down with the
-request or with a traceback. So it is taken out of the request first, the code below the view
-gets what it says and not the token itself, and no exception leaves the view.
+The token is a secret that Django, web servers and error reporters would log with the request or
+a traceback. So the view removes it from the request first, passes on only what it contains, and
+lets no exception out.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ ENVELOPE = 64
 """Bytes around the result: `{"result": ...}`."""
 
 ESCAPED = 3
-"""How much longer JSON is in which letters are escaped, as most clients write it: `\\u00e9`."""
+"""How much longer JSON with escaped letters is, as most clients write it: `\\u00e9`."""
 
 
 class _Refusal(Exception):
-    """The request cannot be used; its arguments are the status code and the sentence."""
+    """The request is refused; the arguments are the status code and the sentence."""
 
 
 HIDDEN = "***"
 
 
-# The token is what authorises a request, and no browser sends it by itself.
+# The token authorises the request, and browsers do not send it by themselves.
 @csrf_exempt
 def complete(request: HttpRequest, token: str = "") -> HttpResponseBase:
-    """Report the outcome of the attempt that the token names, in the URL or as a bearer token.
+    """Report the outcome of the attempt of the token, given in the URL or as a bearer token.
 
     The body is `{"result": ...}` or `{"error": "..."}`.
     """
     if request.method != "POST":
-        # Django's own decorator writes the address, and so the token, to the log.
+        # Django's decorator would log the URL, and so the token.
         _hide(request, token)
         answer = _answer(405, "Send a POST.")
         answer.headers["Allow"] = "POST"
@@ -65,8 +65,8 @@ def complete(request: HttpRequest, token: str = "") -> HttpResponseBase:
     return _take(request, ticket)
 
 
-# A report is a transaction of its own, also with ATOMIC_REQUESTS: what a commit raises after
-# the view has returned would be an error of Django's.
+# A report has its own transaction, also with ATOMIC_REQUESTS: an exception at a commit after the
+# view has returned would be handled by Django.
 for _alias in connections:
     complete = transaction.non_atomic_requests(using=_alias)(complete)
 
@@ -77,7 +77,7 @@ def _bearer(request: HttpRequest) -> str:
 
 
 def _hide(request: HttpRequest, token: str) -> None:
-    """Take the token out of all that is written down of a request."""
+    """Replace the token in everything that is logged of a request."""
     if not token:
         return
     texts = {name: text for name, text in request.META.items() if isinstance(text, str)}
@@ -101,7 +101,7 @@ def _take(request: HttpRequest, ticket: Ticket) -> HttpResponseBase:
     except DatabaseTrouble:
         _log(ticket)
         return _answer(503, "The report could not be recorded. Send it again.")
-    except Exception:  # told in full to the log; Django would tell the address as well
+    except Exception:  # logged in full; Django would log the URL as well
         _log(ticket)
         return _answer(500, "The report could not be recorded.")
     return _answer(200, "Recorded.")
@@ -116,7 +116,7 @@ def _report(body: dict[str, Any], ticket: Ticket) -> None:
 
 def _log(ticket: Ticket) -> None:
     logger.exception(
-        "Cannot record what was reported of node %s, attempt %d.",
+        "Cannot record the report for node %s, attempt %d.",
         ticket.node_id,
         ticket.attempt,
         extra={"node_id": ticket.node_id, "attempt": ticket.attempt},
@@ -144,6 +144,6 @@ def _body(request: HttpRequest) -> dict[str, Any]:
 
 def _answer(status: int, sentence: str) -> JsonResponse:
     response = JsonResponse({"detail": sentence}, status=status)
-    # Django logs the path of a request that is refused, and the token is in it.
+    # Django would log the path of a refused request, which contains the token.
     keep_out_of_the_log(response)
     return response

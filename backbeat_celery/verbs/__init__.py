@@ -1,6 +1,6 @@
-"""The doors to the engine: what users, the admin and the commands call.
+"""The public operations: what users, the admin and the commands call.
 
-Each verb is one transaction; what it makes due is published after the commit.
+Each verb is one transaction; messages are published after the commit.
 """
 
 from backbeat_celery.verbs.nodes import cancel, cancel_previous, reset, resolve, retry, shutdown

@@ -1,4 +1,4 @@
-"""Who steers: kept in the history as text."""
+"""Actor and reason of a verb, which the history stores as text."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LONGEST_REASON = 255
 
 
 def actor_name(by: Any) -> str:
-    """Give the name that the history keeps: a user's, or the text itself; empty for None.
+    """Give the name that the history stores: a username, or the text itself; empty for None.
 
-    Raises BadInput for what is neither.
+    Raises BadInput for anything else.
     """
     if by is None:
         return ""
@@ -25,7 +25,7 @@ def actor_name(by: Any) -> str:
 
 
 def reason_text(reason: str) -> str:
-    """Give the reason as the history keeps it, or raise BadInput."""
+    """Give the reason as the history stores it, or raise BadInput."""
     if not isinstance(reason, str):
         raise BadInput(f"`reason` is a text, not {type(reason).__name__}.")
     return clean(reason)[:LONGEST_REASON]

@@ -62,7 +62,7 @@ def digest(node: Node) -> str:
 def merged(
     node: Node, args: list[Any], kwargs: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Put hidden values back in their places, and check that the task can be called so.
+    """Put hidden values back in their places, and check that the task accepts the arguments.
 
     Raises BadInput.
     """
@@ -73,7 +73,7 @@ def merged(
 
 
 def restore(edited: Any, stored: Any) -> Any:
-    """Replace each mark by the value that is stored in the same place."""
+    """Replace each mark by the value that is stored in its place."""
     if edited == HIDDEN:
         if stored is _NOTHING:
             raise BadInput(f"{HIDDEN} stands for a hidden value, but there is none in this place.")

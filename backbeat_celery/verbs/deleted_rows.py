@@ -17,7 +17,7 @@ WHY = "Its workflow was deleted, or it was purged."
 
 @contextmanager
 def unless_deleted(verb: str, pk: UUID) -> Iterator[None]:
-    """Raise InvalidTransition where a node, or a workflow by its root, is gone."""
+    """Raise InvalidTransition if a node, or a workflow's root, was deleted."""
     try:
         yield
     except RowDeleted:
@@ -25,7 +25,7 @@ def unless_deleted(verb: str, pk: UUID) -> Iterator[None]:
 
 
 def reread(row: Model) -> None:
-    """Read a row anew after the commit; one that was deleted since stays as it was."""
+    """Reload a row after the commit; one that was deleted meanwhile is left unchanged."""
     failpoints.hit("verb_done")
     try:
         row.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Transactions that a call is no part of, since its nodes are in another database."""
+"""Transactions of another database, which a call to a verb is no part of."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.views.decorators import debug
 from backbeat_celery.exceptions import NotInTransaction
 
 OURS = (str(Path(__file__).parents[1]), debug.__file__)
-"""Files of the package, and the one that stands before calls with a token."""
+"""Files of the package, and Django's decorator that wraps calls with a token."""
 
 
 def warn_if_apart(using: str, call: str = "signal") -> None:
-    """Warn who signals, or calls a verb, in a transaction that is of another database alone."""
+    """Warn if the only open transaction of the caller is on another database."""
     if len(connections.settings) == 1 or connections[using].in_atomic_block:
         return
     for connection in connections.all(initialized_only=True):
@@ -33,7 +33,7 @@ def warn_if_apart(using: str, call: str = "signal") -> None:
 
 
 def _depth_of_caller() -> int:
-    """How far up the code is that called the package, as `warnings.warn` counts."""
+    """Give the stack level of the code that called the package, for `warnings.warn`."""
     depth, frame = 0, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(OURS):
         depth, frame = depth + 1, frame.f_back

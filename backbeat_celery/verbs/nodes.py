@@ -1,7 +1,7 @@
-"""Steer a node: retry, resolve, shut down, cancel, reset it, or clear what stands before it.
+"""The verbs of a node: retry, resolve, shutdown, cancel, reset and cancel_previous.
 
-Each verb holds the rows of the node and of its parent while it decides, so that workers,
-sweepers and other operators come before it or after it, and never in between.
+Each verb locks the rows of the node and its parent while it decides, so that workers, sweepers
+and other verbs run before it or after it, never in between.
 """
 
 from __future__ import annotations
@@ -43,44 +43,44 @@ from backbeat_celery.verbs.foreign_transaction import warn_if_apart
 
 
 def retry(node: Node, *, by: Any = None, reason: str = "") -> None:
-    """Give a failed or retrying node a new attempt now; children of earlier ones are canceled.
+    """Start a new attempt of a failed or retrying node; cancel the children of earlier ones.
 
-    One attempt is granted: the retries that are used up stay used up.
+    It allows one more attempt: the retry count stays as it is.
     """
     _steer(node, "retry", {Status.FAILED, Status.RETRYING}, _retry, by, reason)
 
 
 def resolve(node: Node, *, by: Any = None, reason: str = "") -> None:
-    """Treat a failed node as complete: children added from outside run, and successors."""
+    """Treat a failed node as complete: children added from outside and successors run."""
     _steer(node, "resolve", {Status.FAILED}, _resolve, by, reason)
 
 
 def shutdown(node: Node, *, by: Any = None, reason: str = "") -> None:
     """Complete a failed node and cancel what waited for it.
 
-    If it is blocking, all siblings behind it; if not, the barriers that wait for it and all
-    behind them.
+    If it is blocking, these are all siblings behind it; if not, the first barrier behind it and
+    all siblings behind that.
     """
     _steer(node, "shutdown", {Status.FAILED}, _shutdown, by, reason)
 
 
 def cancel(node: Node, *, by: Any = None, reason: str = "") -> None:
-    """Cancel a node that is not finished, with all below it; its siblings go on.
+    """Cancel an unfinished node with its subtree; its siblings continue.
 
-    A handler that runs is not stopped; what it reports is discarded.
+    A running handler is not stopped; its result is discarded.
     """
     _steer(node, "cancel", UNFINISHED, _cancel, by, reason)
 
 
 def reset(node: Node, *, by: Any = None, reason: str = "") -> None:
-    """Cancel all that is below a node that is not finished; the node itself goes on."""
+    """Cancel everything below an unfinished node; the node itself continues."""
     _steer(node, "reset", UNFINISHED, _reset, by, reason)
 
 
 def cancel_previous(node: Node, *, by: Any = None, reason: str = "") -> None:
-    """Cancel every unfinished node of the workflow registered before this one.
+    """Cancel every unfinished node of the workflow that was created before this one.
 
-    What this node is below is spared.
+    The ancestors of this node are not canceled.
     """
     actor, why, using = actor_name(by), reason_text(reason), node.alias
     warn_if_apart(using, "cancel_previous()")
@@ -101,7 +101,7 @@ def cancel_previous(node: Node, *, by: Any = None, reason: str = "") -> None:
 
 @dataclass(frozen=True, slots=True)
 class LockedNode:
-    """A node whose row, and whose parent's, are locked for a verb."""
+    """A node that is locked for a verb, together with its parent."""
 
     node: Node
     workflow: Workflow
@@ -114,7 +114,7 @@ class LockedNode:
         return self.node.alias
 
     def move(self, to: Status, **values: Any) -> None:
-        """Write the node's next status."""
+        """Change the node's status."""
         transition(self.node, to, actor=self.actor, reason=self.reason, **values)
 
 
@@ -205,13 +205,13 @@ def _shutdown(locked: LockedNode) -> AfterCommit:
 
 
 def _settle(locked: LockedNode, outcome: Outcome) -> AfterCommit:
-    """Let a failed node be done; children that were added to it take their turns."""
+    """Complete a failed node, after the children that were added to it, if any."""
     node = locked.node
     is_open = has_counting_before(node) or has_open_link(node)
     if is_open:
         locked.move(Status.WAITING, outcome=outcome)
         after_commit = release_children(node, locked.now)
-        # A link may have ended since it was looked at.
+        # A link may have been settled since it was read.
         after_commit.maybe_complete.append(node.pk)
         return after_commit
     after_commit = finish(node, outcome=outcome, actor=locked.actor, reason=locked.reason)
@@ -234,9 +234,9 @@ def _reset(locked: LockedNode) -> AfterCommit:
 
 
 def _registered_before(node: Node) -> Iterator[Top]:
-    """Unfinished nodes of the workflow that were there first, without the node's ancestors.
+    """Give the unfinished nodes of the workflow that are older, without the node's ancestors.
 
-    Among the siblings of the node and of its ancestors their places decide, else the time.
+    Siblings of the node and of its ancestors are compared by place, other nodes by time.
     """
     above = lineage([node.pk], node.alias)
     places = {row.parent_id: row.seq for row in above.values()}

@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 
 def send(signals: Sequence[CheckedSignal]) -> list[Node]:
-    """Write checked signals in one transaction; give their nodes in the same order."""
+    """Insert checked signals in one transaction; give their nodes in the same order."""
     aliases = {signal.using or node_alias() for signal in signals}
     if len(aliases) > 1:
         raise BadInput(f"One transaction has one database; these signals name {sorted(aliases)}.")
     alias = aliases.pop()
     warn_if_apart(alias)
-    # Two callers with the same workflows lock them in the same order.
+    # Two callers lock the same workflows in the same order.
     order = sorted(range(len(signals)), key=lambda i: (signals[i].name, signals[i].subject, i))
 
     def once() -> list[Node]:
@@ -68,7 +68,7 @@ def _send_any(
         for index in order:
             nodes[index], left = _signal_open_run(signals[index], alias)
             after_commit += left
-        # After the roots of all: a node that waits may be below one of them.
+        # After all roots are locked: the waiting node may be below one of them.
         for index in order:
             _link(signals[index].link, nodes[index], alias)
         advance_after_commit(after_commit, alias)
@@ -76,7 +76,7 @@ def _send_any(
 
 
 def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, AfterCommit]:
-    """Add a signal to the open run; the one that was found may end before it is locked."""
+    """Add a signal to the open run; the run may end before it is locked."""
     workflows = Workflow.objects.db_manager(alias)
     for _ in range(RACES):
         workflow = workflows.for_subject(signal.subject, signal.name)
@@ -91,7 +91,7 @@ def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, AfterComm
 def _send_plain(
     signals: Sequence[CheckedSignal], order: Sequence[int], alias: str
 ) -> dict[int, Node]:
-    """Write signals in few statements, and send their messages together; {}: it cannot be."""
+    """Insert signals by few statements; give {} if these do not cover them."""
     if len(signals) > 1:
         return _send_batch(signals, order, alias)
     written = postgres.write(signals[0], alias, outbox().prepare)
@@ -128,7 +128,7 @@ def signal_workflow(
     link: Node | UUID | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Node:
-    """Add a signal to this very run of a workflow."""
+    """Add a signal to this run of a workflow."""
     spec = task_spec(
         signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
     )
@@ -162,7 +162,7 @@ def _link(source: Node | UUID | None, node: Node, using: str) -> None:
 
 
 class RunIsOver(WorkflowClosed):
-    """The run is finished, or was deleted: `signal()` opens the next one."""
+    """The run is finished or was deleted; `signal()` opens the next one."""
 
 
 def _lock_run(workflow: Workflow) -> tuple[Node, datetime]:
@@ -179,7 +179,7 @@ def _lock_run(workflow: Workflow) -> tuple[Node, datetime]:
 
 
 def _key_in_handler(spec: NodeSpec, workflow: Workflow) -> str | None:
-    """A signal from inside a handler stays sent if the attempt fails: the retry must find it."""
+    """Give a key to a signal from a handler, so that a retry of the attempt finds it."""
     node = running.get()
     if not isinstance(node, RunningNode):
         return None
@@ -212,25 +212,24 @@ def add_child(
         metadata=metadata,
     )
     take(spec)
-    using = parent.alias
-    warn_if_apart(using)
+    warn_if_apart(parent.alias)
+    return repeat(lambda: _add_child(parent, spec), using=parent.alias)
 
-    def once() -> Node:
-        with transaction.atomic(using=using):
-            row, now = _lock_parent(parent)
-            if row.is_root:
-                row.workflow.refuse_if_closed()
-            if known := _child_with_key(row, spec.key):
-                return known
-            node, after_commit = _append(row, spec, spec.key, now)
-            advance_after_commit(after_commit, using)
-            return node
 
-    return repeat(once, using=using)
+def _add_child(parent: Node, spec: NodeSpec) -> Node:
+    with transaction.atomic(using=parent.alias):
+        row, now = _lock_parent(parent)
+        if row.is_root:
+            row.workflow.refuse_if_closed()
+        if known := _child_with_key(row, spec.key):
+            return known
+        node, after_commit = _append(row, spec, spec.key, now)
+        advance_after_commit(after_commit, parent.alias)
+        return node
 
 
 def _lock_parent(parent: Node) -> tuple[Node, datetime]:
-    """Lock a node that may still get children; raise NodeFinished, or BadInput for a flag."""
+    """Lock a node that may get children; raise NodeFinished, or BadInput for a flag."""
     try:
         row, now = lock_node(parent.pk, parent.alias)
     except RowDeleted:

@@ -1,4 +1,4 @@
-"""Steer a workflow: pause, resume, close it, cancel all that is in it, or delete it."""
+"""The verbs of a workflow: pause, resume, close, cancel and delete."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 
 
 def pause(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
-    """Let nothing new start in this run; handlers that run go on, and are accepted.
+    """Start no new node in this run; running handlers continue, and are accepted.
 
-    Pausing what is paused changes nothing. Raises InvalidTransition for a finished run.
+    Pausing a paused run changes nothing. Raises InvalidTransition for a finished run.
     """
     actor, why = actor_name(by), reason_text(reason)
 
@@ -53,9 +53,9 @@ def pause(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
 
 
 def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
-    """Let a paused run go on; what fell due meanwhile runs at once.
+    """Resume a paused run; nodes that became due meanwhile run at once.
 
-    Resuming what is not paused changes nothing.
+    Resuming a run that is not paused changes nothing.
     """
     actor, why = actor_name(by), reason_text(reason) or "resumed"
 
@@ -73,14 +73,14 @@ def resume(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
 
 
 def close(workflow: Workflow, *, by: Any = None, reason: str = "") -> None:
-    """Take no more signals; the run is finished when all that counts in it is.
+    """Accept no more signals; the run is finished when all nodes that count are.
 
-    Closing what is closed changes nothing.
+    Closing a closed run changes nothing.
     """
     actor, why = actor_name(by), reason_text(reason)
 
     def work(row: Workflow) -> AfterCommit:
-        lock_node(row.pk, row.alias)  # a signal holds the root while it looks and appends
+        lock_node(row.pk, row.alias)  # a signal locks the root, too
         if row.closed_at is None:
             _rows(row).update(closed_at=clock.now(), closed_by=actor, close_reason=why)
         return AfterCommit(maybe_complete=[row.pk])
@@ -98,7 +98,7 @@ def cancel_workflow(workflow: Workflow, *, by: Any = None, reason: str = "") -> 
 def delete_workflow(
     workflow: Workflow, *, using: str | None = None, by: Any = None, reason: str = ""
 ) -> tuple[int, dict[str, int]]:
-    """Delete a run with all that is in it; give what Django's `delete()` gives."""
+    """Delete a run with all its nodes; give what Django's `delete()` gives."""
     actor, why, alias = actor_name(by), reason_text(reason), using or workflow.alias
 
     def once() -> PurgeCounts:
@@ -108,7 +108,7 @@ def delete_workflow(
             except RowDeleted:
                 return PurgeCounts()  # already deleted: as Django's delete() takes it
             after_commit = _cancel_all(row, actor, why)
-            # Their links are deleted, too: they look for themselves whether that was the last.
+            # Links to the run are deleted: nodes that waited check whether these were their last.
             links = Link.objects.using(alias).filter(target__workflow=row)
             after_commit.maybe_complete += links.values_list("source_id", flat=True)
             counts = delete_workflow_rows([row.pk], alias)
@@ -116,17 +116,18 @@ def delete_workflow(
             return counts
 
     counts = repeat(once, using=alias)
-    logger.info("%s deleted %s: %s", actor or "Somebody", workflow, counts)
+    by_actor = f" by {actor}" if actor else ""
+    logger.info("Deleted %s%s: %s", workflow, by_actor, counts)
     return counts.total, counts.by_model()
 
 
 def _cancel_all(row: Workflow, actor: str, reason: str) -> AfterCommit:
     after_commit = AfterCommit()
-    # While the root is locked no signal is added, and a canceled node records no children:
-    # what is read again are children that were recorded between the reading and the lock.
+    # While the root is locked no signal is added, and a canceled node records no children. The
+    # second read finds children that were recorded between the first read and the lock.
     lock_node(row.pk, row.alias)
     for tops in chain(_signals(row), iter(lambda: _tops(row), [])):
-        # All goes, so that nothing gets its turn for what goes before it.
+        # All nodes are canceled, so none behind them is queued.
         after_commit += cancel_trees(tops, row.alias, actor=actor, reason=reason, opens=False)
     return after_commit
 
@@ -152,14 +153,14 @@ def _rows(workflow: Workflow) -> Any:
 
 
 def _signals(workflow: Workflow) -> Iterator[list[Top]]:
-    """The open signals that count, in their order and in parts."""
+    """Give the unfinished signals that count, in order and in batches."""
     signals = merge(*(_of_mode(workflow, mode) for mode in COUNTING))
     while some := list(islice(signals, BATCH)):
         yield [(pk, workflow.pk) for _, pk in some]
 
 
 def _of_mode(workflow: Workflow, mode: Mode) -> Iterator[tuple[int, UUID]]:
-    """Place and id of each open signal of a mode, read from where the part before it ended."""
+    """Give place and id of each unfinished signal of a mode, in order."""
     rest = Node.objects.using(workflow.alias).awaited_by(workflow.pk).filter(mode=mode)
     places, last = rest.order_by("seq").values_list("seq", "pk"), -1
     while rows := list(places.filter(seq__gt=last)[:BATCH]):
@@ -168,7 +169,7 @@ def _of_mode(workflow: Workflow, mode: Mode) -> Iterator[tuple[int, UUID]]:
 
 
 def _tops(workflow: Workflow) -> list[Top]:
-    """Some unfinished nodes of a workflow that are below no other, of those that are left."""
+    """Give a batch of unfinished nodes of a workflow whose parents are the root or finished."""
     rows = Node.objects.using(workflow.alias).unfinished_in(workflow.pk)
     is_top = Q(parent_id=workflow.pk) | Q(parent__finished_at__isnull=False)
     found: Any = rows.filter(is_top).order_by("id").values_list("pk", "parent_id")[:BATCH]
