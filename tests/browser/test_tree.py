@@ -146,8 +146,8 @@ def test_hidden_tab_does_not_ask(look, tree):
 def test_end_of_the_session_is_told(look, tree, driver):
     look.at_tree(tree)
     driver.delete_all_cookies()
-    look.wait(lambda: "Your session has ended" in look.text("#bb-news"))
-    assert look.one("#bb-news a").get_attribute("href") == driver.current_url
+    look.wait(lambda: "Your session has ended" in look.text("#bb-notice"))
+    assert look.one("#bb-notice a").get_attribute("href") == driver.current_url
     look.complaints()
 
 
@@ -156,7 +156,7 @@ def test_lost_server_is_told_and_found_again(look, tree, driver):
     driver.execute_cdp_cmd("Network.enable", {})
     offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **offline})
-    look.wait(lambda: "does not answer" in look.text("#bb-news"), 30)
+    look.wait(lambda: "does not answer" in look.text("#bb-notice"), 30)
     driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **offline})
-    look.wait(lambda: not look.one("#bb-news").is_displayed(), 40)
+    look.wait(lambda: not look.one("#bb-notice").is_displayed(), 40)
     look._seen = [text for text in look.complaints() if "ERR_INTERNET_DISCONNECTED" not in text]

@@ -13,6 +13,7 @@ from django.db.models import BigIntegerField, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit, ChildRange, publications_due
+from backbeat_celery.engine.order.waiting_graph import siblings_ahead
 from backbeat_celery.engine.publish_times import (
     after_a_lease,
     at_the_next_sweep,
@@ -114,7 +115,8 @@ def open_behind(parent: Node, seq: int, now: datetime) -> AfterCommit:
 
     The caller holds the parent's row lock. Nothing opens while an earlier one still blocks.
     """
-    if _awaited(parent).blocking().filter(seq__lt=seq).first_awaited():
+    ahead = siblings_ahead(parent.pk, seq, barrier=False, using=parent.alias)
+    if ahead.first_awaited():
         return AfterCommit()
     return open_ready(parent, seq - 1, now)
 
@@ -215,8 +217,7 @@ def is_paused(parent: Node) -> bool:
 
 
 def _is_clear_before(parent: Node, seq: int, but: Node | None = None) -> bool:
-    # The mode, which all awaited children have, stands before seq in the index.
-    before = _awaited(parent).counting().filter(seq__lt=seq)
+    before = siblings_ahead(parent.pk, seq, barrier=True, using=parent.alias)
     return not (before if but is None else before.exclude(pk=but.pk)).exists()
 
 

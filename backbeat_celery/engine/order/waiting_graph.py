@@ -43,6 +43,7 @@ def siblings_ahead(
     A barrier waits for every sibling before it that counts, any other child for the blocking ones.
     """
     ahead = Node.objects.using(using).awaited_by(parent).filter(seq__lt=seq)
+    # All awaited siblings count, but the mode is before seq in the index.
     return ahead.counting() if barrier else ahead.blocking()
 
 
@@ -56,10 +57,9 @@ def linked_signals(source: UUID, using: str) -> NodeQuerySet:
     return Node.objects.using(using).filter(pk__in=targets).unfinished()
 
 
-def open_links(using: str) -> QuerySet[Link]:
-    """Give the links whose source and target are both unfinished."""
-    links = Link.objects.using(using)
-    return links.filter(source__finished_at=None, target__finished_at=None)
+def open_links(using: str | None = None) -> QuerySet[Link]:
+    """Give the links whose signals are unfinished."""
+    return Link.objects.using(using).filter(target__finished_at=None)
 
 
 def waits_for(node: Node, other: Node, using: str) -> bool:
@@ -159,13 +159,13 @@ class _Graph:
                 yield parent_id, is_blocking, index - 1
 
     def _ways_along(self, node: Node) -> Iterator[Stop]:
-        """Where a ready node's walk back along its line begins."""
+        """Give the positions where a ready node's walk back along its line starts."""
         line = node.parent_id
         if node.status != Status.READY or line is None:
             return
         barriers = self._barriers.get(line, [])
         passed = bisect_left(barriers, node.seq)
-        # What is blocking holds it, and so does what holds the last barrier before it.
+        # It waits for blocking siblings, and for what the last barrier before it waits for.
         last = node.seq if node.barrier else barriers[passed - 1] if passed else 0
         for is_blocking, carriers, bound in (
             (True, self._blocking.get(line, []), node.seq),

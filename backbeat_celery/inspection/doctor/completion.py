@@ -10,10 +10,10 @@ from backbeat_celery.engine.delivery.make_due import make_due
 from backbeat_celery.engine.order.cancel import cancel_orphan
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import open_ready
-from backbeat_celery.engine.order.waiting_graph import siblings_ahead
+from backbeat_celery.engine.order.waiting_graph import open_links, siblings_ahead
 from backbeat_celery.engine.repair.republish import requeue
 from backbeat_celery.inspection.doctor.check import Check, Checks, Slice
-from backbeat_celery.models import Attempt, Link, Node, Workflow
+from backbeat_celery.models import Attempt, Node, Workflow
 from backbeat_celery.runtime import clock
 from backbeat_celery.states import (
     COUNTING,
@@ -37,7 +37,7 @@ def complete_with_open_link(part: Slice) -> QuerySet[Node]:
 
 
 def _has_open_link() -> Exists:
-    return Exists(Link.objects.filter(source=OuterRef("pk"), target__finished_at=None))
+    return Exists(open_links().filter(source=OuterRef("pk")))
 
 
 def stuck_waiting(part: Slice) -> QuerySet[Node]:

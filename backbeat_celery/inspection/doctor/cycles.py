@@ -19,7 +19,7 @@ Pair = tuple[UUID, UUID]
 def cycle_findings(using: str, most: int) -> Iterator[Finding]:
     """Find nodes that wait for each other in a cycle."""
     suspects = _in_cycles(_edges(using))
-    links = open_links(using).filter(source__workflow_id__in=suspects)
+    links = open_links(using).filter(source__finished_at=None, source__workflow_id__in=suspects)
     sources = list(links.values_list("source_id", flat=True).distinct())
     known: set[frozenset[UUID]] = set()
     for cycle in find_cycles(sources, using):
@@ -35,7 +35,7 @@ def _edges(using: str) -> dict[UUID, set[UUID]]:
         source__finished_at=None,
         target__finished_at=None,
     )
-    rows = open_links(using).filter(Exists(onward))
+    rows = open_links(using).filter(Exists(onward), source__finished_at=None)
     pairs = rows.values_list("source__workflow_id", "target__workflow_id").distinct()
     edges: dict[UUID, set[UUID]] = defaultdict(set)
     for source, target in pairs.iterator():

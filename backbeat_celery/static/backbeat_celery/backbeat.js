@@ -3,7 +3,7 @@
 'use strict';
 {
     const live = document.getElementById('bb-live');
-    const news = document.getElementById('bb-news');
+    const notice = document.getElementById('bb-notice');
     const seen = new WeakMap();  // what the server sent of each row, before tick() and activate()
     const TIMEOUT = 10000, SLOWEST = 60;
     let etag = '', timer = 0, failures = 0, turn = 0, going = 0, drift = 0, active = '';
@@ -71,13 +71,13 @@
     }
 
     function tell(kind) {
-        news.hidden = !kind;
-        news.textContent = kind ? news.dataset[kind] : '';
+        notice.hidden = !kind;
+        notice.textContent = kind ? notice.dataset[kind] : '';
         if (kind === 'expired') {
             const link = document.createElement('a');
             link.href = location.href;
-            link.textContent = news.dataset.login;
-            news.append(' ', link);
+            link.textContent = notice.dataset.login;
+            notice.append(' ', link);
         }
     }
 
