@@ -43,11 +43,11 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nobody_met(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_recent_workflows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the subjects that earlier tests have sent signals to, as a new process has."""
     from backbeat_celery.engine.statements import signals
 
-    monkeypatch.setattr(signals, "_met", signals.Met())
+    monkeypatch.setattr(signals, "_recent", signals.RecentWorkflows())
 
 
 @pytest.fixture

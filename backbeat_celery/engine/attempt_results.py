@@ -17,7 +17,7 @@ from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit, Publicatio
 from backbeat_celery.engine.awaiting import drop_children, load_report
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order.finish import finish
-from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.engine.order.placement import Placement
 from backbeat_celery.engine.order.turns import open_ready
 from backbeat_celery.engine.outcomes import (
     AttemptResult,
@@ -87,22 +87,22 @@ def latest_progress(claim: Claim) -> dict[str, Any]:
 def _write_parent(claim: Claim, unchanged: Q, reason: str, values: dict[str, Any]) -> AfterCommit:
     node, now = claim.node, claim.now()
     is_first = node.next_seq == 0
-    line = Line(node, now)
-    line.add(without_known_keys(node, claim.specs), spawned_by=node.attempt)
+    placement = Placement(node, now)
+    placement.add(without_known_keys(node, claim.specs), spawned_by=node.attempt)
     if is_first:
-        line.take_turns()
+        placement.assign_statuses()
     else:
-        line.hold(Status.READY)
+        placement.assign(Status.READY)
     transition(
         node,
         Status.WAITING,
-        reason=reason or f"spawned {len(line.places)}",
+        reason=reason or f"spawned {len(placement.slots)}",
         guard=unchanged,
         claimed_from=claim.claimed_from,
         **values,
-        **line.counters(),
+        **placement.counters(),
     )
-    after_commit = line.insert()
+    after_commit = placement.insert()
     return after_commit if is_first else release_children(node, now)
 
 

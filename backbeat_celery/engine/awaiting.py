@@ -14,7 +14,7 @@ from django.db.models import Q
 
 from backbeat_celery.engine.after_commit import AT_ONCE
 from backbeat_celery.engine.order.cancel import cancel_below, cancel_rows
-from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.engine.order.placement import Placement
 from backbeat_celery.engine.order.turns import move_barrier
 from backbeat_celery.engine.outcomes import Failed, Succeeded
 from backbeat_celery.inputs.node_spec import NodeSpec
@@ -32,9 +32,9 @@ def await_report(node: Node, specs: Iterable[NodeSpec], now: datetime, **values:
     Runs in the caller's transaction. Raises StaleNode if the attempt is no longer the current
     one, if a child was added, or if a report was stored.
     """
-    line = Line(node, now)
-    line.add(specs, spawned_by=node.attempt)
-    line.hold(Status.PENDING)
+    placement = Placement(node, now)
+    placement.add(specs, spawned_by=node.attempt)
+    placement.assign(Status.PENDING)
     untouched = Q(
         pk=node.pk,
         attempt=node.attempt,
@@ -43,9 +43,11 @@ def await_report(node: Node, specs: Iterable[NodeSpec], now: datetime, **values:
         report=None,
     )
     rows = Node.objects.using(node.alias).filter(untouched).with_lease()
-    if not rows.update(lease_expires_at=None, task_id=node.task_id, **values, **line.counters()):
+    if not rows.update(
+        lease_expires_at=None, task_id=node.task_id, **values, **placement.counters()
+    ):
         raise StaleNode
-    line.insert()
+    placement.insert()
 
 
 def is_awaiting_report(node: Node, claim_id: UUID) -> bool:

@@ -15,8 +15,8 @@ from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim, NodeMessage, claim
 from backbeat_celery.engine.outcomes import AttemptResult
 from backbeat_celery.engine.record import record
-from backbeat_celery.engine.statements.bundles import leaves
-from backbeat_celery.engine.statements.claim import take_several
+from backbeat_celery.engine.statements.bundles import record_leaves
+from backbeat_celery.engine.statements.claim import claim_several
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Node
@@ -33,7 +33,7 @@ def claim_bundle(message: NodeMessage, *, worker: str, policy: Policy) -> list[C
     def once() -> dict[UUID, Claim]:
         return {
             node.pk: Claim(node, message.claim_id, Status.QUEUED, policy, now)
-            for node, now in take_several(message, worker, policy.timeout)
+            for node, now in claim_several(message, worker, policy.timeout)
         }
 
     taken = repeat(once, using=message.using, outage=True)
@@ -59,7 +59,7 @@ def record_bundle(ended: Sequence[tuple[Claim, AttemptResult]]) -> AfterCommit:
     """Write the results of one bundle; those of stale attempts are discarded."""
     failpoints.hit("before_record")
     using = ended[0][0].using
-    after_commit, written = repeat(lambda: leaves(ended), using=using, outage=True)
+    after_commit, written = repeat(lambda: record_leaves(ended), using=using, outage=True)
     for mine, ending in ended:
         if mine.node.pk in written:
             continue

@@ -102,7 +102,7 @@ class _Refused(Exception):
 
 
 def _claim(message: NodeMessage, worker: str, policy: Policy) -> Claim | None:
-    if taken := postgres.take(message, worker, policy.timeout):
+    if taken := postgres.claim_first(message, worker, policy.timeout):
         node, now = taken
         return Claim(node, message.claim_id, Status.QUEUED, policy, now)
     why = "other processes keep changing it"
@@ -147,7 +147,7 @@ def _read_and_claim(message: NodeMessage, worker: str, policy: Policy) -> Claim:
 
 def _read(message: NodeMessage) -> Node | None:
     if session.is_available(message.using):
-        return postgres.named(message)
+        return postgres.find_node(message)
     return (
         Node.objects.using(message.using)
         .filter(pk=message.node_id)

@@ -51,7 +51,7 @@ def record(claim: Claim, ending: AttemptResult) -> AfterCommit:
 
 def _record(claim: Claim, ending: AttemptResult) -> AfterCommit:
     if isinstance(ending, Succeeded) and not ending.note:
-        after_commit = postgres.leaf(claim, ending.result)
+        after_commit = postgres.record_leaf(claim, ending.result)
         if after_commit is not None:
             return after_commit
     as_claimed = dict(vars(claim.node))

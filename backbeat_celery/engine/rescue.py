@@ -5,7 +5,7 @@ from __future__ import annotations
 from backbeat_celery.engine.after_commit import AfterCommit, Announcements
 from backbeat_celery.engine.failure_log import Failure
 from backbeat_celery.engine.order.finish import lock_node
-from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.engine.order.placement import Placement
 from backbeat_celery.inputs.message_headers import OPTION
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.inputs.policy import Policy, rescue_options
@@ -25,7 +25,7 @@ def call_rescue(node: Node, policy: Policy, reason: str, error: str | None = Non
     if not policy.rescue:
         return AfterCommit(announcements=announcements)
     parent, now = lock_node(node.pk, node.alias)
-    line = Line(parent, now)
+    placement = Placement(parent, now)
     name = policy.rescue
     options = rescue_options(node, name)
     if OPTION in node.options:
@@ -34,11 +34,11 @@ def call_rescue(node: Node, policy: Policy, reason: str, error: str | None = Non
     rescue = NodeSpec(
         name, name, Mode.FIRE_AND_FORGET, args=[node.pk], options=options, rescue=True
     )
-    line.add([rescue], spawned_by=None)
-    line.take_turns()
+    placement.add([rescue], spawned_by=None)
+    placement.assign_statuses()
     rows = Node.objects.using(node.alias).filter(pk=node.pk)
-    rows.update(**line.counters())
-    after_commit = line.insert()
+    rows.update(**placement.counters())
+    after_commit = placement.insert()
     after_commit.announcements += announcements
     failpoints.hit("rescue_called")
     return after_commit

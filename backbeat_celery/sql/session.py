@@ -1,9 +1,9 @@
 """Run statements on the connection that Django has open.
 
-What nobody observes goes to libpq itself, prepared once a connection, and what belongs
+What nothing observes goes to libpq itself, prepared once a connection, and what belongs
 together in one round trip. Inside a transaction of Django's, under its query log or its
 wrappers, with eventlet, and for tests that stop between two statements, the same ones go
-through a cursor, so that everybody sees them and nobody is held up.
+through a cursor, so that observers see them and no greenlet is held up.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _tell(call: Call, rows: Sequence[Row]) -> None:
 
 
 def is_unobserved(connection: Any) -> bool:
-    """Tell whether nobody but the database sees what is sent over this connection."""
+    """Tell whether only the database sees what is sent over this connection."""
     return not (
         is_observed(connection)
         or failpoints.are_watched_in_transactions()

@@ -16,7 +16,7 @@ from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.delivery.outbox import outbox
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.links import link as link_nodes
-from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.engine.order.placement import Placement
 from backbeat_celery.engine.order.turns import has_blocking_before, has_counting_before
 from backbeat_celery.engine.running_node import RunningNode
 from backbeat_celery.engine.statements import signal_batches
@@ -94,7 +94,7 @@ def _send_plain(
     """Insert signals by few statements; give {} if these do not cover them."""
     if len(signals) > 1:
         return _send_batch(signals, order, alias)
-    written = postgres.write(signals[0], alias, outbox().prepare)
+    written = postgres.write_signal(signals[0], alias, outbox().prepare)
     if written is None:
         return {}
     node, after_commit = written
@@ -108,7 +108,7 @@ def _send_batch(
     if not signal_batches.can_write(signals, alias):
         return {}
     with transaction.atomic(using=alias):
-        written = signal_batches.write_all([signals[index] for index in order], alias)
+        written = signal_batches.write_signals([signals[index] for index in order], alias)
         if written is None:
             transaction.set_rollback(True, using=alias)
             return {}
@@ -251,17 +251,17 @@ def _append(
     parent: Node, spec: NodeSpec, key: str | None, now: datetime
 ) -> tuple[Node, AfterCommit]:
     """Insert a child at the end of a parent's line, whose row is locked."""
-    line = Line(parent, now)
-    line.add([replace(spec, key=key)], spawned_by=None)
+    placement = Placement(parent, now)
+    placement.add([replace(spec, key=key)], spawned_by=None)
     if parent.status == Status.WAITING:
-        line.take_turns(
+        placement.assign_statuses(
             blocked=has_blocking_before(parent),
-            crowded=spec.barrier and has_counting_before(parent),
+            has_open_counting=spec.barrier and has_counting_before(parent),
         )
     else:
-        line.hold(Status.PENDING)
+        placement.assign(Status.PENDING)
     rows = Node.objects.using(parent.alias).filter(pk=parent.pk)
-    rows.update(**line.counters())
-    after_commit = line.insert()
-    assert line.first is not None
-    return line.first, after_commit
+    rows.update(**placement.counters())
+    after_commit = placement.insert()
+    assert placement.first is not None
+    return placement.first, after_commit

@@ -222,7 +222,7 @@ def test_a_signal_to_a_subject_not_met_opens_its_run_in_one_statement(sim):
 @NEEDED
 def test_a_signal_finds_the_run_that_another_process_has_opened(sim, monkeypatch):
     first = signal(workflows.done.s(), subject="camera")
-    monkeypatch.setattr(signals, "_met", signals.Met())
+    monkeypatch.setattr(signals, "_recent", signals.RecentWorkflows())
     with Statements() as statements:
         second = signal(workflows.done.s(), subject="camera")
     assert (second.workflow_id, second.seq) == (first.workflow_id, 1)
@@ -243,13 +243,13 @@ def test_a_signal_opens_a_new_run_where_the_one_that_was_met_has_ended(sim):
     assert second.workflow.run == first.workflow.run + 1
 
 
-def test_what_is_met_is_not_remembered_without_end():
-    met = signals.Met()
-    for number in range(2 * met.MOST):
-        met.add(SimpleNamespace(name="order", subject=str(number)))
-    assert met.has(SimpleNamespace(name="order", subject=str(2 * met.MOST - 1)))
-    assert not met.has(SimpleNamespace(name="order", subject="0"))
-    assert len(met._names) <= met.MOST
+def test_recent_workflows_are_not_kept_without_end():
+    recent = signals.RecentWorkflows()
+    for number in range(2 * recent.MOST):
+        recent.add(SimpleNamespace(name="order", subject=str(number)))
+    assert recent.has(SimpleNamespace(name="order", subject=str(2 * recent.MOST - 1)))
+    assert not recent.has(SimpleNamespace(name="order", subject="0"))
+    assert len(recent._names) <= recent.MOST
 
 
 @pytest.fixture

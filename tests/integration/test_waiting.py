@@ -33,10 +33,10 @@ def forest(seed):
         root = Node(
             workflow=workflow, id=workflow.pk, seq=0, stage=0, status="waiting", created_at=now
         )
-        family, places = [root], {}
+        family, slots = [root], {}
         for _ in range(draw.randint(2, 7)):
             parent = draw.choice(family)
-            seq = places[parent.pk] = places.get(parent.pk, -1) + 1
+            seq = slots[parent.pk] = slots.get(parent.pk, -1) + 1
             barrier = draw.random() < 0.2
             mode = (
                 "blocking"

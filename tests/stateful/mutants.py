@@ -13,7 +13,7 @@ from backbeat_celery.engine import advance, attempt_results, record
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order import cancel, turns
-from backbeat_celery.engine.order.placement import Line
+from backbeat_celery.engine.order.placement import Placement
 from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.engine.repair import sweep
 from backbeat_celery.inputs import node_spec
@@ -59,7 +59,7 @@ def keeps_children_of_failed_attempts(patch: pytest.MonkeyPatch) -> None:
     def _record(claim: Claim, ending: Any) -> AfterCommit:
         if not isinstance(ending, Succeeded) and claim.specs:
             with transaction.atomic():
-                line = Line(claim.node, claim.now())
+                line = Placement(claim.node, claim.now())
                 line.add(claim.specs, spawned_by=claim.node.attempt)
                 line.hold(Status.PENDING)
                 line.insert()

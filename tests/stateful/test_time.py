@@ -35,7 +35,7 @@ class Step:
 
 
 @dataclass
-class Line:
+class Placement:
     """A signal whose handler registers steps, and what became of them."""
 
     number: int
@@ -100,11 +100,11 @@ class Course:
 
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
-        self.lines: list[Line] = []
+        self.lines: list[Placement] = []
 
     def send(self, steps: list[Step]) -> None:
         number = len(self.lines)
-        self.lines.append(Line(number, steps, self.sim.now))
+        self.lines.append(Placement(number, steps, self.sim.now))
         values = [[s.delay, s.fails, s.awaits] for s in steps]
         signal(line.s(number, values), subject=str(number))
 

@@ -157,10 +157,10 @@ def test_nobody_else_writes_a_status():
     assert set(writers) <= {"placement.py"}
 
 
-def test_the_line_gives_a_status_only_to_places_of_rows_that_are_not_made_yet():
+def test_a_placement_gives_a_status_only_to_slots_of_rows_that_are_not_made_yet():
     path = next(p for p in _modules() if p.name == "placement.py")
     tree = ast.parse(path.read_text())
-    line = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Line")
+    line = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Placement")
     given = {
         target.value.id
         for item in ast.walk(line)
@@ -168,5 +168,5 @@ def test_the_line_gives_a_status_only_to_places_of_rows_that_are_not_made_yet():
         if isinstance(target, ast.Attribute) and target.attr == "status"
         if isinstance(target.value, ast.Name)
     }
-    assert given == {"place"}
+    assert given == {"slot"}
     assert _writes_status(tree) == _writes_status(line)

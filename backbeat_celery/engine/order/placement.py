@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 1000
 
 
 @dataclass(slots=True)
-class Place:
+class Slot:
     """A new child's place in its parent's line."""
 
     spec: NodeSpec
@@ -41,17 +41,17 @@ class Place:
     """Whether it is a flag that is complete as soon as it is written."""
 
 
-class Line:
+class Placement:
     """New children of one parent, in order."""
 
     def __init__(self, parent: Node, now: datetime) -> None:
         self.parent = parent
         self.now = now
-        self.places: list[Place] = []
+        self.slots: list[Slot] = []
         self.first: Node | None = None
         """The first child's row, once it is written."""
         self._spawned_by: int | None = None
-        self._crowded = True
+        self._has_open_counting = True
         self._next_seq = parent.next_seq
         self._next_stage = parent.next_stage
         self._next_barrier = parent.next_barrier
@@ -59,49 +59,49 @@ class Line:
     def add(self, specs: Iterable[NodeSpec], spawned_by: int | None) -> None:
         """Give each its place; `spawned_by` is the number of the attempt that did it."""
         self._spawned_by = spawned_by
-        self.places += [self._place(spec) for spec in specs]
+        self.slots += [self._slot(spec) for spec in specs]
 
-    def _place(self, spec: NodeSpec) -> Place:
+    def _slot(self, spec: NodeSpec) -> Slot:
         self._next_stage += spec.barrier
-        place = Place(spec, self._next_seq, self._next_stage, spec.due_at(self.now))
+        slot = Slot(spec, self._next_seq, self._next_stage, spec.due_at(self.now))
         self._next_seq += 1
         self._next_stage += spec.is_blocking
-        return place
+        return slot
 
-    def hold(self, status: Status) -> None:
-        """Let all of them wait: for the parent's handler, or for whoever opens their stage."""
-        for place in self.places:
-            place.status = status
+    def assign(self, status: Status) -> None:
+        """Give all of them one status: they wait for the parent's handler, or for their stage."""
+        for slot in self.slots:
+            slot.status = status
         self._note_barrier()
 
-    def take_turns(self, *, blocked: bool = False, crowded: bool = False) -> None:
+    def assign_statuses(self, *, blocked: bool = False, has_open_counting: bool = False) -> None:
         """Give each its status by the rules of order.
 
         `blocked`: something unfinished before them holds back what follows;
-        `crowded`: something before them that counts is unfinished.
+        `has_open_counting`: something before them that counts is unfinished.
         """
         flags_go = self._flags_may_complete()
-        for place in self.places:
-            spec = place.spec
-            has_turn = not blocked and not (spec.barrier and crowded)
-            place.status = Status.QUEUED if has_turn else Status.READY
-            if has_turn and spec.is_flag and flags_go and is_due(place.fires_at, self.now):
-                place.completes = True
+        for slot in self.slots:
+            spec = slot.spec
+            has_turn = not blocked and not (spec.barrier and has_open_counting)
+            slot.status = Status.QUEUED if has_turn else Status.READY
+            if has_turn and spec.is_flag and flags_go and is_due(slot.fires_at, self.now):
+                slot.completes = True
                 continue
             if has_turn:
-                place.publish_at = publish_at(place.fires_at, self.now, is_flag=spec.is_flag)
+                slot.publish_at = publish_at(slot.fires_at, self.now, is_flag=spec.is_flag)
             blocked = blocked or spec.is_blocking
-            crowded = crowded or spec.counts
-        self._crowded = crowded
+            has_open_counting = has_open_counting or spec.counts
+        self._has_open_counting = has_open_counting
         self._note_barrier()
 
     def _flags_may_complete(self) -> bool:
-        return any(place.spec.is_flag for place in self.places) and not is_paused(self.parent)
+        return any(slot.spec.is_flag for slot in self.slots) and not is_paused(self.parent)
 
     def _note_barrier(self) -> None:
         if self._next_barrier is None:
-            barriers = (place for place in self.places if place.spec.barrier)
-            held = (place.seq for place in barriers if place.status != Status.QUEUED)
+            barriers = (slot for slot in self.slots if slot.spec.barrier)
+            held = (slot.seq for slot in barriers if slot.status != Status.QUEUED)
             self._next_barrier = next(held, None)
 
     def counters(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Line:
     def insert(self) -> AfterCommit:
         """Write the rows; the caller has written the parent's counters."""
         flags: list[Node] = []
-        for some in batched(self.places, ROWS_AT_ONCE):
+        for some in batched(self.slots, ROWS_AT_ONCE):
             flags += self._write(some)
         failpoints.hit("children_inserted")
         # Made at once, after the rows: what stays between things that go leaves holes in memory.
@@ -124,40 +124,40 @@ class Line:
         after_commit.announcements.completed += [flag.pk for flag in flags]
         # A barrier added while the last one before it ended was not seen by that one's look.
         has_held_barrier = any(
-            place.spec.barrier and place.status == Status.READY for place in self.places
+            slot.spec.barrier and slot.status == Status.READY for slot in self.slots
         )
-        if has_held_barrier or not self._crowded:
+        if has_held_barrier or not self._has_open_counting:
             after_commit.maybe_complete.append(self.parent.pk)
         return after_commit
 
-    def _write(self, places: Sequence[Place]) -> list[Node]:
+    def _write(self, slots: Sequence[Slot]) -> list[Node]:
         """Write some of the rows; give those of flags that are to be completed."""
-        rows = [self._row(place) for place in places]
+        rows = [self._row(slot) for slot in slots]
         insert(rows)
         if self.first is None:
             self.first = rows[0]
-        return [row for place, row in zip(places, rows, strict=True) if place.completes]
+        return [row for slot, row in zip(slots, rows, strict=True) if slot.completes]
 
     def _publications(self) -> list[Publication]:
         horizon = settings.publish_horizon
-        due = (p for p in self.places if p.status == Status.QUEUED and not p.spec.is_flag)
-        waits = ((place.spec, seconds_until(place.fires_at, self.now)) for place in due)
+        due = (p for p in self.slots if p.status == Status.QUEUED and not p.spec.is_flag)
+        waits = ((slot.spec, seconds_until(slot.fires_at, self.now)) for slot in due)
         return [Publication.first(spec, wait) for spec, wait in waits if wait <= horizon]
 
-    def _row(self, place: Place) -> Node:
-        spec, parent_id = place.spec, self.parent.pk
+    def _row(self, slot: Slot) -> Node:
+        spec, parent_id = slot.spec, self.parent.pk
         return new_node(
             self.parent.alias,
             id=spec.id,
             workflow_id=self.parent.workflow_id,
             parent_id=parent_id,
             awaited_by=parent_id if spec.counts else None,
-            seq=place.seq,
-            stage=place.stage,
-            status=place.status,
+            seq=slot.seq,
+            stage=slot.stage,
+            status=slot.status,
             spawned_by=self._spawned_by,
-            fires_at=place.fires_at,
-            publish_at=place.publish_at,
+            fires_at=slot.fires_at,
+            publish_at=slot.publish_at,
             created_at=self.now,
             **columns.of(spec),
         )

@@ -19,10 +19,10 @@ from backbeat_celery.engine.statements.record import (
     OPEN_STEPS,
     OPENED,
     STEPS,
+    copy_to_instance,
     encoded,
     is_plain,
     is_signal,
-    remember,
     turn,
 )
 from backbeat_celery.models import Node
@@ -34,8 +34,8 @@ from backbeat_celery.states import Status
 if TYPE_CHECKING:
     from backbeat_celery.engine.claim import Claim
 
-# Parents that somebody else has locked are left out, since whoever waited for several of them
-# might wait in a circle. Their nodes are recorded one by one.
+# Parents that another transaction has locked are left out: two that wait for several of them
+# might deadlock. Their nodes are recorded one by one.
 _lock_lines = Statement(
     "lock_lines",
     """
@@ -93,10 +93,11 @@ ORDER BY opened.line, opened.seq
 )
 
 
-def leaves(ended: Sequence[tuple[Claim, AttemptResult]]) -> tuple[AfterCommit, set[UUID]]:
+def record_leaves(ended: Sequence[tuple[Claim, AttemptResult]]) -> tuple[AfterCommit, set[UUID]]:
     """Complete those that have no children, and queue what stood behind them; tell which.
 
-    Left are those behind which a flag or a barrier stands, or whose parent somebody has locked.
+    Left are those behind which a flag or a barrier stands, or whose parent another transaction
+    has locked.
     """
     using = ended[0][0].using
     plain = [
@@ -112,7 +113,7 @@ def leaves(ended: Sequence[tuple[Claim, AttemptResult]]) -> tuple[AfterCommit, s
     lines = {claim.node.parent_id for claim, _ in plain if claim.node.is_blocking}
     if lines:
         record.insert(0, _lock_lines.call(array(lines)))
-    found = session.execute_all(using, record, *_looks_after(plain))
+    found = session.execute_all(using, record, *_checks_after(plain))
     answers = found[len(record) :]
     return _written(plain, found[len(record) - 1], answers)
 
@@ -124,7 +125,7 @@ def _written(
     after_commit, written = AfterCommit(), set(completion.ids(ended))
     for claim, result in plain:
         if claim.node.pk in written:
-            remember(claim, result)
+            copy_to_instance(claim, result)
             after_commit.add_finished(claim.node)
             after_commit.announcements.completed.append(claim.node.pk)
     settled: set[UUID] = set()
@@ -144,7 +145,7 @@ def _written(
     return after_commit, written
 
 
-def _looks_after(plain: Sequence[tuple[Claim, Any]]) -> list[list[Call]]:
+def _checks_after(plain: Sequence[tuple[Claim, Any]]) -> list[list[Call]]:
     """What is asked after the commit, where that costs no round trip of its own."""
     if not session.is_unobserved(connections[plain[0][0].using]):
         return []

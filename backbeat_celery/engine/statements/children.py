@@ -13,7 +13,7 @@ from backbeat_celery.sql.statement import Statement
 LARGEST = 16 * 1024 * 1024
 """Characters that describe them: a connection keeps the memory of its largest statement."""
 
-# What children of one node have in common are parameters; the rest is said of each.
+# What children of one node have in common are parameters; the rest is given for each.
 _insert = Statement(
     "insert_children",
     f"""
@@ -37,8 +37,8 @@ def insert(children: Sequence[Node], using: str) -> bool:
     if not session.is_available(using):
         return False
     parent = [str(children[0].workflow_id), str(children[0].parent_id)]
-    for said in _parts(children):
-        session.execute(using, _insert, said, *parent)
+    for described in _parts(children):
+        session.execute(using, _insert, described, *parent)
     return True
 
 
@@ -47,7 +47,7 @@ def _parts(children: Sequence[Node]) -> Iterator[str]:
     texts: list[str] = []
     size = 0
     for child in children:
-        text = payload.json_text(_said(child))
+        text = payload.json_text(_as_json(child))
         size += len(text)
         if texts and size > LARGEST:
             yield f"[{','.join(texts)}]"
@@ -56,7 +56,7 @@ def _parts(children: Sequence[Node]) -> Iterator[str]:
     yield f"[{','.join(texts)}]"
 
 
-def _said(child: Node) -> Mapping[str, Any]:
+def _as_json(child: Node) -> Mapping[str, Any]:
     return {
         "id": str(child.pk),
         "counts": child.awaited_by is not None,

@@ -74,7 +74,9 @@ _one = _statements("claim", "node.id = $1::uuid")
 _several = _statements("claim_several", "node.id = ANY($1::uuid[])")
 
 
-def take(message: NodeMessage, worker: str, timeout: float | None) -> tuple[Node, datetime] | None:
+def claim_first(
+    message: NodeMessage, worker: str, timeout: float | None
+) -> tuple[Node, datetime] | None:
     """Claim the attempt; give the node and the database's time.
 
     None if it is not a first attempt, not a plain node, or not to be had; the caller finds
@@ -83,10 +85,10 @@ def take(message: NodeMessage, worker: str, timeout: float | None) -> tuple[Node
     if message.attempt != 1 or not session.is_available(message.using):
         return None
     found = _execute(_one, str(message.node_id), message, worker, timeout)
-    return _taken(message, worker, found[0]) if found else None
+    return _claimed(message, worker, found[0]) if found else None
 
 
-def named(message: NodeMessage) -> Node | None:
+def find_node(message: NodeMessage) -> Node | None:
     """The node that a message names, with its workflow and `db_now`; None: no such node.
 
     Of most messages that are not to be had this is all that is asked, and a query set takes
@@ -107,14 +109,14 @@ def _read(using: str, row: Row) -> Node:
     return node
 
 
-def take_several(
+def claim_several(
     message: NodeMessage, worker: str, timeout: float | None
 ) -> list[tuple[Node, datetime]]:
-    """Claim those of a bundle's nodes that `take` would claim."""
+    """Claim those of a bundle's nodes that `claim_first` would claim."""
     if not session.is_available(message.using):
         return []
     found = _execute(_several, array(message.node_ids), message, worker, timeout)
-    return [_taken(message, worker, row) for row in found]
+    return [_claimed(message, worker, row) for row in found]
 
 
 def _execute(
@@ -138,7 +140,7 @@ def _execute(
     )
 
 
-def _taken(message: NodeMessage, worker: str, row: Row) -> tuple[Node, datetime]:
+def _claimed(message: NodeMessage, worker: str, row: Row) -> tuple[Node, datetime]:
     fields = rows.values(COLUMNS, row)
     fields |= {
         "task": message.task,

@@ -131,7 +131,7 @@ ORDER BY opened.seq
 )
 
 
-def leaf(claim: Claim, result: Any) -> AfterCommit | None:
+def record_leaf(claim: Claim, result: Any) -> AfterCommit | None:
     """Complete a node that has no children, and queue what stood behind it.
 
     None if it is another kind of node, if the guard did not hold, or if a flag or a barrier
@@ -142,7 +142,7 @@ def leaf(claim: Claim, result: Any) -> AfterCommit | None:
     record = _record_blocking if claim.node.is_blocking else _record
     after_commit = record(claim, _values(claim, result))
     if after_commit is not None:
-        remember(claim, result)
+        copy_to_instance(claim, result)
         after_commit.announcements.completed.append(claim.node.pk)
     return after_commit
 
@@ -162,7 +162,7 @@ def is_plain(claim: Claim) -> bool:
 
 def _record(claim: Claim, values: Sequence[str | None]) -> AfterCommit | None:
     ended, *seen = session.execute_all(
-        claim.using, [_leaf.call(*values)], *_looks_after(claim, claim.node.counts)
+        claim.using, [_leaf.call(*values)], *_checks_after(claim, claim.node.counts)
     )
     if not ended:
         return None
@@ -180,7 +180,7 @@ def _record_blocking(claim: Claim, values: Sequence[str | None]) -> AfterCommit 
         _blocking_leaf.call(*values, *behind, *publish_times.parameters()),
     )
     _, ended, *seen = session.execute_all(
-        using, [lock, end], *_looks_after(claim, is_signal(node))
+        using, [lock, end], *_checks_after(claim, is_signal(node))
     )
     if not ended:
         return None
@@ -199,7 +199,7 @@ def is_signal(node: Node) -> bool:
     return node.parent_id == node.workflow_id
 
 
-def _looks_after(claim: Claim, is_useful: bool) -> list[list[Call]]:
+def _checks_after(claim: Claim, is_useful: bool) -> list[list[Call]]:
     """What is asked after the commit, where that costs no round trip of its own."""
     node = claim.node
     if not is_useful or not session.is_unobserved(connection_to(claim.using)):
@@ -236,7 +236,7 @@ def encoded(value: Any) -> str | None:
     return None if value is None else payload.encode(value, "value", ENVELOPE)
 
 
-def remember(claim: Claim, result: Any) -> None:
+def copy_to_instance(claim: Claim, result: Any) -> None:
     """Write into the instance what was written into its row."""
     node = claim.node
     if claim.progress is not None:

@@ -199,22 +199,22 @@ WITH {SENT.format()}, line AS (
 
 
 def can_write(signals: Sequence[CheckedSignal], using: str) -> bool:
-    """Tell whether these are signals for `write_all`: plain, in a database that takes them."""
+    """Tell whether these are signals for `write_signals`: plain, in a database that takes them."""
     return session.is_available(using) and all(map(is_plain, signals))
 
 
-def write_all(
+def write_signals(
     signals: Sequence[CheckedSignal], using: str
 ) -> tuple[list[Node], AfterCommit] | None:
     """Write signals in this order, in the caller's transaction; give their nodes.
 
-    None if a run is closed, or opened or ended by somebody else meanwhile. Then some may be
+    None if a run is closed, or opened or ended by another process meanwhile. Then some may be
     written: the caller rolls back.
     """
     after_commit = AfterCommit()
     nodes: list[Node] = []
     for some in batched(signals, MOST):
-        for rows, is_open in _alike(some, using):
+        for rows, is_open in _group_by_run(some, using):
             if is_open:
                 found = _written(_append, rows, using, _locked(rows, using))
             else:
@@ -230,7 +230,7 @@ def write_all(
     return nodes, after_commit
 
 
-def _alike(
+def _group_by_run(
     signals: Sequence[CheckedSignal], using: str
 ) -> Iterator[tuple[list[Mapping[str, Any]], bool]]:
     """Neighbours whose runs are all open, or all to be opened."""
@@ -238,15 +238,15 @@ def _alike(
     rows: list[Mapping[str, Any]] = []
     for position, signal in enumerate(signals):
         run_id = runs.setdefault((signal.name, signal.subject), str(uuid7()))
-        said = {"workflow": signal.name, "subject": signal.subject, "run_id": run_id}
-        rows.append({"position": position, **said, **_said(signal.spec)})
+        described = {"workflow": signal.name, "subject": signal.subject, "run_id": run_id}
+        rows.append({"position": position, **described, **_as_json(signal.spec)})
     found = session.execute(using, _look, payload.json_text(rows))
     is_open = {int(row[0] or 0) for row in found}
     for known, group in groupby(rows, key=lambda row: row["position"] in is_open):
         yield list(group), known
 
 
-def _said(spec: NodeSpec) -> Mapping[str, Any]:
+def _as_json(spec: NodeSpec) -> Mapping[str, Any]:
     return {
         "id": str(spec.id),
         "counts": spec.counts,

@@ -91,9 +91,9 @@ def open_run(name: str, subject: str) -> str:
 
 
 # The first of three statements in one transaction notes what it has locked, if anything. The
-# second appends to that alone: a run that somebody opens between the two is not locked. The
-# third opens a run if none was there, and does nothing if somebody was faster. It is tried
-# alone before, for a subject that this process has not met.
+# second appends to that alone: a run that is opened between the two is not locked. The third
+# opens a run if none was there, and does nothing if another transaction was faster. It is tried
+# alone before, for a subject that this process has sent no signal to of late.
 _lock = Statement(
     "lock_run",
     f"""
@@ -170,7 +170,7 @@ WITH run AS (
 )
 
 
-class Met:
+class RecentWorkflows:
     """Workflows that this process has sent a signal to of late, whose run is open as a rule.
 
     It only decides what is tried first.
@@ -190,17 +190,19 @@ class Met:
         self._names[signal.name, signal.subject] = None
 
 
-_met = Met()
+_recent = RecentWorkflows()
 
 Prepare = Callable[[Publication, str], None]
 """Makes the message for a publication of a database."""
 
 
-def write(signal: CheckedSignal, using: str, prepare: Prepare) -> tuple[Node, AfterCommit] | None:
+def write_signal(
+    signal: CheckedSignal, using: str, prepare: Prepare
+) -> tuple[Node, AfterCommit] | None:
     """Write a signal in a transaction of its own, or in the caller's; give what it leaves to do.
 
     `prepare` makes the message of a node that is due at once, while the server is at work.
-    None if it is not a plain one, or if its run is closed or just opened by somebody else;
+    None if it is not a plain one, or if its run is closed or just opened by another process;
     then nothing is written.
     """
     spec = signal.spec
@@ -212,7 +214,7 @@ def write(signal: CheckedSignal, using: str, prepare: Prepare) -> tuple[Node, Af
     expected = Publication.first(spec, countdown=0) if is_due else None
     meanwhile = None if expected is None else partial(prepare, expected, using)
     found = []
-    if not _met.has(signal):
+    if not _recent.has(signal):
         (found,) = session.execute_all(using, [begin], meanwhile=meanwhile)
     if not found:
         lock, append = _lock.call(signal.name, signal.subject), _append.call(*values)
@@ -222,7 +224,7 @@ def write(signal: CheckedSignal, using: str, prepare: Prepare) -> tuple[Node, Af
         found = appended or opened
     if not found:
         return None
-    _met.add(signal)
+    _recent.add(signal)
     written = node(spec, found[0], using)
     if expected is not None and written.status == Status.QUEUED:
         return written, AfterCommit(publications=[expected])
