@@ -1,12 +1,12 @@
-"""Acknowledge messages after the children of a prefork pool have got their next ones.
+"""Acknowledge messages after the children of a prefork pool have received their next ones.
 
-The event loop of such a worker first tells the broker what is done, then waits for something to
-happen, and gives an idle child its next message when that wakes it. With late acknowledgement
-the child waits for the broker, which on Redis is a round trip for each message. So what is to be
-acknowledged waits until the loop was woken once more: behind what the children get, and never
-longer, for a socket wakes it at once.
+The event loop of such a worker first acknowledges what is done, then waits for an event, and then
+gives an idle child its next message. With late acknowledgement the child waits for the broker,
+which on Redis is a round trip for each message. So acknowledgements are deferred to the next
+iteration of the loop, after the children have received their messages. A socket wakes the loop
+at once.
 
-Should the worker die in between, the messages come again, and the claim refuses them.
+If the worker dies in between, the messages are delivered again, and the claim refuses them.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ from backbeat_celery.runtime.compat.worker import event_loop_of, feeds_children,
 Call = Callable[[], Any]
 
 
-def can_wait(consumer: Any) -> bool:
+def can_defer(consumer: Any) -> bool:
     """Tell whether this worker's event loop gives messages to children.
 
-    Other pools run a task in the loop itself, or in threads that take the next one themselves.
+    Other pools run a task in the loop itself, or in threads that fetch the next one themselves.
     """
     return feeds_children(consumer)
 
 
-def after_the_next_messages(consumer: Any, call: Call) -> None:
-    """Call it when the event loop was woken once more, or now if the loop has ended."""
+def defer(consumer: Any, call: Call) -> None:
+    """Make a call in the next iteration of the event loop, or now if the loop has ended."""
     if not is_running(consumer):
         call()
         return
     hub = event_loop_of(consumer)
-    bell = _bells.get(hub)
-    if bell is None:
-        bell = _bells[hub] = Bell()
-    bell.ring_for(hub, call)
+    deferred = _deferred.get(hub)
+    if deferred is None:
+        deferred = _deferred[hub] = DeferredCalls()
+    deferred.add(hub, call)
 
 
-class Bell:
-    """Wakes an event loop once more, and then makes the calls that wait for that.
+class DeferredCalls:
+    """Wakes an event loop through a socket pair, and then makes the deferred calls.
 
-    Both ends of a socket, which stays among what the loop listens to: to add and to remove one
-    for each message would cost the loop more than the message does.
+    The socket stays registered with the loop: to add and remove it for each message would cost
+    more than the message does.
     """
 
     def __init__(self) -> None:
         self._waiting: list[Call] = []
-        self._loops_end, self._our_end = socket.socketpair()
-        self._loops_end.setblocking(False)
-        self._fileno = self._loops_end.fileno()
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._fileno = self._receiver.fileno()
 
-    def ring_for(self, hub: Any, call: Call) -> None:
-        """Make a call when the loop was woken."""
-        listen(hub, self._fileno, self._answer)
+    def add(self, hub: Any, call: Call) -> None:
+        """Make a call when the loop is woken."""
+        listen(hub, self._fileno, self._make_calls)
         if not self._waiting:
-            self._our_end.send(b"1")
+            self._sender.send(b"1")
         self._waiting.append(call)
 
-    def _answer(self) -> None:
+    def _make_calls(self) -> None:
         with suppress(BlockingIOError):
-            self._loops_end.recv(64)
+            self._receiver.recv(64)
         waiting, self._waiting = self._waiting, []
         for call in waiting:
             call()
 
 
-_bells: WeakKeyDictionary[Any, Bell] = WeakKeyDictionary()
+_deferred: WeakKeyDictionary[Any, DeferredCalls] = WeakKeyDictionary()

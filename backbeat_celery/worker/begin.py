@@ -1,4 +1,4 @@
-"""Begin a task call that is about nodes: claim them, and tell others of their arguments."""
+"""Begin a task call that is about nodes: claim them and show their arguments."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from backbeat_celery.inputs.task_options import check_task
 from backbeat_celery.runtime import failpoints, sessions
 from backbeat_celery.runtime.compat.celery import headers_of_call
 from backbeat_celery.worker.bundle import Bundle
-from backbeat_celery.worker.current_run import keep_refusal, keep_run, raise_refusal
-from backbeat_celery.worker.exposed_arguments import Told
+from backbeat_celery.worker.current_run import raise_refusal, store_refusal, store_run
+from backbeat_celery.worker.exposed_arguments import ExposedArguments
 from backbeat_celery.worker.message import has_header, parse
 from backbeat_celery.worker.run import Run
 
@@ -28,25 +28,27 @@ logger = logging.getLogger(__name__)
 def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
     """Claim the node that the current message names, if it names one.
 
-    Raises Ignore, so that Celery drops the message, when the node is not to be had.
+    Raises Ignore, so that Celery drops the message, if the node cannot be claimed.
     """
     raise_refusal(request)
     if request.called_directly or not has_header(headers_of_call(request)):
         return None
     message = parse(headers_of_call(request), task.name)
     if message is None:
-        logger.warning("Dropping a message for %s with a header that is not ours.", task.name)
+        logger.warning("Dropping a message for %s with a malformed header.", task.name)
         raise Ignore("malformed header")
     failpoints.hit("before_claim")
     try:
         with sessions.of_engine(message.using):
             run = _claimed(task, message, request.hostname or "")
     except DatabaseTrouble as exc:
-        logger.warning("Cannot claim node %s: %r. It is sent again.", message.node_id, exc)
-        raise Ignore("the database cannot be reached") from exc
+        logger.warning(
+            "Cannot claim node %s: %r. The sweeper sends it again.", message.node_id, exc
+        )
+        raise Ignore("the database is unavailable") from exc
     if run is None:
-        raise Ignore("not to be claimed")
-    keep_run(request, run)
+        raise Ignore("the node cannot be claimed")
+    store_run(request, run)
     if request.headers:  # what a handler may pass on
         request.headers = {k: v for k, v in request.headers.items() if k not in OURS} or None
     if isinstance(run, Run):
@@ -57,37 +59,37 @@ def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
 
 
 def begin_early(task: Task[Any, Any], request: Any, args: Any, kwargs: Any) -> None:
-    """Claim before others hear of the call, so that they are told its arguments.
+    """Claim before signal receivers are called, so that they see the arguments.
 
-    Celery swallows here what is raised, so `begin` raises it where it is heeded.
+    Celery ignores an exception here, so `begin` raises it again later.
     """
     try:
         run = begin(task, request)
     except Exception as exc:  # also a time limit's
-        keep_refusal(request, exc)
+        store_refusal(request, exc)
     else:
         if run is not None:
-            run.told = Told(args, kwargs)
-            run.told.tell(run.claim.node)
+            run.exposed = ExposedArguments(args, kwargs)
+            run.exposed.show(run.claim.node)
 
 
 def _claimed(task: Task[Any, Any], message: NodeMessage, worker: str) -> Run | Bundle | None:
-    """Claim what the message asks for; None if nothing of it is to be had.
+    """Claim the nodes of the message; None if none can be claimed.
 
-    An atomic handler shares its transaction with nobody: the others get messages of their own.
+    A node with an atomic handler is claimed alone; the others get messages of their own.
     """
-    policy, refused = _policy_of(task)
-    if message.others and not policy.atomic and refused is None:
+    policy, option_error = _policy_of(task)
+    if message.others and not policy.atomic and option_error is None:
         claims = claim_bundle(message, worker=worker, policy=policy)
         return Bundle(task, claims) if claims else None
     taken = claim(message, worker=worker, policy=policy)
-    return None if taken is None else Run(task, taken, refused)
+    return None if taken is None else Run(task, taken, option_error)
 
 
 def _policy_of(task: Task[Any, Any]) -> tuple[Policy, Exception | None]:
-    """The policy of a task; that of the settings, and why, if its options are none.
+    """Give the policy of a task; with invalid options, that of the settings and the error.
 
-    The attempt is made all the same, and fails by what is wrong with the task.
+    The attempt is started in any case and fails with that error.
     """
     try:
         check_task(task)

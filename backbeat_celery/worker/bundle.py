@@ -1,7 +1,7 @@
 """Run the nodes of one message, one after another, and record them together.
 
-To Celery's signals and monitors a bundle is one call of its task. What became of each node is
-in its row and its history, and its failures are logged by us.
+For Celery's signals and monitors a bundle is one task call. The result of each node is in its row
+and history, and the engine logs its failures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from backbeat_celery.engine.outcomes import AttemptResult, Lost
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.runtime import failpoints, sessions
 from backbeat_celery.states import AttemptOutcome, Status
-from backbeat_celery.worker.exposed_arguments import Told
+from backbeat_celery.worker.exposed_arguments import ExposedArguments
 from backbeat_celery.worker.recording import record_all_apart
 from backbeat_celery.worker.run import Run
 from backbeat_celery.worker.shutdown import is_shutdown
@@ -33,20 +33,20 @@ from backbeat_celery.worker.shutdown import is_shutdown
 logger = logging.getLogger(__name__)
 
 RECORD_AFTER = 1.0
-"""Seconds after which what is done is recorded, although the bundle is not."""
+"""Seconds after which finished nodes are recorded although the bundle is not finished."""
 
 
 class Bundle:
-    """Several attempts that came with one message. To the task it looks like the current one."""
+    """The attempts of one message. For the task it behaves like the current attempt."""
 
     def __init__(self, task: Task[Any, Any], claims: Sequence[Claim]) -> None:
         self.task = task
         self.is_started = False
         self.is_failed = False
         self.before_handler: Callable[..., Any] | None = None
-        self.told: Told | None = None
+        self.exposed: ExposedArguments | None = None
         self.result: Any = None
-        """What Celery's hooks are told: each node's own is in its row."""
+        """The result for Celery's signals: always None, since each node's is in its row."""
         self._claims = claims
         self._current = Run(task, claims[0])
         self._ended: list[tuple[Run, AttemptResult, BaseException | None]] = []
@@ -60,22 +60,22 @@ class Bundle:
         return self._current.claim
 
     def pop_after_commit(self) -> AfterCommit | None:
-        """What the records left to do; handed out once."""
+        """Give the work for after the commit, once."""
         after_commit, self._after_commit = self._after_commit, AfterCommit()
         return after_commit
 
-    def ask_for_retry(
+    def request_retry(
         self,
         exc: Exception | None,
         eta: datetime | None,
         countdown: float | None,
         max_retries: int | None,
     ) -> Retry:
-        """What `self.retry` raises in the current handler."""
-        return self._current.ask_for_retry(exc, eta, countdown, max_retries)
+        """Make the exception that `self.retry` raises in the current handler."""
+        return self._current.request_retry(exc, eta, countdown, max_retries)
 
     def execute(self, own_call: Callable[..., Any] | None = None) -> None:
-        """Call the handlers in the order of the message."""
+        """Call the handlers in the message's order."""
         self.is_started = True
         self._opened = sessions.opened()
         waiting = deque(self._claims)
@@ -108,8 +108,8 @@ class Bundle:
         run.before_handler = self.before_handler
         node = claim.node
         self.task.request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
-        if self.told is not None:
-            self.told.tell(node)
+        if self.exposed is not None:
+            self.exposed.show(node)
         failpoints.hit("before_handler")
         ending, cause = run.attempt(own_call)
         self._ended.append((run, ending, cause))
@@ -130,24 +130,24 @@ class Bundle:
                 [(run.claim, ending) for run, ending, _ in ended]
             )
         except DatabaseTrouble as exc:
-            logger.exception("Cannot record %d nodes; their leases run out.", len(ended))
+            logger.exception("Cannot record %d nodes; their leases will expire.", len(ended))
             raise Ignore("the outcomes could not be recorded") from exc
         except Exception:
             logger.exception("Cannot record %d nodes together.", len(ended))
-            ended = [self._settled(*one) for one in ended]
+            ended = [self._recorded_alone(*one) for one in ended]
         for run, _, cause in ended:
             status = run.claim.node.status
             if cause is not None and status == Status.RETRYING:
                 run.log_retry(cause)
             elif cause is not None and status == Status.FAILED:
-                run.explain_failure(self._after_commit, cause, run.without_secrets(cause))
+                run.add_traceback(self._after_commit, cause, run.without_secrets(cause))
 
-    def _settled(
+    def _recorded_alone(
         self, run: Run, ending: AttemptResult, cause: BaseException | None
     ) -> tuple[Run, AttemptResult, BaseException | None]:
-        """Record one node by itself, so that what is wrong with another does not matter."""
+        """Record one node by itself, so that an error in another does not matter."""
         try:
-            ending, cause = run.settle(ending, cause)
+            ending, cause = run.record_result(ending, cause)
         except StaleAttempt as exc:
             logger.warning("Discarding the result of a stale attempt: %s", exc)
         self._after_commit += run.pop_after_commit() or AfterCommit()

@@ -1,4 +1,4 @@
-"""Where a task call keeps the attempt that it runs."""
+"""Store the attempt that a task call runs on the call's request."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _REFUSAL = "backbeat_refusal"
 
 
 def run_of(request: Any) -> Run | Bundle | None:
-    """The attempt that a task call runs; None in an ordinary call."""
+    """Give the attempt that a task call runs; None in an ordinary call."""
     run: Run | Bundle | None = getattr(request, _RUN, None)
     return run
 
 
-def keep_run(request: Any, run: Run | Bundle) -> None:
-    """Remember the attempt for the rest of this call."""
+def store_run(request: Any, run: Run | Bundle) -> None:
+    """Store the attempt for the rest of this call."""
     request.update({_RUN: run})
 
 
-def keep_refusal(request: Any, exc: Exception) -> None:
-    """Remember why there is no attempt, until it can be told to Celery."""
+def store_refusal(request: Any, exc: Exception) -> None:
+    """Store why there is no attempt, until it can be raised to Celery."""
     request.update({_REFUSAL: exc})
 
 
 def raise_refusal(request: Any) -> None:
-    """Raise what was kept, once."""
+    """Raise the stored exception, once."""
     if (exc := headers_of_call(request).pop(_REFUSAL, None)) is not None:
         raise exc

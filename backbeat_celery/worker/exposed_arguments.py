@@ -1,7 +1,7 @@
-"""What others are told of a node's call: receivers of Celery's signals, monitors, Sentry.
+"""The arguments of a node that signal receivers, monitors and Sentry see.
 
-A node's message has no arguments. Celery hands one list and one dictionary to all who hear of a
-call, so these are filled when the attempt is claimed, with what `REDACT` leaves to be seen.
+A node's message has no arguments. Celery passes the same list and dictionary to all receivers of
+a task call. They are filled when the attempt is claimed, with redacted arguments (`REDACT`).
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from backbeat_celery.models import Node
 MARK = "***"
 
 
-class Told:
-    """The arguments of a task call, as Celery hands them to everybody."""
+class ExposedArguments:
+    """The list and the dictionary that Celery passes to all receivers of a task call."""
 
     def __init__(self, args: Any, kwargs: Any) -> None:
         self._args = args
         self._kwargs = kwargs
 
-    def tell(self, node: Node) -> None:
-        """Let them be those of a node."""
+    def show(self, node: Node) -> None:
+        """Fill them with the redacted arguments of a node."""
         if isinstance(self._args, list) and isinstance(self._kwargs, dict):
             self._args[:] = redact_args(node.task, node.args, MARK)
             self._kwargs.clear()
             self._kwargs.update(redact(node.kwargs, MARK))
-        _tell_sentry(node)
+        _show_in_sentry(node)
 
 
-def _tell_sentry(node: Node) -> None:
-    """Put the node on events of this call, where Sentry's Celery integration is at work."""
+def _show_in_sentry(node: Node) -> None:
+    """Add the node to Sentry's events of this call, if its Celery integration is active."""
     sentry: Any = sys.modules.get("sentry_sdk")
     client = sentry.get_client() if hasattr(sentry, "get_client") else None
     if client is None or client.get_integration("celery") is None:
-        return  # nobody would take them off again after the call
+        return  # without it they would stay set after the call
     sentry.set_tag("backbeat.node", str(node.pk))
     about = {"node": str(node.pk), "workflow": str(node.workflow_id), "attempt": node.attempt}
     sentry.set_context("backbeat", about)

@@ -1,7 +1,7 @@
-"""Celery's own line about a task call that ended with an error.
+"""Lower the level of Celery's log record about a failed node.
 
-A node that has failed for good is an error that we log, with the node's id. Celery's line about
-the same call stays, since it has the message's id, but not as a second error.
+The engine logs an error when a node has failed for good, with the node's id. Celery's record
+about the same task call has the message's id, so it stays, but not as a second error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from backbeat_celery.worker.current_run import run_of
 
 
 def demote(record: logging.LogRecord) -> None:
-    """Make INFO of Celery's line about the failed node that is the current task's."""
+    """Set Celery's record to INFO if it is about the failed node of the current task."""
     data = getattr(record, "data", None)
     task = running_task(app_in_use())
     if task is None or not isinstance(data, dict) or data.get("internal"):

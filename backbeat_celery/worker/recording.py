@@ -1,4 +1,4 @@
-"""Record an outcome whatever its handler has left behind, and whatever strikes meanwhile."""
+"""Record a result in the engine's own session, also if a time limit or a shutdown interrupts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ logger = logging.getLogger(__name__)
 
 
 def record_apart(claim: Claim, ending: AttemptResult) -> AfterCommit:
-    """Record on the engine's own connection, whatever state the handler's is in."""
-    return _undisturbed([claim], lambda: record(claim, ending))
+    """Record on the engine's own connection, whatever the state of the handler's."""
+    return _uninterrupted([claim], lambda: record(claim, ending))
 
 
 def record_all_apart(ended: Sequence[tuple[Claim, AttemptResult]]) -> AfterCommit:
-    """Record what is done of a bundle in the same way."""
-    return _undisturbed([claim for claim, _ in ended], lambda: record_bundle(ended))
+    """Record the finished nodes of a bundle in the same way."""
+    return _uninterrupted([claim for claim, _ in ended], lambda: record_bundle(ended))
 
 
 def record_or_fail(
     claim: Claim, ending: AttemptResult, cause: BaseException | None
 ) -> tuple[AfterCommit, AttemptResult, BaseException | None]:
-    """Record an ending or, if something of ours or of the task's prevents that, why it cannot be.
+    """Record a result; if that raises, record the error as a final failure.
 
-    The handler has made its effect, so such an attempt fails for good.
+    It is not retried, since the handler has done its work.
     """
     as_claimed = dict(vars(claim.node))
     try:
@@ -43,16 +43,16 @@ def record_or_fail(
     except (DatabaseTrouble, StaleAttempt):
         raise
     except Exception as exc:
-        logger.exception("Cannot record how node %s ended.", claim.node.pk)
+        logger.exception("Cannot record the result of node %s.", claim.node.pk)
         vars(claim.node).update(as_claimed)
         failed = Failed.from_exception(exc, final=True)
         return record_apart(claim, failed), failed, exc
 
 
-def _undisturbed(claims: Sequence[Claim], work: Callable[[], AfterCommit]) -> AfterCommit:
-    """Do `work` to its end: the handlers have ended already, and their outcomes stand.
+def _uninterrupted(claims: Sequence[Claim], work: Callable[[], AfterCommit]) -> AfterCommit:
+    """Run `work`, and once more if a soft time limit or a cold shutdown interrupts it.
 
-    A soft time limit or a cold shutdown comes once. `work` can tell what it has done before.
+    The handlers have ended already. `work` recognizes what it has committed before.
     """
     as_claimed = [dict(vars(claim.node)) for claim in claims]
     sessions.interrupt_project()

@@ -1,8 +1,8 @@
-"""Receivers of Celery's signals. They hold no rules: each reads what happened and calls one step.
+"""Receivers of Celery's signals. Each reads what happened and calls one function.
 
-None of them is trusted with an outcome, since Celery swallows what they raise and skips them
-when a process dies. Those in the worker's main process run in its event loop, so they only
-hand work to a thread.
+No result depends on them, since Celery ignores their exceptions and does not call them when a
+process dies. Those in the worker's main process run in its event loop, so they only queue work
+for a thread.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from backbeat_celery.worker.bundle import Bundle
     from backbeat_celery.worker.run import Run
 
-# Only a worker needs what a worker is made of.
+# Celery's worker modules are imported only inside a worker.
 
 
 def connect() -> None:
     """Connect every receiver, once."""
     signals.task_prerun.connect(on_prerun, dispatch_uid="backbeat_celery.on_prerun")
-    # Before those of packages that were imported earlier, whom it tells the arguments.
+    # First in the list, so that receivers of other packages see the arguments.
     put_first(signals.task_prerun)
     for signal, receiver in (
         (signals.task_success, on_outcome),
@@ -57,7 +57,7 @@ def connect() -> None:
 
 
 def on_trace_log(record: logging.LogRecord) -> bool:
-    """In the process that runs the handler: Celery tells of an error that ends a task call."""
+    """In the process that runs the handler: Celery logs an error that ended a task call."""
     if record.levelno == logging.ERROR:
         from backbeat_celery.worker.log_level import demote
 
@@ -66,7 +66,7 @@ def on_trace_log(record: logging.LogRecord) -> bool:
 
 
 def on_prerun(task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
-    """In the process that runs the handler: claim the node, before others hear of its call."""
+    """In the process that runs the handler: claim the node, before other receivers are called."""
     request = task.request
     if has_header(headers_of_call(request)) and is_node_capable(task):
         from backbeat_celery.worker.begin import begin_early
@@ -75,7 +75,7 @@ def on_prerun(task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) 
 
 
 def on_outcome(sender: Any = None, **_: Any) -> None:
-    """In the process that ran the handler: advance the tree, once for each recorded outcome."""
+    """In the process that ran the handler: advance the tree, once for each recorded result."""
     _advance(run_of(sender.request))
 
 
@@ -87,23 +87,23 @@ def _advance(run: Run | Bundle | None) -> None:
 
 
 def on_return(sender: Any = None, retval: Any = None, **_: Any) -> None:
-    """At the end of a node's task call: let go of connections, and of what its exception holds."""
+    """At the end of a node's task call: release its connections and its exception's frames."""
     request = sender.request
     if not has_header(headers_of_call(request)):
         return
     try:
-        _advance(run_of(request))  # for an end of which no other signal tells
+        _advance(run_of(request))  # for an end that sends no other signal
     finally:
         sessions.end_call()
-        _let_go(retval)
+        _release_frames(retval)
 
 
-def _let_go(retval: Any) -> None:
-    """Forget the frames of an error.
+def _release_frames(retval: Any) -> None:
+    """Release the frames of an error.
 
-    An exception, its traceback and Celery's frames hold one another, some 200 KB for each
-    call with billiard's copy of the frames, until Python's collector comes by. Whoever reports
-    errors has read them by now.
+    An exception, its traceback and Celery's frames reference each other. With billiard's copy
+    of the frames this is about 200 KB for each call until Python's garbage collector runs.
+    Error trackers have read them by now.
     """
     ring = [retval]
     while ring:
@@ -113,12 +113,12 @@ def _let_go(retval: Any) -> None:
             ring += [exc.__cause__, exc.__context__]
             if isinstance(exc, Retry):
                 ring.append(exc.exc)
-                exc.args = ()  # Celery's Retry is an argument of itself
+                exc.args = ()  # Celery's Retry contains itself
 
 
 def on_received(request: Any = None, **_: Any) -> None:
-    """In the main process: give each delivery the claim id by which its lease is renewed."""
-    # Only a worker needs what a worker is made of.
+    """In the main process: give each delivery the claim id that renews its lease."""
+    # Celery's worker modules are imported only inside a worker.
     from backbeat_celery.runtime.compat.worker import headers_of, show_arguments
 
     headers = headers_of(request)
@@ -140,7 +140,7 @@ def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: 
 
 
 def on_revoked(request: Any = None, terminated: bool = False, **_: Any) -> None:
-    """In the main process: a revoked message is a lost message; the node is still wanted."""
+    """In the main process: a message was revoked, but its node still has to run."""
     message = deliveries.named(request.id)
     if message is None:
         return
@@ -157,7 +157,7 @@ def on_unknown(sender: Any = None, name: str = "", message: Any = None, **_: Any
 
 
 def on_celeryd_init(instance: Any = None, **_: Any) -> None:
-    """When `celery worker` starts, before its pool and its tasks' tracers are made."""
+    """When `celery worker` starts, before its pool and its tasks' tracers are built."""
     note_start()
     from backbeat_celery.worker.bootstep import prepare
 
@@ -165,7 +165,7 @@ def on_celeryd_init(instance: Any = None, **_: Any) -> None:
 
 
 def on_worker_init(sender: Any = None, **_: Any) -> None:
-    """When any worker starts; that of `celery.contrib.testing` sends nothing else."""
+    """When any worker starts; the one of `celery.contrib.testing` sends only this signal."""
     from backbeat_celery.worker.bootstep import prepare
 
     prepare(sender, alone=False)

@@ -1,9 +1,9 @@
-"""How a worker takes a node's message: Celery's way, with two differences.
+"""The strategy of node-capable tasks: Celery's own, with two additions for messages about nodes.
 
-One that Celery cannot read is refused. Celery trusts the headers and bodies of its messages: one
-of a wrong type ends the whole worker, and the message is then delivered to the next one.
-
-A node's message is acknowledged when its child has been given the next one: see `acks.py`.
+It is set on every registered task. Messages that are not about nodes go to Celery's strategy
+unchanged. A message about a node with a header of a wrong type is rejected: Celery does not check
+types, and such a message would crash this worker and, after redelivery, the next one. And a
+node's message is acknowledged after the child has received its next one: see `acks.py`.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ UNREADABLE = (
 
 
 def safe_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Make the function that takes a task's messages, which Celery calls a strategy."""
-    take = default_strategy(task, app, consumer, **options)
-    can_wait = acks.can_wait(consumer)
+    """Make the function that handles a task's messages, which Celery calls a strategy."""
+    handle = default_strategy(task, app, consumer, **options)
+    can_defer = acks.can_defer(consumer)
 
-    def take_if_readable(message: Any, body: Any, ack: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_about_a_node(message):
-            return take(message, body, ack, *args, **kwargs)
+    def handle_if_readable(message: Any, body: Any, ack: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_about_node(message):
+            return handle(message, body, ack, *args, **kwargs)
         try:
             _check(message.headers)
-            if can_wait:
-                ack = partial(_later, consumer, ack)
-            return take(message, body, ack, *args, **kwargs)
+            if can_defer:
+                ack = partial(_ack_later, consumer, ack)
+            return handle(message, body, ack, *args, **kwargs)
         except UNREADABLE as exc:
             # The consumer logs this and rejects the message.
             raise InvalidTaskError(f"Celery cannot read it: {exc!r}") from exc
 
-    return take_if_readable
+    return handle_if_readable
 
 
-def _is_about_a_node(message: Any) -> bool:
+def _is_about_node(message: Any) -> bool:
     headers = message.headers
     return message.content_type == CONTENT_TYPE or (
         isinstance(headers, Mapping) and has_header(headers)
@@ -58,7 +58,7 @@ def _is_about_a_node(message: Any) -> bool:
 
 
 def _check(headers: Mapping[str, Any]) -> None:
-    """Celery uses these only when the pool has room, where nobody catches the error."""
+    """Check the headers that Celery reads later, where an error would not be caught."""
     if not has_header(headers) or "task" not in headers:
         raise ValueError("it does not say which node it is about")
     for name, kind in HEADER_TYPES.items():
@@ -74,5 +74,5 @@ def _check(headers: Mapping[str, Any]) -> None:
             raise TypeError(f"a stamp of type {type(stamp).__name__}")
 
 
-def _later(consumer: Any, ack: Callable[..., Any], *args: Any) -> None:
-    acks.after_the_next_messages(consumer, partial(ack, *args))
+def _ack_later(consumer: Any, ack: Callable[..., Any], *args: Any) -> None:
+    acks.defer(consumer, partial(ack, *args))

@@ -58,14 +58,14 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
         __class_getitem__: Any = classmethod(GenericAlias)
 
         def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-            """Claim the node: the one place where the handler can still be called off."""
+            """Claim the node; this is the last place at which the handler can be skipped."""
             before_start = partial(super().before_start, task_id)
             request = self.request
             run = run_of(request) or _begin(self, request)
             if run is None or run.is_started:
                 before_start(args, kwargs)
             else:
-                # From the claim on, whatever is raised is an outcome: `execute` records it.
+                # After the claim every exception is a result, which `execute` records.
                 run.before_handler = before_start
 
         def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -78,8 +78,8 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
 
         def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
             run = run_of(self.request)
-            told = retval if run is None else run.result
-            super().on_success(told, task_id, *_node_arguments(run, args, kwargs))
+            result = retval if run is None else run.result
+            super().on_success(result, task_id, *_node_arguments(run, args, kwargs))
 
         def after_return(
             self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
@@ -101,7 +101,7 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             max_retries: int | None = None,
             **options: Any,
         ) -> Retry:
-            """Ask for a durable retry of the node; outside a node, Celery's own retry."""
+            """Request a durable retry of the node; outside a node, Celery's own retry."""
             run = run_of(self.request)
             if run is None:
                 celery_retry: Retry = super().retry(
@@ -114,7 +114,7 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
                     "countdown, throw and max_retries to self.retry().",
                     anchor="retries",
                 )
-            retry = run.ask_for_retry(exc, eta, countdown, max_retries)
+            retry = run.request_retry(exc, eta, countdown, max_retries)
             if throw:
                 raise retry
             return retry
@@ -126,13 +126,13 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             meta: Any = None,
             **options: Any,
         ) -> None:
-            """Show what a node's handler says as its progress, too."""
+            """Also show the state as the node's progress."""
             if run_of(self.request) is not None and task_id in (None, self.request.id):
-                task_state.tell(state, meta)
+                task_state.report_progress(state, meta)
             super().update_state(task_id, state, meta, **options)
 
         def replace(self, sig: Any) -> NoReturn:
-            """Refuse in a node; outside of one, Celery's own replace."""
+            """Raise UnsupportedOption in a node; outside of one, Celery's own replace."""
             if run_of(self.request) is None:
                 super().replace(sig)
             raise UnsupportedOption(
@@ -155,13 +155,13 @@ def _begin(task: Any, request: Any) -> Any:
 
 
 def _node_arguments(run: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """A node's message has no arguments; those of the row are meant."""
+    """Give the arguments of the node's row, since its message has none."""
     return (args, kwargs) if run is None else (run.claim.node.args, run.claim.node.kwargs)
 
 
 @cache
 def _has_own_call(cls: type[Any], ours: type[Any]) -> bool:
-    """Whether the task's author wrote a `__call__`, through which the handler is to be called."""
+    """Tell whether the task has a `__call__` of its own, which must call the handler."""
     for base in cls.__mro__[cls.__mro__.index(ours) + 1 :]:
         if base is Task:
             return False
@@ -185,8 +185,8 @@ class NodeTask(TypedTask[P, R_co]):
 
     abstract = True
     is_node_task = True
-    # The claim drops what is delivered twice, so a message may stay unacknowledged while
-    # its handler runs: RabbitMQ then redelivers it at once when the worker dies.
+    # A second delivery claims nothing, so a message may stay unacknowledged while its
+    # handler runs. RabbitMQ then redelivers it at once when the worker dies.
     acks_late = True
     reject_on_worker_lost = False
     ignore_result = True
@@ -212,9 +212,9 @@ class NodeTask(TypedTask[P, R_co]):
         for name in DURATIONS & own.keys():
             setattr(cls, name, seconds(own[name]))
         if "node_class" not in own and not is_made_of_a_function(own):
-            told = [*problems_of(owner, own), *misspelt(owner, plain_names(own))]
-            refuse([*told, *handler_problems(owner, cls.run)])
-        # Celery writes the app into the class that it makes of a function.
+            problems = [*problems_of(owner, own), *misspelt(owner, plain_names(own))]
+            refuse([*problems, *handler_problems(owner, cls.run)])
+        # Celery sets the app on the class that it makes of a function.
         app = vars(cls).get("app")
         if isinstance(app, Celery) and not issubclass(NodeTask, class_of_all_tasks(app)):
             ours = tuple(base for base in cls.__bases__ if not issubclass(app.Task, base))
@@ -278,7 +278,7 @@ def make_node_capable(app: Celery) -> None:
 
 
 def _is_covered(cls: type[Any]) -> bool:
-    """Whether a class is node capable, and nobody has written over what makes it so."""
+    """Tell whether a class is node capable and no subclass has overridden its methods."""
     ours = next((vars(base) for base in cls.__mro__ if "node_class" in vars(base)), None)
     return ours is not None and all(
         getattr(cls, name) is value

@@ -1,4 +1,4 @@
-"""What `self.update_state()` says of a running node: shown as the node's progress."""
+"""Show what a handler passes to `self.update_state()` as its node's progress."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from celery.states import ALL_STATES
 from backbeat_celery.runtime.current_node import running
 
 DONE = ("done", "current", "completed", "processed", "progress", "percent", "value", "i", "n")
-"""Names under which handlers put how much is done, the usual ones first."""
+"""Keys that handlers use for how much is done, the usual ones first."""
 
 TOTAL = ("total", "max", "count")
 TEXT = ("message", "status", "description", "text", "step", "stage")
 
 
-def tell(state: str | None, meta: Any) -> None:
-    """Note the progress of the node that runs here.
+def report_progress(state: str | None, meta: Any) -> None:
+    """Report the progress of the running node.
 
-    What cannot be read as progress is told as text. As in Celery, no meta fails a handler.
+    Values that are not numbers become the message. As in Celery, no `meta` fails a handler.
     """
     node = running.get()
-    if node is None:  # called in another thread
+    if node is None:  # in another thread than the handler
         return
     values = meta if isinstance(meta, Mapping) else {}
     done, total = _first(values, DONE), _first(values, TOTAL)
@@ -37,22 +37,22 @@ def _first(values: Mapping[Any, Any], names: tuple[str, ...]) -> float | None:
         value = values.get(name)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             continue
-        if 0 <= value <= sys.float_info.max:  # a larger whole number may have no text
+        if 0 <= value <= sys.float_info.max:  # str() of a larger integer may raise
             return value
     return None
 
 
 def _text(state: str | None, meta: Any, values: Mapping[Any, Any]) -> str:
-    """A text that the handler gives, and its state if that is one of the project's own."""
-    given = next(filter(None, (_said(values.get(name)) for name in TEXT)), "")
+    """The handler's text, with its state if that is a custom one."""
+    given = next(filter(None, (_as_text(values.get(name)) for name in TEXT)), "")
     if not given and isinstance(meta, str):
         given = meta
     own = "" if state in ALL_STATES or state in (None, "PROGRESS") else str(state)
     return ": ".join(filter(None, (own, given)))
 
 
-def _said(value: Any) -> str:
+def _as_text(value: Any) -> str:
     try:
         return str(value) if value else ""
-    except Exception:  # an array is neither true nor false
+    except Exception:  # the truth value of an array raises
         return ""
