@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import shared_task
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 from django.db import InterfaceError, OperationalError
 
 from backbeat_celery.beat.start import FiredTask, Firing, Start, start
@@ -32,7 +32,7 @@ REPORT: dict[str, Any] = {
     "ignore_result": True,
     # A redelivered report finds its attempt ended, and changes nothing.
     "acks_late": True,
-    "autoretry_for": (DatabaseTrouble,),
+    "autoretry_for": (AnyDatabaseError,),
     "retry_backoff": True,
     "max_retries": 10,
 }

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.http.request import UnreadablePostError
@@ -98,7 +98,7 @@ def _take(request: HttpRequest, ticket: Ticket) -> HttpResponseBase:
         return _answer(400, str(exc))
     except InvalidTransition:
         return _answer(409, "This attempt has been reported, or has ended otherwise.")
-    except DatabaseTrouble:
+    except AnyDatabaseError:
         _log(ticket)
         return _answer(503, "The report could not be recorded. Send it again.")
     except Exception:  # logged in full; Django would log the URL as well

@@ -34,7 +34,7 @@ from backbeat_celery.models import Link, Node, Workflow
 from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.batches import batched
-from backbeat_celery.runtime.lock_timeouts import RowHeld, step
+from backbeat_celery.runtime.lock_timeouts import RowLocked, step
 from backbeat_celery.runtime.transactions import repeat, repeat_on
 from backbeat_celery.states import Outcome, Status
 
@@ -125,7 +125,7 @@ def complete_due_flag(flag_id: UUID, using: str) -> AfterCommit:
         return AfterCommit()
     try:
         return repeat_on(flag, complete_flag, using=using)
-    except (StaleNode, RowHeld):
+    except (StaleNode, RowLocked):
         return AfterCommit()  # another process has completed it, or a later sweep will
 
 
@@ -174,7 +174,7 @@ def _try_complete_once(node_id: UUID, using: str, after_commit: AfterCommit) -> 
             after_commit += finish(node, outcome=outcome, guard=unchanged)
     except StaleNode:
         return False
-    except RowHeld:
+    except RowLocked:
         return True  # a later sweep tries again
     failpoints.hit("joined")
     return True

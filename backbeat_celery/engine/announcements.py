@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 from django.db.models import Model, QuerySet
 from django.dispatch import Signal
 
@@ -44,7 +44,7 @@ def announce(ended: Announcements, using: str) -> None:
         if _is_wanted(workflow_completed, Workflow, ended.workflows):
             for workflow in _read(Workflow.objects.using(using).all(), ended.workflows):
                 _send(workflow_completed, using, sender=Workflow, workflow=workflow)
-    except DatabaseTrouble:
+    except AnyDatabaseError:
         logger.exception("Cannot read the ended nodes; their signals are not sent.")
 
 

@@ -102,7 +102,7 @@ AttemptResult = Succeeded | Failed | Lost
 
 
 class GivenBack(Exception):
-    """Raised by a handler of ours to give the attempt back; it does not count."""
+    """Raised by one of our handlers to give the attempt back; it does not count."""
 
 
 @dataclass(frozen=True, slots=True)

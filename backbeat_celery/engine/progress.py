@@ -11,7 +11,7 @@ import math
 import time
 from typing import Any
 
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 from django.db import connections
 
 from backbeat_celery.engine.claim import Claim
@@ -68,7 +68,7 @@ class ProgressReport:
         rows = Node.objects.using(claim.using).filter(pk=claim.node.pk, status=Status.RUNNING)
         try:
             rows.filter(claim.is_current).update(progress=claim.progress)
-        except DatabaseTrouble as exc:
+        except AnyDatabaseError as exc:
             logger.warning(
                 "Cannot write the progress of node %s: %r. Its handler goes on.",
                 claim.node.pk,

@@ -24,13 +24,13 @@ _SQLSTATE = "55P03"
 _MYSQL_CODE = 1205
 
 
-class RowHeld(Exception):
+class RowLocked(Exception):
     """A row is locked by another transaction, and is not waited for; nothing was written."""
 
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
-    """Let each `step` raise RowHeld instead of waiting for a lock."""
+    """Let each `step` raise RowLocked instead of waiting for a lock."""
     token = _may_wait.set(False)
     try:
         yield
@@ -55,7 +55,7 @@ def step(using: str) -> Iterator[None]:
             yield
     except DatabaseError as exc:
         if _is_lock_timeout(exc):
-            raise RowHeld from exc
+            raise RowLocked from exc
         raise
 
 

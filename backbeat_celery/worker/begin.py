@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 
 from backbeat_celery.engine.bundle import claim_bundle
 from backbeat_celery.engine.claim import NodeMessage, claim
@@ -41,7 +41,7 @@ def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
     try:
         with sessions.of_engine(message.using):
             run = _claimed(task, message, request.hostname or "")
-    except DatabaseTrouble as exc:
+    except AnyDatabaseError as exc:
         logger.warning(
             "Cannot claim node %s: %r. The sweeper sends it again.", message.node_id, exc
         )

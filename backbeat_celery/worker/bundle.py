@@ -15,7 +15,7 @@ from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore, Retry
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.after_commit import AfterCommit
@@ -129,7 +129,7 @@ class Bundle:
             self._after_commit += record_all_apart(
                 [(run.claim, ending) for run, ending, _ in ended]
             )
-        except DatabaseTrouble as exc:
+        except AnyDatabaseError as exc:
             logger.exception("Cannot record %d nodes; their leases will expire.", len(ended))
             raise Ignore("the outcomes could not be recorded") from exc
         except Exception:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.bundle import record_bundle
@@ -40,7 +40,7 @@ def record_or_fail(
     as_claimed = dict(vars(claim.node))
     try:
         return record_apart(claim, ending), ending, cause
-    except (DatabaseTrouble, StaleAttempt):
+    except (AnyDatabaseError, StaleAttempt):
         raise
     except Exception as exc:
         logger.exception("Cannot record the result of node %s.", claim.node.pk)

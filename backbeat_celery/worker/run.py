@@ -15,7 +15,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 from celery.utils.saferepr import saferepr
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 from django.db import connections, transaction
 
 from backbeat_celery.conf import seconds, settings
@@ -94,7 +94,7 @@ class Run:
         except StaleAttempt as exc:
             logger.warning("Discarding the result of a stale attempt: %s", exc)
             raise Ignore("stale attempt") from exc
-        except DatabaseTrouble as exc:
+        except AnyDatabaseError as exc:
             logger.exception("Cannot record node %s; its lease will expire.", self.claim.node.pk)
             raise Ignore("the outcome could not be recorded") from exc
         failpoints.hit("after_record")
@@ -143,7 +143,7 @@ class Run:
                 raise
             vars(self.claim.node).update(as_claimed)
             ending, cause = self._result_of(exc), exc
-            if isinstance(exc, DatabaseTrouble) and (
+            if isinstance(exc, AnyDatabaseError) and (
                 is_conflict(exc) or is_broken(raw, self.claim.using)
             ):
                 ending = Lost(f"The transaction was rolled back: {exc!r}")

@@ -269,7 +269,7 @@ def is_node_capable(task: Any) -> bool:
 def make_node_capable(app: Celery) -> None:
     """Let every registered task of an app run as a node, also those of other packages.
 
-    Must come before Celery builds a task's tracer, which looks at the class once.
+    Must come before Celery builds a task's tracer, which reads the class once.
     """
     for task in app.tasks.values():
         cls = type(task)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 from django.db import connections
 
 from backbeat_celery.conf import settings
@@ -30,7 +30,7 @@ from backbeat_celery.runtime.compat.worker import (
     module_of_pool,
     queues_of,
 )
-from backbeat_celery.runtime.lock_timeouts import RowHeld
+from backbeat_celery.runtime.lock_timeouts import RowLocked
 from backbeat_celery.runtime.transactions import is_outage
 from backbeat_celery.worker.deliveries import deliveries
 from backbeat_celery.worker.shutdown import is_going_down
@@ -127,9 +127,9 @@ class LeaseRenewer(PeriodicThread):
     def _handle(self, event: Callable[[], None]) -> None:
         try:
             event()
-        except RowHeld:
+        except RowLocked:
             self._postpone(event)
-        except DatabaseTrouble as exc:
+        except AnyDatabaseError as exc:
             if not is_outage(exc):
                 raise
             logger.warning("Cannot write the end of a child process to the database: %r.", exc)
@@ -180,7 +180,7 @@ class Sweeper(PeriodicThread):
         for using in settings.databases or [node_alias()]:
             try:
                 self._sweep(using)
-            except DatabaseTrouble as exc:
+            except AnyDatabaseError as exc:
                 if not migration_state.log_missing_tables(exc):
                     logger.exception("Cannot sweep the database %s", using)
 

@@ -6,7 +6,7 @@ POINTS = [
     *("before_claim", "claim_written", "before_handler", "in_handler", "after_handler"),
     *("before_record", "children_inserted", "record_written", "recorded", "after_record"),
     *("before_advance", "looked", "parent_locked", "finish_written", "stage_opened", "joined"),
-    *("barrier_opened", "put_off", "taken_due", "failure_written", "mended", "rescue_called"),
+    *("barrier_opened", "put_off", "taken_due", "failure_written", "repaired", "rescue_called"),
     *("verb_begun", "verb_written", "workflow_steered", "level_canceled"),
     *("sweep_published", "sweep_lost", "sweep_timed_out", "sweep_unknown_task"),
     *("sweep_completed", "sweep_barriers", "sweep_resumed", "sweep_opened", "sweep_canceled"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from celery import current_app
 from celery.exceptions import WorkerShutdown
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -371,7 +371,7 @@ def test_a_bundle_that_no_database_records_runs_again(sim, fan_out, monkeypatch)
     def broken(ended):
         if outages:
             outages.clear()
-            raise DatabaseTrouble("no route to the database")
+            raise AnyDatabaseError("no route to the database")
         return original(ended)
 
     monkeypatch.setattr(bundle, "record_all_apart", broken)

@@ -20,7 +20,7 @@ from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.runtime import ids, transactions
-from backbeat_celery.runtime.lock_timeouts import RowHeld, without_waiting
+from backbeat_celery.runtime.lock_timeouts import RowLocked, without_waiting
 from backbeat_celery.worker import threads as worker_threads
 from backbeat_celery.worker.deliveries import deliveries
 from tests import workflows
@@ -176,7 +176,7 @@ def test_an_attempt_whose_row_is_locked_is_not_lost(pair):
 def test_a_hint_about_a_locked_node_is_to_be_given_again(pair, hint, then):
     held = pair[0]
     mine = message(held)
-    with held_open(lambda: lock(Node, held.pk)), pytest.raises(RowHeld):
+    with held_open(lambda: lock(Node, held.pk)), pytest.raises(RowLocked):
         hint(mine)
     hint(mine)
     assert status(held) == then
@@ -185,7 +185,7 @@ def test_a_hint_about_a_locked_node_is_to_be_given_again(pair, hint, then):
 @pytest.mark.parametrize("hint", [worker_events.message_dropped, worker_events.unknown_task])
 def test_a_hint_about_a_locked_queued_node_is_to_be_given_again(stops, hint):
     node = signal(workflows.done.s(), subject="camera")
-    with held_open(lambda: lock(Node, node.pk)), pytest.raises(RowHeld):
+    with held_open(lambda: lock(Node, node.pk)), pytest.raises(RowLocked):
         hint(message(node))
     before = Node.objects.filter(pk=node.pk).values().get()
     hint(message(node))

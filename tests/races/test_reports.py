@@ -19,7 +19,7 @@ from backbeat_celery.exceptions import InvalidTransition, StaleAttempt
 from backbeat_celery.inputs import tokens
 from backbeat_celery.inputs.node_spec import task_spec
 from backbeat_celery.models import Attempt, Node
-from backbeat_celery.runtime.lock_timeouts import RowHeld
+from backbeat_celery.runtime.lock_timeouts import RowLocked
 from tests import workflows
 from tests.races.threads import (
     DEADLINE,
@@ -229,7 +229,7 @@ def test_a_child_from_outside_against_the_handlers_end(stops, repetition):
 
 def _died(message):
     """Tell of a dead worker, once: the one who renews or records may hold the row."""
-    with suppress(RowHeld):
+    with suppress(RowLocked):
         worker_events.worker_lost(message)
 
 

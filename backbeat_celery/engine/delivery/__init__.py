@@ -1,1 +1,1 @@
-"""Delivery: when a message is due, what it says, and how it gets to the broker."""
+"""Delivery: build messages, bundle them and send them to the broker."""

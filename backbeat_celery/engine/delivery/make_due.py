@@ -8,7 +8,7 @@ from uuid import UUID
 
 from backbeat_celery.engine.publish_times import at_the_next_sweep
 from backbeat_celery.models import Node
-from backbeat_celery.runtime.lock_timeouts import RowHeld, step
+from backbeat_celery.runtime.lock_timeouts import RowLocked, step
 
 
 def make_due(node_ids: Sequence[UUID], using: str) -> None:
@@ -25,7 +25,7 @@ def make_due_without_waiting(node_ids: Sequence[UUID], using: str) -> None:
     """
     try:
         make_due(node_ids, using)
-    except RowHeld:
+    except RowLocked:
         for node_id in node_ids if len(node_ids) > 1 else ():
-            with suppress(RowHeld):
+            with suppress(RowLocked):
                 make_due([node_id], using)

@@ -1,6 +1,6 @@
 """Remote nodes: send a call to workers of another code base, and receive its result.
 
-Those workers do not have this package or this database. So a worker of ours claims the node and
+Those workers do not have this package or this database. So one of our workers claims the node and
 sends the call, and the node awaits completion. The result comes back by Celery's `link` and
 `link_error`, with a token of the attempt in the arguments.
 """

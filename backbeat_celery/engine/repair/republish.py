@@ -32,7 +32,7 @@ from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.runtime import clock, failpoints
-from backbeat_celery.runtime.lock_timeouts import RowHeld, step
+from backbeat_celery.runtime.lock_timeouts import RowLocked, step
 from backbeat_celery.runtime.transactions import repeat, repeat_on
 
 logger = logging.getLogger(__name__)
@@ -152,9 +152,9 @@ def _settle(row: Node, using: str) -> int:
             pause_due(row)
         else:
             advance(repeat_on(row, complete_flag, using=using), using)
-    except (StaleNode, RowHeld):
+    except (StaleNode, RowLocked):
         # It was resumed or changed by another process, or its parent is locked.
-        with suppress(RowHeld):
+        with suppress(RowLocked):
             make_due([row.pk], using)
         return 0
     except Exception:  # the messages of the other rows still have to be sent

@@ -34,7 +34,7 @@ from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.models.transitions import StaleNode, transition
 from backbeat_celery.runtime import clock, failpoints, migration_state
 from backbeat_celery.runtime.ids import FIRST
-from backbeat_celery.runtime.lock_timeouts import RowHeld, step, without_waiting
+from backbeat_celery.runtime.lock_timeouts import RowLocked, step, without_waiting
 from backbeat_celery.runtime.transactions import repeat_on
 from backbeat_celery.states import AttemptOutcome, Status
 
@@ -114,12 +114,12 @@ class Sweep:
         for row in rows:
             try:
                 after_commit = repeat_on(row, repair, using=self.using)
-                failpoints.hit("mended")
+                failpoints.hit("repaired")
                 advance(after_commit, self.using)
                 repaired += 1
             except StaleNode:
                 continue  # another process has changed it
-            except RowHeld:
+            except RowLocked:
                 if locked is not None:
                     locked.add(row.pk)
             except Exception:
@@ -203,7 +203,7 @@ class Sweep:
                 floors.setdefault(parent_id, seq - 1)
         opened = 0
         for parent_id, floor in floors.items():
-            with suppress(RowHeld, StaleNode):
+            with suppress(RowLocked, StaleNode):
                 advance(_open_from(parent_id, floor, self.using), self.using)
                 opened += 1
         return opened

@@ -1,7 +1,7 @@
 """Events that a worker's main process notices: handle them now instead of at the next sweep.
 
 They are handled in the thread that renews the worker's leases. It waits for no lock: if the
-node's row is locked, the function raises RowHeld and has to be called again.
+node's row is locked, the function raises RowLocked and has to be called again.
 """
 
 from __future__ import annotations

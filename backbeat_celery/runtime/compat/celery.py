@@ -59,7 +59,7 @@ def route_of(
 
 
 def routes_by_name_only(app: Celery) -> bool:
-    """Without `MapRoute` a router that looks at arguments would be asked once for many nodes."""
+    """Without `MapRoute` a router that depends on arguments would be asked once for many nodes."""
     return all(isinstance(route, MapRoute) for route in app.amqp.routes)
 
 
@@ -114,7 +114,7 @@ def argument_check(task: Task[Any, Any] | None) -> Callable[..., Any] | None:
 def give_class(task: Task[Any, Any], cls: type[Any]) -> None:
     """Without tasks that are plain objects, those of other packages could not run as nodes.
 
-    It must come before `build_tracer`, which looks at the class once.
+    It must come before `build_tracer`, which reads the class once.
     """
     task.__class__ = cls
 
@@ -131,7 +131,7 @@ headers_of_call: Callable[[Any], dict[str, Any]] = vars
 # Messages: protocol 2 -----------------------------------------------------------------
 
 HEADERS = frozenset({*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"})
-"""Without these names a node would keep Celery's own headers as if somebody had added them."""
+"""Without these names a node would keep Celery's own headers as if the project had added them."""
 
 HEADER_TYPES: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("id", "task", "root_id", "parent_id", "group", "shadow", "origin"), str),
@@ -170,17 +170,17 @@ def copied_message(
 
 
 def has_receivers(signal: Any) -> bool:
-    """Without `receivers` what others add to messages would be lost, or asked for in vain."""
+    """Without `receivers` headers that receivers add to messages would be lost."""
     return bool(signal.receivers)
 
 
 def put_first(signal: Any) -> None:
-    """Without `receivers` being a list, others would be told the empty arguments of a message."""
+    """Without `receivers` being a list, other receivers would see a message's empty arguments."""
     signal.receivers.insert(0, signal.receivers.pop())
 
 
 def sends_plainly(app: Celery) -> bool:
-    """Tell whether nobody adds to what this app sends: no receiver, override or patch.
+    """Tell whether this app's messages are Celery's own: no receiver, override or patch.
 
     Without these methods in these modules each node would have a message made for its headers.
     """
@@ -198,7 +198,7 @@ def sends_plainly(app: Celery) -> bool:
 
 
 def calls_plainly(task: Task[Any, Any] | None) -> bool:
-    """Tell whether nobody has overridden or patched how this task is sent."""
+    """Tell whether the sending of this task is not overridden or patched."""
     calls = task is None or (
         "apply_async" not in vars(task) and _is_from(celery_task, type(task).apply_async)
     )

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import cache
 from typing import Any, TypeVar
 
-from django.db import Error as DatabaseTrouble
+from django.db import Error as AnyDatabaseError
 from django.db import connections
 from django.db.models import Model, QuerySet
 from django.db.models.base import ModelState
@@ -55,11 +55,11 @@ def delete_rows(rows: QuerySet[Any], using: str) -> int:
 
 
 def drop_connection(connection: Any) -> None:
-    """Without `_close` a transaction that a handler left open would hold up its record.
+    """Without `_close` a transaction that a handler left open would block its record.
 
-    Django refuses to close a connection inside a block that nobody leaves any more.
+    Django refuses to close a connection inside an atomic block that is never left.
     """
-    with suppress(DatabaseTrouble):
+    with suppress(AnyDatabaseError):
         connection._close()
     connection.connection = None
 
@@ -75,7 +75,7 @@ def is_observed(connection: Any) -> bool:
 
 
 def errors_as_django_has_them(connection: Any) -> AbstractContextManager[None]:
-    """Without `wrap_database_errors` nobody would take our statements' errors for Django's."""
+    """Without `wrap_database_errors` our statements would not raise Django's errors."""
     wrapper: AbstractContextManager[None] = connection.wrap_database_errors
     return wrapper
 

@@ -11,7 +11,7 @@ from kombu import Connection, Producer
 from kombu.utils import compat
 
 detect_environment: Callable[[], str] = compat.detect_environment
-"""Without it nobody could tell that greenlets run here: "default", "gevent" or "eventlet"."""
+"""Without it greenlets could not be recognized: "default", "gevent" or "eventlet"."""
 
 
 def in_batches(producer: Producer, size: int) -> AbstractContextManager[Any]:
@@ -33,7 +33,7 @@ class HeaderRecorder(Producer):
         self.taken: dict[str, Any] | None = None
 
     def _publish(self, *message: Any, **_: Any) -> None:
-        # Not `publish`, which others patch: what they add is wanted as well.
+        # Not `publish`, which libraries patch to add headers: those have to be added, too.
         self.taken = message[4]
 
 

@@ -83,12 +83,12 @@ def around_connection_loss(
 
 
 def feeds_children(consumer: Any) -> bool:
-    """Without `hub` and `TaskPool` an acknowledgement would hold up a child's next message."""
+    """Without `hub` and `TaskPool` an acknowledgement would delay a child's next message."""
     return consumer.hub is not None and isinstance(consumer.pool, TaskPool)
 
 
 def event_loop_of(consumer: Any) -> Any:
-    """Without `hub` an acknowledgement would hold up a child's next message."""
+    """Without `hub` an acknowledgement would delay a child's next message."""
     return consumer.hub
 
 
