@@ -82,7 +82,14 @@ class BusyShop(Simulation):
         get_user_model().objects.create_superuser(USER, password=PASSWORD)
         for number in (1, 2, 3):
             name = f"w{number}@shop"
-            heartbeats.write(name, "default", pool="prefork", concurrency=2, running=number % 2)
+            heartbeats.write(
+                name,
+                "default",
+                pool="prefork",
+                concurrency=2,
+                running=number % 2,
+                queues=["celery"],
+            )
         WorkerHeartbeat.objects.update(started_at=self.now - timedelta(hours=26))
         WorkerHeartbeat.objects.filter(name="w3@shop").update(
             seen_at=F("seen_at") - timedelta(minutes=4)
