@@ -6,6 +6,7 @@ A file that a SIGKILL cuts in the middle of a save is left out by `coverage comb
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
@@ -15,7 +16,12 @@ PERIOD = 0.5
 
 
 def keep_saving(**_: Any) -> None:
-    """Save again and again what this process and its forks have run, if coverage is measured."""
+    """Save again and again what a `celery worker` and its forks have run, if that is measured.
+
+    Tests that make a worker in their own process save at its end as they are.
+    """
+    if getattr(sys.modules["__main__"].__spec__, "name", "") != "celery.__main__":
+        return
     try:
         from coverage import Coverage
     except ImportError:
