@@ -48,10 +48,6 @@ class AffectedNodes:
         """The first ones, as many as fit on a page."""
         return self.nodes[:LISTED]
 
-    @property
-    def unlisted(self) -> int:
-        return self.count - len(self.listed)
-
     def take(self, rows: Sequence[Node]) -> None:
         """Add nodes, up to `MOST` in all."""
         room = MOST - self.count

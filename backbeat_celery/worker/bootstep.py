@@ -36,6 +36,8 @@ def prepare(worker: Any, *, alone: bool) -> None:
         sessions.keep_apart()
     # A project may list its task modules itself. Without ours a worker would lose remote results.
     import_module("backbeat_celery.tasks")
+    # What each child of a pool needs for its first node is imported before it is forked.
+    import_module("backbeat_celery.worker.begin")
     make_node_capable(worker.app)
     worker.app.steps["worker"].add(BackbeatStep)
     worker.app.steps["consumer"].update((ColdShutdownStep, ConnectionLossStep))

@@ -1,6 +1,6 @@
 """Ask the broker about a queue: how many messages and consumers it has.
 
-The answer is waited for `TIMEOUT` seconds. A broker that gave none is not asked again for
+The answer is waited for `TIMEOUT` seconds. A question without one is not asked again for
 `COOLDOWN` seconds, so that a page or a sweep is never delayed for long.
 """
 
@@ -24,7 +24,7 @@ TIMEOUT = 1.0
 """Seconds to wait for an answer."""
 
 COOLDOWN = 10.0
-"""Seconds that a broker which gave no answer is not asked again."""
+"""Seconds that a question without an answer is not asked again."""
 
 COUNTS_CONSUMERS = frozenset({"amqp"})
 """Transports that know the consumers of a queue."""
@@ -63,7 +63,7 @@ class BrokerProbe:
     """
 
     def __init__(self) -> None:
-        self._ask_again_at = 0.0
+        self._ask_again_at: dict[Collection[str], float] = {}
 
     def queue(self, name: str) -> QueueState | None:
         """Describe a queue; None if the transport does not know consumers, or on a timeout."""
@@ -76,7 +76,7 @@ class BrokerProbe:
         return None if state is None else state.messages
 
     def _ask(self, queue: str, transports: Collection[str]) -> QueueState | None:
-        if time.monotonic() < self._ask_again_at:
+        if time.monotonic() < self._ask_again_at.get(transports, 0.0):
             return None
         answers: list[QueueState | None] = []
         question = (app_in_use(), queue, transports, answers)
@@ -84,7 +84,7 @@ class BrokerProbe:
         thread.start()
         thread.join(TIMEOUT)
         if not answers:
-            self._ask_again_at = time.monotonic() + COOLDOWN
+            self._ask_again_at[transports] = time.monotonic() + COOLDOWN
             return None
         return answers[0]
 

@@ -25,7 +25,7 @@ def levels_below(
 
     Finished nodes are among them: they may have left fire_and_forget children behind. At most
     `part` children are given at once, and nothing below them is read before the caller has
-    handled them. `most` limits how many of them are followed down. `spare_rescues` leaves out
+    handled them. `most` limits how many of each part are followed down. `spare_rescues` leaves out
     rescues of the given nodes with their subtrees.
     """
     level = {pk: count for some in batched(ids, BATCH) for pk, count in _widths(some, using)}

@@ -204,9 +204,9 @@ def _in_turn(parent: Node, floor: int, stages: int, status: Status) -> NodeQuery
 
 
 def _first_begun(parent: Node, floor: int, until: int) -> int | None:
-    """The place of a blocking child in that stretch whose turn has come before, if any."""
-    child_range = _awaited(parent).blocking().filter(seq__gt=floor, seq__lte=until)
-    begun = child_range.exclude(status=Status.READY).order_by("seq")
+    """The place of a blocking child in that range whose turn has come before, if any."""
+    between = _awaited(parent).blocking().filter(seq__gt=floor, seq__lte=until)
+    begun = between.exclude(status=Status.READY).order_by("seq")
     return begun.values_list("seq", flat=True).first()
 
 

@@ -25,6 +25,7 @@ from backbeat_celery.engine.attempt_results import write_failure
 from backbeat_celery.engine.order.cancel import cancel_orphan
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import is_barrier_clear, open_ready
+from backbeat_celery.engine.order.waiting_graph import siblings_ahead
 from backbeat_celery.engine.outcomes import Failed, Lost
 from backbeat_celery.engine.repair.republish import publish_due, requeue
 from backbeat_celery.engine.rescue import call_rescue
@@ -193,8 +194,7 @@ class Sweep:
 
     def _open_stages(self) -> int:
         """Open stages that were not opened in the transaction which ended their blocking child."""
-        ahead = Node.objects.awaited_by(OuterRef("parent_id")).blocking()
-        held = Exists(ahead.filter(seq__lt=OuterRef("seq")))
+        held = Exists(siblings_ahead(OuterRef("parent_id"), OuterRef("seq"), barrier=False))
         ready = self._nodes().filter(status=Status.READY, barrier=False).annotate(is_held=held)  # type: ignore[no-redef]
         columns = ready.values_list("pk", "is_held", "parent_id", "parent__status", "seq")  # type: ignore[misc]
         floors: dict[UUID, int] = {}

@@ -37,7 +37,7 @@ from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.runtime import clock
 from backbeat_celery.runtime.transactions import repeat
 
-__all__ = ["CHECKS", "Finding", "Report", "examine"]
+__all__ = ["CHECKS", "DoctorReport", "Finding", "examine"]
 
 CHECKS: Checks = (*workflows.CHECKS, *history.CHECKS, *ordering.CHECKS, *completion.CHECKS)
 MOST = 200

@@ -13,8 +13,6 @@ from backbeat_celery.inspection.doctor.check import Finding
 from backbeat_celery.inspection.explain import describe_cycle
 from backbeat_celery.models import Link
 
-Pair = tuple[UUID, UUID]
-
 
 def cycle_findings(using: str, most: int) -> Iterator[Finding]:
     """Find nodes that wait for each other in a cycle."""

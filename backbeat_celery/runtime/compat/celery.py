@@ -191,7 +191,7 @@ def sends_plainly(app: Celery) -> bool:
         and _is_from(celery_base, type(app).send_task)
         and _is_from(
             celery_amqp,
-            type(amqp := own.get("amqp") or app.amqp).as_task_v2,
+            type(amqp := amqp_of(app)).as_task_v2,
             amqp.send_task_message,
         )
     )
