@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from django.db.models import Case, Min, OuterRef, Q, Subquery, When
+from django.db.models.functions import Coalesce
 
 from backbeat_celery.admin.treestate import TreeState
 from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.engine.order.waiting_graph import siblings_ahead
 from backbeat_celery.inspection.tree_reader import TreeNode, add_children
 from backbeat_celery.models import Node
-from backbeat_celery.states import Status
+from backbeat_celery.states import Mode, Status
 
 PAGE = 50
 """Children shown at once of one node."""
@@ -128,18 +130,22 @@ def _read_children(parents: list[TreeRow], visibility: Visibility) -> list[TreeR
 
 
 def _note_blockers(rows: Iterable[TreeRow]) -> None:
-    """Note at each ready row the first sibling that it waits for."""
+    """Note at each ready row a sibling that it waits for, a blocking one if there is any."""
     ready = {row.node.pk: row for row in rows if row.node.status == Status.READY}
     if not ready:
         return
     using = next(iter(ready.values())).node.alias
+    # A statement for each mode, which its index answers with one row.
+    ahead = partial(siblings_ahead, OuterRef("parent_id"), OuterRef("seq"))
     first = {
-        is_barrier: siblings_ahead(OuterRef("parent_id"), OuterRef("seq"), barrier=is_barrier)
-        .order_by("seq")
-        .values("seq")[:1]
-        for is_barrier in (True, False)
+        mode: Subquery(rows.order_by("seq").values("seq")[:1])
+        for mode, rows in {
+            Mode.BLOCKING: ahead(barrier=False),
+            Mode.NON_BLOCKING: ahead(barrier=True).filter(mode=Mode.NON_BLOCKING),
+        }.items()
     }
-    blocker = Case(When(barrier=True, then=Subquery(first[True])), default=Subquery(first[False]))
+    barrier = Coalesce(first[Mode.BLOCKING], first[Mode.NON_BLOCKING])
+    blocker = Case(When(barrier=True, then=barrier), default=first[Mode.BLOCKING])
     nodes = Node.objects.using(using).filter(pk__in=list(ready)).annotate(blocker=blocker)
     for pk, seq in nodes.values_list("pk", "blocker"):
         ready[pk].blocker = seq

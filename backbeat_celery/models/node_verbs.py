@@ -58,7 +58,10 @@ class NodeVerbs(TreeMixin):
         verbs.resolve(self._row, by=by, reason=reason)
 
     def shutdown(self, *, by: Actor = None, reason: str = "") -> None:
-        """Complete this failed node and, if it is blocking, cancel the siblings behind it.
+        """Complete this failed node and cancel the siblings that it holds.
+
+        A blocking node holds all siblings behind it, a non-blocking one the first barrier behind
+        it and all behind that.
 
         Raises InvalidTransition.
         """

@@ -73,14 +73,6 @@ def bb_moment(at: datetime | None) -> Any:
     return moment(at)
 
 
-@register.filter
-def bb_until(start: datetime | None, end: datetime | None) -> Any:
-    """Format the time between two moments."""
-    from backbeat_celery.admin.markup import between
-
-    return between(start, end)
-
-
 @register.simple_tag(takes_context=True)
 def bb_overview(context: Any) -> Any:
     """Give the overview's numbers that the user may see."""

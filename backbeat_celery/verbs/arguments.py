@@ -41,7 +41,7 @@ def edit_and_retry(node: Node, user: Any, data: dict[str, Any]) -> None:
                 raise InvalidTransition(row.status, "edit_arguments", row.pk)
             stored = Node.objects.using(using).only("args", "kwargs", "task").get(pk=row.pk)
             if digest(stored) != data["seen"]:
-                raise BadInput("Another user has edited the arguments meanwhile. Reload the page.")
+                raise BadInput("The arguments have changed meanwhile. Open the form again.")
             args, kwargs = merged(stored, data["args"], data["kwargs"])
             Node.objects.using(using).filter(pk=row.pk).update(args=args, kwargs=kwargs)
             reason = (

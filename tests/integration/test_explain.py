@@ -115,7 +115,7 @@ def test_a_message_that_was_not_published_yet_waits_for_the_sweeper(sim):
     Node.objects.filter(pk=node.pk).update(
         status="queued", finished_at=None, outcome="", publish_at=sim.now - timedelta(minutes=10)
     )
-    said(node, "no message for it is in the queue", "by the sweeper at its next pass")
+    said(node, "no message for it is known to be in the queue", "by the sweeper at its next pass")
 
 
 def test_a_published_message_waits_for_a_free_worker(sim):

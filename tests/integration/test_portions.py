@@ -16,10 +16,10 @@ PORTION, MANY = 5, 18
 
 @pytest.fixture(autouse=True)
 def portions(monkeypatch):
-    for name in ("order.turns", "delivery.wide_stages", "record", "awaiting"):
+    for name in ("order.turns", "delivery.wide_stages", "attempt_results", "awaiting"):
         monkeypatch.setattr(f"backbeat_celery.engine.{name}.AT_ONCE", PORTION)
     monkeypatch.setattr("backbeat_celery.verbs.workflows.AT_ONCE", PORTION)
-    for name in ("engine.order.cancel", "verbs.workflows"):
+    for name in ("engine.order.cancel", "engine.order.subtree", "verbs.workflows"):
         monkeypatch.setattr(f"backbeat_celery.{name}.BATCH", PORTION)
 
 

@@ -18,21 +18,21 @@ def levels_below(
     using: str,
     *,
     spare_rescues: bool = False,
-    part: int = BATCH,
+    part: int | None = None,
     most: int | None = None,
 ) -> Iterator[tuple[int, NodeQuerySet]]:
     """Give the children of these nodes, then the children of those, and so on, with their depth.
 
     Finished nodes are among them: they may have left fire_and_forget children behind. At most
-    `part` children are given at once, and nothing below them is read before the caller has
-    handled them. `most` limits how many of each part are followed down. `spare_rescues` leaves out
-    rescues of the given nodes with their subtrees.
+    `part` children are given at once, by default `BATCH`, and nothing below them is read before
+    the caller has handled them. `most` limits how many of each part are followed down.
+    `spare_rescues` leaves out rescues of the given nodes with their subtrees.
     """
     level = {pk: count for some in batched(ids, BATCH) for pk, count in _widths(some, using)}
     depth = 1
     while level:
         below: dict[UUID, int] = {}
-        for children in _families(level, using, part):
+        for children in _families(level, using, part or BATCH):
             if spare_rescues and depth == 1:
                 children = children.filter(rescue=False)
             yield depth, children

@@ -26,9 +26,9 @@ from backbeat_celery.models import Node
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.states import Mode, Status
 
-NEVER_QUEUED = (Status.PENDING, Status.READY, Status.CANCELED)
+WITHOUT_A_TURN = (Status.PENDING, Status.READY, Status.CANCELED)
 STARTED = "It cannot be undone: cancel() the one that started too early, or let both finish."
-PLACE = "Places cannot be changed. Only children that have not run yet may run in a wrong order."
+PLACE = "Places cannot be changed. Children that have not run yet may run in the wrong order."
 
 
 def _has_siblings_ahead(*, barrier: bool) -> Exists:
@@ -37,7 +37,7 @@ def _has_siblings_ahead(*, barrier: bool) -> Exists:
 
 def _queued(part: Slice) -> NodeQuerySet:
     # A rescue starts at once, whatever its place.
-    return part.families.exclude(status__in=NEVER_QUEUED).filter(rescue=False)
+    return part.families.exclude(status__in=WITHOUT_A_TURN).filter(rescue=False)
 
 
 def queued_too_early(part: Slice) -> QuerySet[Node]:

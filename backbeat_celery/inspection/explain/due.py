@@ -37,7 +37,10 @@ def claimable(node: Node) -> str:
             f"there, or the node fails at {moment(node.times_out_at, node.db_now)}"
         )
     if _has_no_message(node):
-        return f"{due}, and no message for it is in the queue; one is published {next_pass(node)}"
+        return (
+            f"{due}, and no message for it is known to be in the queue; one is published "
+            f"{next_pass(node)}"
+        )
     if node.publish_at is not None and node.publish_at <= node.db_now:
         return (
             f"{due}, and no worker has taken its message yet; if that is lost, another one is "
