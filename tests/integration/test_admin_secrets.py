@@ -124,7 +124,7 @@ def test_edit_after_somebody_elses_edit_is_refused(failed, edit, admin_client):
     seen = admin_client.get(edit_url(failed)).context["form"]["seen"].initial
     Node.objects.filter(pk=failed.pk).update(args=[CANARY, 9])
     response = edit(seen=seen)
-    assert "Another user has edited the arguments" in response.content.decode()
+    assert "The arguments have changed meanwhile" in response.content.decode()
     failed.refresh_from_db()
     assert failed.args == [CANARY, 9]
     assert failed.status == "failed"
