@@ -59,13 +59,13 @@ def keeps_children_of_failed_attempts(patch: pytest.MonkeyPatch) -> None:
     def _record(claim: Claim, ending: Any) -> AfterCommit:
         if not isinstance(ending, Succeeded) and claim.specs:
             with transaction.atomic():
-                line = Placement(claim.node, claim.now())
-                line.add(claim.specs, spawned_by=claim.node.attempt)
-                line.hold(Status.PENDING)
-                line.insert()
+                placement = Placement(claim.node, claim.now())
+                placement.add(claim.specs, spawned_by=claim.node.attempt)
+                placement.assign(Status.PENDING)
+                placement.insert()
                 rows = type(claim.node).objects.filter(pk=claim.node.pk)
-                rows.update(**line.counters())
-                vars(claim.node).update(line.counters())
+                rows.update(**placement.counters())
+                vars(claim.node).update(placement.counters())
         return original(claim, ending)
 
     patch.setattr(record, "_record", _record)
