@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -23,6 +24,9 @@ collect_ignore = ["docs", "neighbours"] if _MAIN else []
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "exact: counts statements, messages or log lines")
+    # Celery sends warnings to this logger. If the garbage collector closes a connection, of which
+    # Python 3.13 warns, while pytest walks over all loggers, it must be there already.
+    logging.getLogger("py.warnings")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
