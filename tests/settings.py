@@ -49,4 +49,4 @@ TEMPLATES = [
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 SILENCED_SYSTEM_CHECKS = ["backbeat_celery.E012"]
-"""Some tasks of the tests are wrong on purpose; `test_options.py` looks at all the others."""
+"""Some tasks of the tests are wrong on purpose; `test_task_options.py` looks at all the others."""

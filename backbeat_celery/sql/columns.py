@@ -66,6 +66,7 @@ NEW_NODE = (*PLACED, *NAMES)
 """All columns of a new node; the others have defaults in the database."""
 
 _values = attrgetter(*NAMES)
+_TO_TEXT = tuple(column.to_text for column in FROM_SPEC)
 _CHANGED = tuple((column.name, column.to_json) for column in FROM_SPEC if column.to_json)
 
 
@@ -84,8 +85,7 @@ def as_json(spec: NodeSpec | Node) -> dict[str, Any]:
 
 def as_texts(spec: NodeSpec | Node) -> list[str | None]:
     """The same as parameters, in the order of `NAMES`."""
-    pairs = zip(FROM_SPEC, _values(spec), strict=True)
-    return [column.to_text(value) for column, value in pairs]
+    return [to_text(value) for to_text, value in zip(_TO_TEXT, _values(spec), strict=True)]
 
 
 def listed(names: Iterable[str] = NAMES, prefix: str = "") -> str:
