@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tests.services import database_settings
+from tests import settings as tests
 
 sys.path.insert(0, str(Path(__file__).parent / "project"))
 
@@ -15,21 +15,11 @@ BASE_DIR = Path(__file__).parent
 SECRET_KEY = "docs"
 USE_TZ = True
 TIME_ZONE = "UTC"
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = [
-    "django.contrib.admin",
-    "django.contrib.contenttypes",
-    "django.contrib.auth",
-    "django.contrib.messages",
-    "django.contrib.sessions",
-    "django.contrib.staticfiles",
-    "django_celery_beat",
-    "backbeat_celery",
-    "shop",
-]
-DATABASES = {"default": database_settings()}
+DEFAULT_AUTO_FIELD = tests.DEFAULT_AUTO_FIELD
+INSTALLED_APPS = [*(app for app in tests.INSTALLED_APPS if app != "tests"), "shop"]
+DATABASES = tests.DATABASES
 ROOT_URLCONF = "mysite.urls"
-STATIC_URL = "/static/"
+STATIC_URL = tests.STATIC_URL
 SITE_URL = "https://shop.example"
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 MIDDLEWARE = [
@@ -37,20 +27,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ]
-        },
-    }
-]
+TEMPLATES = tests.TEMPLATES
 CELERY_BROKER_URL = "memory://"
 
-SILENCED_SYSTEM_CHECKS = ["backbeat_celery.E012"]
-"""`tests/workflows.py`, which is imported by fixtures of all tests, has tasks that are wrong."""
+# `tests/workflows.py`, which is imported by fixtures of all tests, has tasks that are wrong.
+SILENCED_SYSTEM_CHECKS = tests.SILENCED_SYSTEM_CHECKS
