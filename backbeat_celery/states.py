@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from django.db.models import TextChoices
+from django.db.models import IntegerChoices, TextChoices
 from django.utils.translation import gettext_lazy as _
 
 
@@ -42,6 +42,34 @@ class Outcome(TextChoices):
     SUCCEEDED = "succeeded", _("succeeded")
     RESOLVED = "resolved", _("resolved")
     SHUTDOWN = "shutdown", _("shutdown")
+
+
+class Container(TextChoices):
+    """The forms of Celery's canvas that are a node with children and without a handler."""
+
+    CHAIN = "chain", _("chain")
+    GROUP = "group", _("group")
+    CHORD = "chord", _("chord")
+
+
+class Input(IntegerChoices):
+    """What a node's handler gets as its first argument, before its own.
+
+    For a child of a container, `PARENT` is what the container itself gets as input.
+    """
+
+    NONE = 0, _("nothing")
+    PREVIOUS = 1, _("the value of the sibling before it")
+    PARENT = 2, _("the value of its parent")
+    FAILURE = 3, _("request, exception and traceback of a node that has failed")
+
+
+class Yields(IntegerChoices):
+    """What a node's value is."""
+
+    OWN = 0, _("its own result")
+    LAST = 1, _("the value of its last child")
+    LIST = 2, _("the values of its children in order")
 
 
 class AttemptOutcome(TextChoices):

@@ -32,7 +32,7 @@ from backbeat_celery.inputs.unsupported_options import message_problems, refusal
 from backbeat_celery.runtime.compat.celery import argument_check
 from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.runtime.text import quote
-from backbeat_celery.states import COUNTING, Mode
+from backbeat_celery.states import COUNTING, Input, Mode, Yields
 
 if TYPE_CHECKING:
     from backbeat_celery.typing import TaskOrSignature
@@ -73,11 +73,17 @@ class NodeSpec:
     remote: bool = False
     rescue: bool = False
     awaits_completion: bool = False
+    container: str = ""
+    input: int = Input.NONE
+    yields: int = Yields.OWN
+    celery_id: str | None = None
+    children: list[NodeSpec] = field(default_factory=list)
+    """Of a container; in order."""
     id: UUID = field(default_factory=uuid7)
 
     @property
     def is_flag(self) -> bool:
-        return not self.task
+        return not self.task and not self.container
 
     @property
     def is_blocking(self) -> bool:

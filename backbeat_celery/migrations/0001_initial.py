@@ -82,6 +82,10 @@ class Migration(migrations.Migration):
                 ('rescue', models.BooleanField(db_default=False, default=False)),
                 ('remote', models.BooleanField(db_default=False, default=False)),
                 ('awaits_completion', models.BooleanField(db_default=False, default=False)),
+                ('container', models.CharField(blank=True, choices=[('chain', 'chain'), ('group', 'group'), ('chord', 'chord')], db_default='', default='', max_length=5)),
+                ('input', models.SmallIntegerField(choices=[(0, 'nothing'), (1, 'the value of the sibling before it'), (2, 'the value of its parent'), (3, 'request, exception and traceback of a node that has failed')], db_default=0, default=0)),
+                ('yields', models.SmallIntegerField(choices=[(0, 'its own result'), (1, 'the value of its last child'), (2, 'the values of its children in order')], db_default=0, default=0)),
+                ('celery_id', backbeat_celery.models.fields.ExactCharField(max_length=255, null=True)),
                 ('task', backbeat_celery.models.fields.ExactCharField(blank=True, max_length=255)),
                 ('name', backbeat_celery.models.fields.ExactCharField(max_length=255)),
                 ('mode', models.CharField(choices=[('blocking', 'blocking'), ('non_blocking', 'non-blocking'), ('fire_and_forget', 'fire and forget')], max_length=15)),
@@ -103,6 +107,7 @@ class Migration(migrations.Migration):
                 ('key', backbeat_celery.models.fields.ExactCharField(max_length=255, null=True)),
                 ('spawned_by', models.IntegerField(null=True)),
                 ('fires_at', models.DateTimeField(null=True)),
+                ('expires_at', models.DateTimeField(null=True)),
                 ('publish_at', models.DateTimeField(null=True)),
                 ('publish_count', models.IntegerField(db_default=0, default=0)),
                 ('created_at', models.DateTimeField()),
@@ -201,6 +206,8 @@ class Migration(migrations.Migration):
                 ('finished_at', models.DateTimeField(null=True)),
                 ('outcome', models.CharField(blank=True, choices=[('succeeded', 'succeeded'), ('failed', 'failed'), ('timed_out', 'timed out'), ('lost', 'lost'), ('given_back', 'given back'), ('canceled', 'canceled')], max_length=10)),
                 ('error', models.TextField(blank=True, null=True)),
+                ('error_type', models.CharField(blank=True, db_default='', default='', max_length=255)),
+                ('error_args', backbeat_celery.models.fields.PayloadField(blank=True, null=True)),
                 ('traceback', models.TextField(blank=True, null=True)),
                 ('node', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='ended_attempts', to='backbeat_celery.node')),
             ],
@@ -243,6 +250,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='node',
             index=backbeat_celery.models.fields.PostgresPartialIndex(condition=models.Q(('lease_expires_at', None), ('task_id__isnull', False)), fields=['task_id'], name='backbeat_task_id'),
+        ),
+        migrations.AddIndex(
+            model_name='node',
+            index=backbeat_celery.models.fields.PostgresPartialIndex(condition=models.Q(('celery_id__isnull', False)), fields=['celery_id'], name='backbeat_celery_id'),
+        ),
+        migrations.AddIndex(
+            model_name='node',
+            index=backbeat_celery.models.fields.PostgresPartialIndex(condition=models.Q(('expires_at__isnull', False)), fields=['expires_at'], name='backbeat_expiry'),
         ),
         migrations.AddIndex(
             model_name='node',

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from backbeat_celery.models.fields import ExactCharField, RecencyIndex
+from backbeat_celery.models.fields import ExactCharField, PayloadField, RecencyIndex
 from backbeat_celery.models.node import Node
 from backbeat_celery.runtime import clock
 from backbeat_celery.states import AttemptOutcome, Status
@@ -55,6 +55,10 @@ class Attempt(models.Model):
     finished_at = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=10, choices=AttemptOutcome.choices, blank=True)
     error = models.TextField(null=True, blank=True)
+    # The exception's class, with its module, and its arguments, if they can be stored: with these
+    # `get()` and error callbacks make the exception again.
+    error_type = models.CharField(max_length=255, blank=True, default="", db_default="")
+    error_args = PayloadField(null=True, blank=True)
     traceback = models.TextField(null=True, blank=True)
 
     class Meta:

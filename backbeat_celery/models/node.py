@@ -23,7 +23,16 @@ from backbeat_celery.models.fields import (
 from backbeat_celery.models.node_verbs import NodeVerbs
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.runtime.ids import uuid7
-from backbeat_celery.states import COUNTING, FINISHED, Mode, Outcome, Status
+from backbeat_celery.states import (
+    COUNTING,
+    FINISHED,
+    Container,
+    Input,
+    Mode,
+    Outcome,
+    Status,
+    Yields,
+)
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -71,6 +80,16 @@ class Node(NodeVerbs, models.Model):
     remote = models.BooleanField(default=False, db_default=False)
     # Done when `complete()` or `fail()` says so, not when its handler returns.
     awaits_completion = models.BooleanField(default=False, db_default=False)
+    # The form of a canvas that this node is: it calls no handler and has children.
+    container = models.CharField(
+        max_length=5, choices=Container.choices, blank=True, default="", db_default=""
+    )
+    # What the handler gets as its first argument, and what the node's value is. Values are read
+    # from the rows of other nodes when an attempt is claimed; nothing is copied.
+    input = models.SmallIntegerField(choices=Input.choices, default=0, db_default=0)
+    yields = models.SmallIntegerField(choices=Yields.choices, default=0, db_default=0)
+    # The id that the caller has chosen: `request.id` of every attempt.
+    celery_id = ExactCharField(max_length=255, null=True)
     task = ExactCharField(max_length=255, blank=True)
     name = ExactCharField(max_length=255)
     mode = models.CharField(max_length=15, choices=Mode.choices)
@@ -97,6 +116,8 @@ class Node(NodeVerbs, models.Model):
     key = ExactCharField(max_length=255, null=True)
     spawned_by = models.IntegerField(null=True)
     fires_at = models.DateTimeField(null=True)
+    # Canceled if no attempt has begun by then.
+    expires_at = models.DateTimeField(null=True)
     publish_at = models.DateTimeField(null=True)
     publish_count = models.IntegerField(default=0, db_default=0)
     created_at = models.DateTimeField()
@@ -179,6 +200,16 @@ class Node(NodeVerbs, models.Model):
                 name="backbeat_task_id",
             ),
             PostgresPartialIndex(
+                fields=["celery_id"],
+                condition=Q(celery_id__isnull=False),
+                name="backbeat_celery_id",
+            ),
+            PostgresPartialIndex(
+                fields=["expires_at"],
+                condition=Q(expires_at__isnull=False),
+                name="backbeat_expiry",
+            ),
+            PostgresPartialIndex(
                 fields=["next_barrier"],
                 condition=Q(next_barrier__isnull=False),
                 name="backbeat_barrier",
@@ -206,7 +237,12 @@ class Node(NodeVerbs, models.Model):
     @property
     def is_flag(self) -> bool:
         """Whether this node calls no handler and is done when its turn comes."""
-        return not self.task and not self.is_root
+        return not self.task and not self.container and not self.is_root
+
+    @property
+    def is_container(self) -> bool:
+        """Whether this node is a chain, a group or a chord: it has children and no handler."""
+        return bool(self.container)
 
     @property
     def is_finished(self) -> bool:

@@ -55,7 +55,11 @@ def _column(field: models.Field[Any, Any]) -> Column:
         return Column(field.attname, "jsonb", None, payload.json_text)
     if isinstance(field, models.JSONField):
         return Column(field.attname, "jsonb", None, json.dumps)
-    kinds = {models.BooleanField: "boolean", models.IntegerField: "int"}
+    kinds = {
+        models.BooleanField: "boolean",
+        models.IntegerField: "int",
+        models.SmallIntegerField: "smallint",
+    }
     return Column(field.attname, kinds.get(type(field), "varchar"), None, _text)
 
 
