@@ -14,8 +14,9 @@ from uuid import UUID
 from django.views.decorators.debug import sensitive_variables
 
 from backbeat_celery.exceptions import BadInput
+from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.inputs.message_headers import take
-from backbeat_celery.inputs.node_spec import NodeSpec, check_name, task_spec
+from backbeat_celery.inputs.node_spec import NodeSpec, check_name
 from backbeat_celery.inputs.subject import subject_key
 from backbeat_celery.inputs.tokens import read
 from backbeat_celery.states import Mode
@@ -143,5 +144,10 @@ def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None
 
 
 def _checked(spec: NodeSpec, subject: Any, name: Any, link: Any, using: Any) -> CheckedSignal:
-    workflow_name = spec.task if name is None else check_name(name, "workflow")
+    workflow_name = _name_of(spec) if name is None else check_name(name, "workflow")
     return CheckedSignal(workflow_name, subject_key(subject), take(spec), link, using)
+
+
+def _name_of(spec: NodeSpec) -> str:
+    """The name of a workflow that has none: of its task, or of the first one of a canvas."""
+    return next((call.task for call in spec.calls()), spec.name)

@@ -61,7 +61,8 @@ class Input(IntegerChoices):
     NONE = 0, _("nothing")
     PREVIOUS = 1, _("the value of the sibling before it")
     PARENT = 2, _("the value of its parent")
-    FAILURE = 3, _("request, exception and traceback of a node that has failed")
+    FAILURE = 3, _("request, exception and traceback of the node that has failed")
+    FAILED_ID = 4, _("the id of the node that has failed")
 
 
 class Yields(IntegerChoices):
@@ -86,9 +87,18 @@ class AttemptOutcome(TextChoices):
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.PENDING: frozenset(
-            {Status.READY, Status.QUEUED, Status.PAUSED, Status.COMPLETE, Status.CANCELED}
+            {
+                Status.READY,
+                Status.QUEUED,
+                Status.WAITING,
+                Status.PAUSED,
+                Status.COMPLETE,
+                Status.CANCELED,
+            }
         ),
-        Status.READY: frozenset({Status.QUEUED, Status.PAUSED, Status.COMPLETE, Status.CANCELED}),
+        Status.READY: frozenset(
+            {Status.QUEUED, Status.WAITING, Status.PAUSED, Status.COMPLETE, Status.CANCELED}
+        ),
         Status.QUEUED: frozenset(
             {Status.RUNNING, Status.PAUSED, Status.COMPLETE, Status.FAILED, Status.CANCELED}
         ),
@@ -117,7 +127,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
 """For each status, the statuses that may follow it; every other pair is refused."""
 
 INITIAL = frozenset({Status.PENDING, Status.READY, Status.QUEUED, Status.PAUSED})
-"""Statuses in which a node may be created; the root alone starts as `waiting`."""
+"""Statuses in which a node may be created; the root and containers start as `waiting`, too."""
 
 FINISHED = frozenset({Status.COMPLETE, Status.CANCELED})
 UNFINISHED = frozenset(Status) - FINISHED

@@ -14,7 +14,8 @@ from kombu.utils import json as kombu_json
 
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BackbeatError
-from backbeat_celery.inputs.node_spec import registered_task, task_spec
+from backbeat_celery.inputs.canvas import task_spec
+from backbeat_celery.inputs.node_spec import registered_task
 from backbeat_celery.inputs.redaction import redact, redact_args
 from backbeat_celery.inputs.task_registry import load_tasks
 from backbeat_celery.states import Mode

@@ -13,12 +13,12 @@ from typing import Any
 from django.db.models import Q
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit, Publication
+from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.awaiting import drop_children, load_report
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order.finish import finish
 from backbeat_celery.engine.order.placement import Placement
-from backbeat_celery.engine.order.turns import open_ready
+from backbeat_celery.engine.order.turns import make_ready, open_ready
 from backbeat_celery.engine.outcomes import (
     AttemptResult,
     Decision,
@@ -32,7 +32,7 @@ from backbeat_celery.engine.rescue import call_rescue
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Attempt, Node
-from backbeat_celery.models.transitions import transition, transition_all
+from backbeat_celery.models.transitions import transition
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.states import AttemptOutcome, Outcome, Status
 
@@ -108,12 +108,7 @@ def _write_parent(claim: Claim, unchanged: Q, reason: str, values: dict[str, Any
 
 def release_children(node: Node, now: datetime) -> AfterCommit:
     """Queue the children that waited for the node's handler, as their order allows."""
-    children = Node.objects.using(node.alias).children_of(node.pk)
-    pending = children.filter(status=Status.PENDING).without_payload().order_by("seq").locked()
-    last = -1
-    while rows := list(pending.filter(seq__gt=last)[:AT_ONCE]):
-        transition_all(rows, Status.READY)
-        last = rows[-1].seq
+    make_ready(node)
     return open_ready(node, -1, now)
 
 

@@ -8,13 +8,15 @@ horizon is reached. A flag has no message; the sweeper completes it when it is d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import DateTimeField, ExpressionWrapper, F
 from django.db.models.expressions import Combinable
 
 from backbeat_celery.conf import settings
+from backbeat_celery.inputs.node_spec import TURN
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import clock
 from backbeat_celery.runtime.backoff import exponential
@@ -31,6 +33,12 @@ def seconds_until(fires_at: datetime | None, now: datetime) -> float:
 def is_due(fires_at: datetime | None, now: datetime) -> bool:
     """Tell whether a node may run."""
     return fires_at is None or fires_at <= now
+
+
+def turn_times(options: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Seconds from a node's turn to its start and to its expiry, where these count from it."""
+    times = options.get(TURN, {})
+    return times.get("countdown"), times.get("expires")
 
 
 def publish_at(fires_at: datetime | None, now: datetime, *, is_flag: bool = False) -> datetime:

@@ -12,8 +12,9 @@ from uuid import UUID
 from backbeat_celery.engine.progress import ProgressReport
 from backbeat_celery.exceptions import UnsupportedOption
 from backbeat_celery.inputs import tokens
+from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.inputs.message_headers import take
-from backbeat_celery.inputs.node_spec import NodeSpec, flag_spec, task_spec
+from backbeat_celery.inputs.node_spec import NodeSpec, flag_spec
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.current_node import SpawnedChild, running

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 OPTION = "headers"
 """The key of a node's options with its headers."""
 
-OF_NODES = frozenset({OPTION, "policy"})
+OF_NODES = frozenset({OPTION, "policy", "turn", "callbacks"})
 """Keys of a node's options that are no options of its message."""
 
 HEADER = "backbeat"
@@ -79,15 +79,20 @@ def given_headers(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def take(spec: NodeSpec) -> NodeSpec:
-    """Store with a new node the headers that a message sent by its caller would have."""
+    """Store with each new node the headers that a message sent by its caller would have."""
+    for call in spec.calls():
+        _take(call)
+    return spec
+
+
+def _take(spec: NodeSpec) -> None:
     app = app_in_use()
     task = known_task(spec.task)
-    if spec.task and not (sends_plainly(app) and calls_plainly(task)):
+    if not (sends_plainly(app) and calls_plainly(task)):
         if headers := _storable(spec.task, _taken(app, task, spec)):
             spec.options[OPTION] = headers
         else:
             spec.options.pop(OPTION, None)
-    return spec
 
 
 def kept(options: Mapping[str, Any]) -> dict[str, Any]:

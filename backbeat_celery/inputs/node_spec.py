@@ -5,13 +5,14 @@ All input to `signal`, `spawn` and `add_child` passes here, before anything is w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-from celery import Signature, Task
+from celery import Task
+from celery.utils.time import maybe_iso8601
 
 from backbeat_celery.conf import seconds
 from backbeat_celery.exceptions import (
@@ -28,14 +29,11 @@ from backbeat_celery.inputs.message_headers import OPTION, given_headers
 from backbeat_celery.inputs.policy import kept_options, rescue_name
 from backbeat_celery.inputs.task_options import LONGEST_DELAY, check_task, problems_of
 from backbeat_celery.inputs.task_registry import known_task, unknown_task
-from backbeat_celery.inputs.unsupported_options import message_problems, refusals, refuse_canvas
+from backbeat_celery.inputs.unsupported_options import message_problems, refusals
 from backbeat_celery.runtime.compat.celery import argument_check
 from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.runtime.text import quote
 from backbeat_celery.states import COUNTING, Input, Mode, Yields
-
-if TYPE_CHECKING:
-    from backbeat_celery.typing import TaskOrSignature
 
 ROUTE_OPTIONS = ("queue", "exchange", "routing_key")
 """Options of a signature that say where the message of each attempt goes."""
@@ -50,8 +48,22 @@ MESSAGE_OPTIONS = frozenset(
 )
 """Options of a signature that shape the message of each attempt."""
 
-IGNORED_OPTIONS = frozenset({"ignore_result", "add_to_parent"})
+IGNORED_OPTIONS = frozenset(
+    {
+        *("ignore_result", "add_to_parent", "route_name", "immutable"),
+        # What `freeze()` writes; the place in the tree says the same.
+        *("root_id", "parent_id", "reply_to", "group_id", "group_index"),
+    }
+)
 TIME_OPTIONS = frozenset({"countdown", "eta"})
+CANVAS_OPTIONS = frozenset({"link", "link_error", "task_id", "expires"})
+"""Options of a signature that are no part of its message."""
+
+TURN = "turn"
+"""The key of a node's options with seconds that count from its turn, in a canvas."""
+
+CALLBACKS = "callbacks"
+"""The key of a node's options with what is called when it succeeds or fails, as JSON text."""
 MAX_NAME = 255
 
 
@@ -77,6 +89,9 @@ class NodeSpec:
     input: int = Input.NONE
     yields: int = Yields.OWN
     celery_id: str | None = None
+    expires_at: datetime | None = None
+    expires_in: float | None = None
+    """Seconds from its creation."""
     children: list[NodeSpec] = field(default_factory=list)
     """Of a container; in order."""
     id: UUID = field(default_factory=uuid7)
@@ -98,9 +113,38 @@ class NodeSpec:
         """When the node may run, given the database's time; None: at once."""
         return now + timedelta(seconds=self.delay) if self.delay is not None else self.fires_at
 
+    def expires(self, now: datetime) -> datetime | None:
+        """When the node is canceled if no attempt has begun, given the database's time."""
+        if self.expires_in is not None:
+            return now + timedelta(seconds=self.expires_in)
+        return self.expires_at
 
-def task_spec(
-    signature: TaskOrSignature,
+    def calls(self) -> Iterator[NodeSpec]:
+        """Give all nodes of this subtree that call a task."""
+        waiting = [self]
+        while waiting:
+            spec = waiting.pop()
+            if spec.task:
+                yield spec
+            waiting += reversed(spec.children)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a task, taken from a signature and from what a canvas adds to it."""
+
+    name: str
+    task: Task[Any, Any] | None
+    args: list[Any]
+    kwargs: dict[str, Any]
+    options: dict[str, Any]
+    """The signature's options, without its callbacks."""
+    given: int = 0
+    """Arguments that other nodes give before its own."""
+
+
+def call_spec(
+    call: Call,
     *,
     mode: Mode | str | None = None,
     barrier: bool = False,
@@ -108,39 +152,52 @@ def task_spec(
     delay: float | timedelta | None = None,
     key: str | None = None,
     metadata: dict[str, Any] | None = None,
-    default_mode: Mode = Mode.BLOCKING,
+    from_turn: bool = False,
 ) -> NodeSpec:
     """Describe a node that calls a task.
 
+    With `from_turn` the seconds of `countdown` and `expires` count from its turn, as Celery
+    counts them from the time at which the step before sends it.
+
     Raises BadInput for anything that cannot be used.
     """
-    name, task, args, kwargs, options = _unpack(signature)
+    name, task = call.name, call.task
     if task is not None:
         _check_task(task)
-    options = dict(options)
+    options = dict(call.options)
     headers = given_headers(name, options)
     times = {name: options.pop(name) for name in TIME_OPTIONS & options.keys()}
-    fires_at, delay = _check_times(name, fires_at, delay, times)
-    _check_call(name, task, args, kwargs)
+    fires_at, delay = check_times(name, fires_at, delay, times)
+    expires_at, expires_in = _check_expires(name, options.pop("expires", None))
+    celery_id = _check_task_id(name, options.pop("task_id", None))
+    _check_call(name, task, call.args, call.kwargs, call.given)
     if mode is None:
-        mode = getattr(task, "mode", None) or default_mode
+        mode = getattr(task, "mode", None) or Mode.BLOCKING
     mode = check_mode(mode, barrier)
+    turn: dict[str, float] = {}
+    if from_turn:
+        turn = {k: v for k, v in (("countdown", delay), ("expires", expires_in)) if v is not None}
+        delay = expires_in = None
     return NodeSpec(
         task=name,
         name=name,
         mode=mode,
         barrier=barrier,
-        args=args,
-        kwargs=kwargs,
+        args=call.args,
+        kwargs=call.kwargs,
         options={
             **_check_options(name, options),
             **kept_options(name),
             **({OPTION: headers} if headers else {}),
+            **({TURN: turn} if turn else {}),
         },
         metadata=payload.check_metadata(metadata),
         key=check_key(key),
         fires_at=fires_at,
         delay=delay,
+        expires_at=expires_at,
+        expires_in=expires_in,
+        celery_id=celery_id,
         remote=task is None,
         awaits_completion=bool(getattr(task, "awaits_completion", False)),
     )
@@ -158,7 +215,7 @@ def flag_spec(
 ) -> NodeSpec:
     """Describe a node that calls no handler."""
     check_name(name, "flag")
-    fires_at, delay = _check_times(name, fires_at, delay, {})
+    fires_at, delay = check_times(name, fires_at, delay, {})
     return NodeSpec(
         task="",
         name=name,
@@ -200,23 +257,12 @@ def check_key(key: str | None) -> str | None:
     return key
 
 
-def _unpack(
-    signature: Any,
-) -> tuple[str, Task[Any, Any] | None, list[Any], dict[str, Any], Mapping[str, Any]]:
-    """Take a signature apart; it has no task if only another code base has that."""
-    if isinstance(signature, Task):
-        return signature.name, signature, [], {}, {}
-    if not isinstance(signature, Signature):
-        raise BadInput(
-            f"Pass a task or its signature, such as task.s(...), not {type(signature).__name__}."
-        )
-    name = str(signature.task)
-    refuse_canvas(name, signature.subtask_type)
-    options = signature.options or {}
+def task_called(name: str, options: Mapping[str, Any]) -> Task[Any, Any] | None:
+    """Find the task of a call; None if only another code base, named by its queue, has it."""
     task = find_task(name)
     if task is None and not options.get("queue"):
         raise unknown_task(name)
-    return name, task, list(signature.args or ()), dict(signature.kwargs or {}), options
+    return task
 
 
 def registered_task(name: str) -> Task[Any, Any]:
@@ -250,20 +296,21 @@ def _check_task(task: Task[Any, Any]) -> None:
 
 
 def _check_call(
-    name: str, task: Task[Any, Any] | None, args: list[Any], kwargs: dict[str, Any]
+    name: str, task: Task[Any, Any] | None, args: list[Any], kwargs: dict[str, Any], given: int
 ) -> None:
     payload.encode([args, kwargs], f"The arguments of {name}")
     check_arguments = argument_check(task)
     if task is not None and task.typing and check_arguments is not None:
         try:
-            check_arguments(*args, **kwargs)
+            check_arguments(*[None] * given, *args, **kwargs)
         except TypeError as exc:
             raise BadInput(f"{name} cannot be called like this: {exc}.") from exc
 
 
-def _check_times(
+def check_times(
     name: str, fires_at: datetime | None, delay: Any, times: Mapping[str, Any]
 ) -> tuple[datetime | None, float | None]:
+    """Give the time of a start, absolute or in seconds; `times` are Celery's options for it."""
     if len([1 for value in (fires_at, delay, *times.values()) if value is not None]) > 1:
         raise BadTime(f"{name}: give one of fires_at (eta) and delay (countdown), not both.")
     fires_at = times.get("eta") if fires_at is None else fires_at
@@ -280,12 +327,41 @@ def _check_times(
     return fires_at, delay
 
 
+def _check_expires(name: str, value: Any) -> tuple[datetime | None, float | None]:
+    if isinstance(value, str):  # of a signature that was JSON
+        value = maybe_iso8601(value)
+    value = seconds(value)
+    if value is None:
+        return None, None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise BadTime(f"{name}: expires is a datetime with time zone, not {quote(value)}.")
+        return value, None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadTime(
+            f"{name}: expires is a number of seconds, a timedelta or a datetime with time zone, "
+            f"not {quote(value)}."
+        )
+    if not value <= LONGEST_DELAY:
+        raise BadTime(f"{name}: expires is at most 100 years away, not {quote(value)}.")
+    return None, max(0.0, float(value))
+
+
+def _check_task_id(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value)
+    if not 1 <= len(text) <= MAX_NAME or not payload.is_storable(text):
+        raise BadInput(f"{name}: a task_id has 1 to {MAX_NAME} characters and no NUL.")
+    return text
+
+
 def _check_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     if not options:
         return {}
     unsupported = options.keys() - MESSAGE_OPTIONS - IGNORED_OPTIONS
     if unsupported := {key for key in unsupported if options[key] is not None}:
-        allowed = MESSAGE_OPTIONS | TIME_OPTIONS | {"headers"}
+        allowed = MESSAGE_OPTIONS | TIME_OPTIONS | CANVAS_OPTIONS | {"headers"}
         raise UnsupportedOption(" ".join(refusals(name, unsupported, allowed)))
     kept = {k: seconds(v) for k, v in options.items() if k in MESSAGE_OPTIONS and v is not None}
     if wrong := [*problems_of(name, kept), *message_problems(name, kept)]:

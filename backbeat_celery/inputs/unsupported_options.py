@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from celery import current_app
 from kombu.serialization import registry  # type: ignore[attr-defined]
 
-from backbeat_celery.exceptions import UnsupportedOption, see
+from backbeat_celery.exceptions import see
 from backbeat_celery.runtime.text import quote
 
 UNKNOWN = "unknown-options"
@@ -24,7 +24,8 @@ class Reason(NamedTuple):
 
 
 _CANVAS = Reason(
-    "belongs to Celery's canvas: spawn the tasks as children instead", "options-of-the-canvas"
+    "is written by Celery for the steps of a canvas: signal the canvas itself",
+    "options-of-the-canvas",
 )
 _IDS = Reason("is written by Celery for each message", "ids")
 _CONTENT = Reason("is written by Celery for each message", "message-options")
@@ -36,26 +37,13 @@ _SENDER = Reason(
 )
 
 REASONS: Mapping[str, Reason] = {
-    "link": Reason(
-        "has no effect on a node: spawn the follower as a child, or signal it behind this one",
-        "success-callbacks",
-    ),
-    "link_error": Reason("has no effect on a node: name a rescue= on its task", "error-callbacks"),
-    "expires": Reason(
-        "has no effect on a node: cancel() it, or look at the time in the handler", "expiry"
-    ),
-    "task_id": Reason(
-        "cannot be chosen, since each message has its own: give a key, which makes the "
-        "signal idempotent, and find a node by Node.objects.for_task_id()",
-        "ids",
-    ),
     "expiration": Reason(
         "would drop a message that is then sent again: cancel() the node instead", "expiry"
     ),
     **dict.fromkeys(("argsrepr", "kwargsrepr"), _SHOWN),
-    **dict.fromkeys(("chain", "chord", "group_id", "group_index", "group"), _CANVAS),
-    **dict.fromkeys(("root_id", "parent_id", "origin", "retries", "replaced_task_nesting"), _IDS),
-    **dict.fromkeys(("reply_to", "correlation_id", "result_cls", "task_type"), _IDS),
+    **dict.fromkeys(("chain", "chord", "group"), _CANVAS),
+    **dict.fromkeys(("origin", "retries", "replaced_task_nesting"), _IDS),
+    **dict.fromkeys(("correlation_id", "result_cls", "task_type"), _IDS),
     **dict.fromkeys(("content_type", "content_encoding", "timestamp"), _CONTENT),
     **dict.fromkeys(("connection", "producer", "publisher", "router", "declare"), _SENDER),
     **dict.fromkeys(("mandatory", "immediate", "confirm_timeout"), _SENDER),
@@ -73,21 +61,6 @@ def _refusal(name: str, allowed: Collection[str]) -> str:
     near = get_close_matches(name, sorted({*REASONS, *allowed}), n=1, cutoff=0.8)
     hint = f"did you mean {near[0]}" if near else f"allowed are {', '.join(sorted(allowed))}"
     return f"{name} is no option that a node's message could carry; {hint}. {see(UNKNOWN)}"
-
-
-CANVAS: Mapping[str, str] = {
-    f"celery.{kind}": kind for kind in ("chain", "chord", "chunks", "group", "map", "starmap")
-}
-"""Celery's own task behind each form of its canvas; the form's name is its anchor, too."""
-
-
-def refuse_canvas(task: str, kind: str | None) -> None:
-    """Raise UnsupportedOption for a signature that stands for more than one task."""
-    if form := kind or CANVAS.get(task):
-        raise UnsupportedOption(
-            f"A {form} cannot be a node yet; spawn its tasks as children.",
-            anchor=form if form in CANVAS.values() else "canvas",
-        )
 
 
 def message_problems(owner: str, options: Mapping[str, Any]) -> list[str]:

@@ -83,7 +83,7 @@ class Migration(migrations.Migration):
                 ('remote', models.BooleanField(db_default=False, default=False)),
                 ('awaits_completion', models.BooleanField(db_default=False, default=False)),
                 ('container', models.CharField(blank=True, choices=[('chain', 'chain'), ('group', 'group'), ('chord', 'chord')], db_default='', default='', max_length=5)),
-                ('input', models.SmallIntegerField(choices=[(0, 'nothing'), (1, 'the value of the sibling before it'), (2, 'the value of its parent'), (3, 'request, exception and traceback of a node that has failed')], db_default=0, default=0)),
+                ('input', models.SmallIntegerField(choices=[(0, 'nothing'), (1, 'the value of the sibling before it'), (2, 'the value of its parent'), (3, 'request, exception and traceback of the node that has failed'), (4, 'the id of the node that has failed')], db_default=0, default=0)),
                 ('yields', models.SmallIntegerField(choices=[(0, 'its own result'), (1, 'the value of its last child'), (2, 'the values of its children in order')], db_default=0, default=0)),
                 ('celery_id', backbeat_celery.models.fields.ExactCharField(max_length=255, null=True)),
                 ('task', backbeat_celery.models.fields.ExactCharField(blank=True, max_length=255)),

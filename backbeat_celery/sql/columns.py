@@ -22,7 +22,7 @@ from backbeat_celery.models.fields import ENVELOPE, MetadataField, PayloadField
 
 PLACED = (
     *("id", "workflow_id", "parent_id", "awaited_by", "seq", "stage", "status", "spawned_by"),
-    *("fires_at", "publish_at", "created_at"),
+    *("fires_at", "expires_at", "publish_at", "created_at", "next_seq", "next_stage"),
 )
 """Columns that a place among siblings and the time decide, not the spec alone."""
 

@@ -14,7 +14,8 @@ from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.exceptions import BadInput, InvalidTransition
 from backbeat_celery.inputs import payload
-from backbeat_celery.inputs.node_spec import registered_task, task_spec
+from backbeat_celery.inputs.canvas import task_spec
+from backbeat_celery.inputs.node_spec import registered_task
 from backbeat_celery.inputs.redaction import HIDDEN
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.transactions import repeat

@@ -22,8 +22,9 @@ from backbeat_celery.engine.running_node import RunningNode
 from backbeat_celery.engine.statements import signal_batches
 from backbeat_celery.engine.statements import signals as postgres
 from backbeat_celery.exceptions import BackbeatError, BadInput, NodeFinished, WorkflowClosed
+from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.inputs.message_headers import take
-from backbeat_celery.inputs.node_spec import NodeSpec, task_spec
+from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.models.querysets import RACES
 from backbeat_celery.models.transitions import RowDeleted
@@ -183,7 +184,7 @@ def _key_in_handler(spec: NodeSpec, workflow: Workflow) -> str | None:
     node = running.get()
     if not isinstance(node, RunningNode):
         return None
-    return node.next_signal_key(spec.task, workflow.pk, spec.id)
+    return node.next_signal_key(spec.task or spec.name, workflow.pk, spec.id)
 
 
 def add_child(

@@ -17,7 +17,7 @@ from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import InvalidTransition, StaleAttempt
 from backbeat_celery.inputs import tokens
-from backbeat_celery.inputs.node_spec import task_spec
+from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.runtime.lock_timeouts import RowLocked
 from tests import workflows

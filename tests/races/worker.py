@@ -11,7 +11,7 @@ from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import Claim, NodeMessage, claim
 from backbeat_celery.engine.outcomes import Succeeded
 from backbeat_celery.engine.record import record
-from backbeat_celery.inputs.node_spec import task_spec
+from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.inputs.policy import policy_by_name
 from backbeat_celery.models import Node
 from tests import workflows

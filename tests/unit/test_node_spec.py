@@ -21,7 +21,8 @@ from backbeat_celery.exceptions import (
     UnknownTask,
     UnsupportedOption,
 )
-from backbeat_celery.inputs.node_spec import flag_spec, task_spec
+from backbeat_celery.inputs.canvas import task_spec
+from backbeat_celery.inputs.node_spec import flag_spec
 from backbeat_celery.models import Node, Workflow
 from tests.workflows import badly_bundled, bound, done, non_blocking_by_default, plain
 

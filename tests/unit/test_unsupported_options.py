@@ -14,7 +14,8 @@ from kombu import Producer
 
 import backbeat_celery
 from backbeat_celery.exceptions import MOVING, UnsupportedOption, see
-from backbeat_celery.inputs.node_spec import MESSAGE_OPTIONS, task_spec
+from backbeat_celery.inputs.canvas import task_spec
+from backbeat_celery.inputs.node_spec import MESSAGE_OPTIONS
 from backbeat_celery.inputs.unsupported_options import CANVAS, REASONS, refusals
 
 ROOT = Path(__file__).parents[2]

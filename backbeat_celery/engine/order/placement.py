@@ -5,16 +5,19 @@ The rules of order are those of `children.py`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
+from uuid import UUID
 
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.order.insertion import insert
 from backbeat_celery.engine.order.turns import complete_flags, is_paused
-from backbeat_celery.engine.publish_times import is_due, publish_at, seconds_until
+from backbeat_celery.engine.publish_times import is_due, publish_at, seconds_until, turn_times
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
@@ -34,11 +37,20 @@ class Slot:
     spec: NodeSpec
     seq: int
     stage: int
+    parent_id: UUID
     fires_at: datetime | None
+    expires_at: datetime | None
     status: Status = Status.READY
     publish_at: datetime | None = None
+    next_seq: int = 0
+    next_stage: int = 0
     completes: bool = False
     """Whether it is a flag that is complete as soon as it is written."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is a container whose turn has come."""
+        return self.status == Status.WAITING
 
 
 class Placement:
@@ -48,6 +60,8 @@ class Placement:
         self.parent = parent
         self.now = now
         self.slots: list[Slot] = []
+        self.below: list[Slot] = []
+        """The places of the steps of containers, parents before children."""
         self.first: Node | None = None
         """The first child's row, once it is written."""
         self._spawned_by: int | None = None
@@ -63,16 +77,21 @@ class Placement:
 
     def _slot(self, spec: NodeSpec) -> Slot:
         self._next_stage += spec.barrier
-        slot = Slot(spec, self._next_seq, self._next_stage, spec.due_at(self.now))
+        slot = self._placed(spec, self._next_seq, self._next_stage, self.parent.pk)
         self._next_seq += 1
         self._next_stage += spec.is_blocking
         return slot
+
+    def _placed(self, spec: NodeSpec, seq: int, stage: int, parent_id: UUID) -> Slot:
+        now = self.now
+        return Slot(spec, seq, stage, parent_id, spec.due_at(now), spec.expires(now))
 
     def assign(self, status: Status) -> None:
         """Give all of them one status: they wait for the parent's handler, or for their stage."""
         for slot in self.slots:
             slot.status = status
         self._note_barrier()
+        self._place_below()
 
     def assign_statuses(self, *, blocked: bool = False, has_open_counting: bool = False) -> None:
         """Give each its status by the rules of order.
@@ -80,8 +99,14 @@ class Placement:
         `blocked`: something unfinished before them holds back what follows;
         `has_open_counting`: something before them that counts is unfinished.
         """
+        self._has_open_counting = self._have_turns(self.slots, blocked, has_open_counting)
+        self._note_barrier()
+        self._place_below()
+
+    def _have_turns(self, slots: Sequence[Slot], blocked: bool, has_open_counting: bool) -> bool:
+        """Give siblings their statuses; tell whether one that counts is unfinished."""
         flags_go = self._flags_may_complete()
-        for slot in self.slots:
+        for slot in slots:
             spec = slot.spec
             has_turn = not blocked and not (spec.barrier and has_open_counting)
             slot.status = Status.QUEUED if has_turn else Status.READY
@@ -89,11 +114,41 @@ class Placement:
                 slot.completes = True
                 continue
             if has_turn:
-                slot.publish_at = publish_at(slot.fires_at, self.now, is_flag=spec.is_flag)
+                self._give_turn(slot)
             blocked = blocked or spec.is_blocking
             has_open_counting = has_open_counting or spec.counts
-        self._has_open_counting = has_open_counting
-        self._note_barrier()
+        return has_open_counting
+
+    def _give_turn(self, slot: Slot) -> None:
+        if slot.spec.container:
+            slot.status = Status.WAITING
+            return
+        fires_in, expires_in = turn_times(slot.spec.options)
+        if fires_in is not None:
+            slot.fires_at = self.now + timedelta(seconds=fires_in)
+        if expires_in is not None:
+            slot.expires_at = self.now + timedelta(seconds=expires_in)
+        is_flag = slot.spec.is_flag
+        slot.publish_at = publish_at(slot.fires_at, self.now, is_flag=is_flag)
+
+    def _place_below(self) -> None:
+        """Give places to the steps of containers, those of containers in them included."""
+        self.below = []
+        holders = deque(slot for slot in self.slots if slot.spec.container)
+        while holders:
+            holder = holders.popleft()
+            stage, placed = 0, []
+            for seq, spec in enumerate(holder.spec.children):
+                placed.append(self._placed(spec, seq, stage, holder.spec.id))
+                stage += spec.is_blocking
+            holder.next_seq, holder.next_stage = len(placed), stage
+            if holder.is_open:
+                self._have_turns(placed, blocked=False, has_open_counting=False)
+            else:
+                for slot in placed:
+                    slot.status = Status.PENDING
+            self.below += placed
+            holders.extend(slot for slot in placed if slot.spec.container)
 
     def _flags_may_complete(self) -> bool:
         return any(slot.spec.is_flag for slot in self.slots) and not is_paused(self.parent)
@@ -115,7 +170,7 @@ class Placement:
     def insert(self) -> AfterCommit:
         """Write the rows; the caller has written the parent's counters."""
         flags: list[Node] = []
-        for some in batched(self.slots, ROWS_AT_ONCE):
+        for some in batched(chain(self.slots, self.below), ROWS_AT_ONCE):
             flags += self._write(some)
         failpoints.hit("children_inserted")
         # Made at once, after the rows: what stays between things that go leaves holes in memory.
@@ -128,6 +183,11 @@ class Placement:
         )
         if has_held_barrier or not self._has_open_counting:
             after_commit.maybe_complete.append(self.parent.pk)
+        after_commit.maybe_complete += [
+            slot.spec.id
+            for slot in chain(self.slots, self.below)
+            if slot.is_open and not slot.next_seq
+        ]
         return after_commit
 
     def _write(self, slots: Sequence[Slot]) -> list[Node]:
@@ -140,12 +200,13 @@ class Placement:
 
     def _publications(self) -> list[Publication]:
         horizon = settings.publish_horizon
-        due = (p for p in self.slots if p.status == Status.QUEUED and not p.spec.is_flag)
+        all_slots = chain(self.slots, self.below)
+        due = (p for p in all_slots if p.status == Status.QUEUED and not p.spec.is_flag)
         waits = ((slot.spec, seconds_until(slot.fires_at, self.now)) for slot in due)
         return [Publication.first(spec, wait) for spec, wait in waits if wait <= horizon]
 
     def _row(self, slot: Slot) -> Node:
-        spec, parent_id = slot.spec, self.parent.pk
+        spec, parent_id = slot.spec, slot.parent_id
         return new_node(
             self.parent.alias,
             id=spec.id,
@@ -157,7 +218,10 @@ class Placement:
             status=slot.status,
             spawned_by=self._spawned_by,
             fires_at=slot.fires_at,
+            expires_at=slot.expires_at,
             publish_at=slot.publish_at,
             created_at=self.now,
+            next_seq=slot.next_seq,
+            next_stage=slot.next_stage,
             **columns.of(spec),
         )

@@ -6,8 +6,10 @@ before it is finished; a barrier waits for every earlier sibling that counts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import BigIntegerField, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -19,7 +21,9 @@ from backbeat_celery.engine.publish_times import (
     at_the_next_sweep,
     is_due,
     publish_at_by_row,
+    turn_times,
 )
+from backbeat_celery.inputs.node_spec import TURN
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.models.transitions import transition_all
@@ -27,42 +31,67 @@ from backbeat_celery.runtime import clock, failpoints
 from backbeat_celery.states import Outcome, Status
 
 END_OF_LINE = 2**62
+TURN_CAME = "its turn came"
+"""The reason of a container's step into `waiting`."""
 
 
 def open_ready(parent: Node, floor: int, now: datetime) -> AfterCommit:
     """Queue the ready children after seq `floor` whose turn has come.
 
     The caller holds the parent's row lock, and nothing blocking up to `floor` is unfinished.
+    Containers among them open: their first steps are queued as well.
     """
-    opening = _Opening(parent, now)
-    while (end := opening.open_some(floor)) is not None:
-        floor = end
-    if not opening.holds:
-        opening.after_commit.maybe_complete.append(parent.pk)
+    after_commit = AfterCommit()
+    openings = deque([_Opening(parent, now, floor)])
+    while openings:
+        opening = openings.popleft()
+        opening.run()
+        after_commit += opening.after_commit
+        openings.extend(_Opening(row, now, -1, Status.PENDING) for row in opening.containers)
     failpoints.hit("stage_opened")
-    return opening.after_commit
+    return after_commit
 
 
 class _Opening:
     """Children of one parent whose turn comes, some at a time."""
 
-    def __init__(self, parent: Node, now: datetime) -> None:
+    def __init__(
+        self, parent: Node, now: datetime, floor: int, waits_as: Status = Status.READY
+    ) -> None:
         self.after_commit = AfterCommit()
         self.holds = False
         """Whether something was queued that the parent waits for."""
+        self.containers: list[Node] = []
+        """Containers that have opened: what is in them is still pending."""
         self._parent = parent
         self._now = now
+        self._floor = floor
+        self._waits_as = waits_as
+        """What children are until they have their turn."""
         self._stages = 1
         self._is_paused: bool | None = None
         self._flags: list[Node] = []
         self._queued: list[Node] = []
+        self._opened: list[Node] = []
 
-    def open_some(self, floor: int) -> int | None:
+    def run(self) -> None:
+        """Open what may be."""
+        floor: int | None = self._floor
+        while floor is not None:
+            floor = self._open_some(floor)
+        if self._waits_as == Status.PENDING:
+            make_ready(self._parent)
+        if not self.holds:
+            self.after_commit.maybe_complete.append(self._parent.pk)
+
+    def _open_some(self, floor: int) -> int | None:
         """Open what may be after `floor`; give the floor to go on from, None if that was all."""
-        rows = list(_turn(self._parent, floor, self._stages))
+        rows = list(_turn(self._parent, floor, self._stages, self._waits_as))
         # By the rules none is there; a line that is out of order must not be run through.
         bound = (
-            _first_begun(self._parent, floor, rows[-1].seq) if self._stages > 1 and rows else None
+            _first_begun(self._parent, floor, rows[-1].seq, self._waits_as)
+            if self._stages > 1 and rows
+            else None
         )
         goes_on = all((bound is None or row.seq < bound) and self._take(row) for row in rows)
         self._write()
@@ -81,7 +110,7 @@ class _Opening:
         if row.is_flag and is_due(row.fires_at, self._now) and not self._paused():
             self._flags.append(row)
             return True
-        self._queued.append(row)
+        (self._opened if row.is_container else self._queued).append(row)
         return not row.is_blocking
 
     def _passes(self, barrier: Node) -> bool:
@@ -97,12 +126,14 @@ class _Opening:
         return self._is_paused
 
     def _write(self) -> None:
-        flags, queued = self._flags, self._queued
-        self._flags, self._queued = [], []
+        flags, queued, opened = self._flags, self._queued, self._opened
+        self._flags, self._queued, self._opened = [], [], []
         _queue(queued, self._now)
         complete_flags(flags)
+        transition_all(opened, Status.WAITING, reason=TURN_CAME)
+        self.containers += opened
         self.after_commit.announcements.completed += [flag.pk for flag in flags]
-        self.holds = self.holds or any(row.counts for row in queued)
+        self.holds = self.holds or any(row.counts for row in (*queued, *opened))
         if len(self.after_commit.publications) < AT_ONCE:
             self.after_commit.publications += publications_due(queued, self._now)
         elif queued:
@@ -189,9 +220,9 @@ def _awaited(parent: Node) -> NodeQuerySet:
     return Node.objects.using(parent.alias).awaited_by(parent.pk)
 
 
-def _turn(parent: Node, floor: int, stages: int) -> NodeQuerySet:
-    """Ready children from `floor` to the so-manieth unfinished blocking one, locked."""
-    ready = _in_turn(parent, floor, stages, Status.READY).defer("result", "error", "metadata")
+def _turn(parent: Node, floor: int, stages: int, status: Status) -> NodeQuerySet:
+    """Waiting children from `floor` to the so-manieth unfinished blocking one, locked."""
+    ready = _in_turn(parent, floor, stages, status).defer("result", "error", "metadata")
     return ready.locked()[:AT_ONCE]
 
 
@@ -203,10 +234,10 @@ def _in_turn(parent: Node, floor: int, stages: int, status: Status) -> NodeQuery
     return after.filter(status=status, seq__lte=last).order_by("seq")
 
 
-def _first_begun(parent: Node, floor: int, until: int) -> int | None:
+def _first_begun(parent: Node, floor: int, until: int, status: Status) -> int | None:
     """The place of a blocking child in that range whose turn has come before, if any."""
     between = _awaited(parent).blocking().filter(seq__gt=floor, seq__lte=until)
-    begun = between.exclude(status=Status.READY).order_by("seq")
+    begun = between.exclude(status=status).order_by("seq")
     return begun.values_list("seq", flat=True).first()
 
 
@@ -229,13 +260,36 @@ def move_barrier(parent: Node, seq: int) -> None:
     rows.update(next_barrier=parent.next_barrier)
 
 
+def make_ready(parent: Node) -> None:
+    """Let the children that still wait for their parent to begin wait for their turn."""
+    pending = _children(parent).filter(status=Status.PENDING).without_payload().order_by("seq")
+    last = -1
+    while rows := list(pending.filter(seq__gt=last).locked()[:AT_ONCE]):
+        transition_all(rows, Status.READY)
+        last = rows[-1].seq
+
+
 def _queue(rows: Sequence[Node], now: datetime) -> None:
+    timed = [row for row in rows if TURN in row.options]
+    for row in timed:
+        _note_times(row, now)
     for group, publish_at in publish_at_by_row(rows, now):
         transition_all(group, Status.QUEUED, publish_at=publish_at)
 
 
+def _note_times(row: Node, now: datetime) -> None:
+    """Set the times of a node that count from its turn."""
+    fires_in, expires_in = turn_times(row.options)
+    values: dict[str, Any] = {}
+    if fires_in is not None:
+        row.fires_at = values["fires_at"] = now + timedelta(seconds=fires_in)
+    if expires_in is not None:
+        row.expires_at = values["expires_at"] = now + timedelta(seconds=expires_in)
+    Node.objects.using(row.alias).filter(pk=row.pk).update(**values)
+
+
 def complete_flags(flags: Sequence[Node]) -> None:
     """Complete flags whose turn and time have come."""
-    for status in (Status.QUEUED, Status.READY):
+    for status in (Status.QUEUED, Status.READY, Status.PENDING):
         due = [flag for flag in flags if flag.status == status]
         transition_all(due, Status.COMPLETE, outcome=Outcome.SUCCEEDED, reason="flag is due")

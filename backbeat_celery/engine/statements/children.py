@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
@@ -13,41 +14,47 @@ from backbeat_celery.sql.statement import Statement
 LARGEST = 16 * 1024 * 1024
 """Characters that describe them: a connection keeps the memory of its largest statement."""
 
-# What children of one node have in common are parameters; the rest is given for each.
+# What children of one node have in common are parameters; the rest is given for each. The
+# parents of nodes further down a canvas are given, too.
 _insert = Statement(
     "insert_children",
     f"""
 INSERT INTO {{nodes}} (
-    id, workflow_id, parent_id, awaited_by, seq, stage, status, spawned_by, fires_at, publish_at,
-    created_at, {columns.listed()}
+    id, workflow_id, parent_id, awaited_by, seq, stage, status, spawned_by, fires_at, expires_at,
+    publish_at, created_at, next_seq, next_stage, {columns.listed()}
 )
-SELECT id, $2::uuid, $3::uuid, CASE WHEN counts THEN $3::uuid END, seq, stage, status, spawned_by,
-    fires_at, publish_at, created_at, {columns.listed()}
+SELECT id, $2::uuid, coalesce(parent, $3::uuid),
+    CASE WHEN counts THEN coalesce(parent, $3::uuid) END, seq, stage, status, spawned_by,
+    fires_at, expires_at, publish_at, created_at, coalesce(next_seq, 0), coalesce(next_stage, 0),
+    {columns.listed()}
 FROM json_to_recordset($1::json) AS child (
-    id uuid, counts boolean, seq int, stage int, status varchar, spawned_by int,
-    fires_at timestamptz, publish_at timestamptz, created_at timestamptz, {columns.typed()}
+    id uuid, parent uuid, counts boolean, seq int, stage int, status varchar, spawned_by int,
+    fires_at timestamptz, expires_at timestamptz, publish_at timestamptz,
+    created_at timestamptz, next_seq int, next_stage int, {columns.typed()}
 )
-ORDER BY seq
 """,
 )
 
 
 def insert(children: Sequence[Node], using: str) -> bool:
-    """Insert new children of one node; False if another way has to be found."""
+    """Insert new children of one node, and what is below them; False: find another way."""
     if not session.is_available(using):
         return False
     parent = [str(children[0].workflow_id), str(children[0].parent_id)]
-    for described in _parts(children):
+    for described in _parts(children, children[0].parent_id):
         session.execute(using, _insert, described, *parent)
     return True
 
 
-def _parts(children: Sequence[Node]) -> Iterator[str]:
+def _parts(children: Sequence[Node], parent_id: UUID | None) -> Iterator[str]:
     """Describe the children, as many at once as one statement takes."""
     texts: list[str] = []
     size = 0
     for child in children:
-        text = payload.json_text(_as_json(child))
+        described = _as_json(child)
+        if child.parent_id != parent_id:
+            described["parent"] = str(child.parent_id)
+        text = payload.json_text(described)
         size += len(text)
         if texts and size > LARGEST:
             yield f"[{','.join(texts)}]"
@@ -56,7 +63,12 @@ def _parts(children: Sequence[Node]) -> Iterator[str]:
     yield f"[{','.join(texts)}]"
 
 
-def _as_json(child: Node) -> Mapping[str, Any]:
+def _as_json(child: Node) -> dict[str, Any]:
+    described = columns.as_json(child)
+    if child.next_seq:
+        described |= {"next_seq": child.next_seq, "next_stage": child.next_stage}
+    if child.expires_at is not None:
+        described["expires_at"] = rows.text(child.expires_at)
     return {
         "id": str(child.pk),
         "counts": child.awaited_by is not None,
@@ -67,5 +79,5 @@ def _as_json(child: Node) -> Mapping[str, Any]:
         "fires_at": rows.text(child.fires_at),
         "publish_at": rows.text(child.publish_at),
         "created_at": rows.text(child.created_at),
-        **columns.as_json(child),
+        **described,
     }

@@ -9,6 +9,7 @@ from backbeat_celery.engine import publish_times
 from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit, publications_due
 from backbeat_celery.engine.statements import completion
 from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.node_spec import TURN
 from backbeat_celery.models import Node
 from backbeat_celery.models.fields import ENVELOPE
 from backbeat_celery.models.transitions import cleared_by
@@ -84,13 +85,14 @@ OPENED = ["id", "task", "remote", "options", "args", "kwargs", "attempt", "mode"
 def turn(parent: str, seq: str) -> str:
     """SQL for the siblings whose turn comes when the blocking child at `seq` ends, locked.
 
-    They are those up to the next blocking one. Flags and barriers have rules of their own, and
-    many are written some at a time, so with one of these nothing is written. The parent is
+    They are those up to the next blocking one. Flags, containers, barriers and times that count
+    from the turn have rules of their own, and many are written some at a time, so with one of
+    these nothing is written. The parent is
     locked before, in a statement of its own, so that this one sees what others did until then.
     """
     return f"""
     SELECT sibling.id, sibling.task = '' OR sibling.barrier OR sibling.seq > {seq} + {AT_ONCE}
-        AS is_special
+        OR sibling.options::jsonb ->> '{TURN}' IS NOT NULL AS is_special
     FROM {{nodes}} AS sibling
     WHERE sibling.parent_id = {parent} AND sibling.seq > {seq} AND sibling.status = {{ready}}
       AND sibling.seq <= coalesce((

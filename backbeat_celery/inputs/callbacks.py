@@ -1,0 +1,75 @@
+"""What is called when a node succeeds or fails, as JSON text that its row keeps.
+
+The callbacks were checked and compiled when the node was created, so the process that makes rows
+of them need not know their tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any
+
+from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.node_spec import CALLBACKS, NodeSpec
+from backbeat_celery.runtime.ids import uuid7
+from backbeat_celery.states import Input, Mode, Yields
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """The nodes that follow the end of one."""
+
+    links: list[NodeSpec] = field(default_factory=list)
+    errbacks: list[NodeSpec] = field(default_factory=list)
+
+
+def encode_callbacks(links: Sequence[NodeSpec], errbacks: Sequence[NodeSpec]) -> str:
+    """Encode compiled callbacks. Raises BadPayload."""
+    described = {
+        "links": [_as_json(s) for s in links],
+        "errbacks": [_as_json(s) for s in errbacks],
+    }
+    return payload.encode(described, "The callbacks")
+
+
+def callbacks_of(options: Mapping[str, Any]) -> Callbacks:
+    """Decode the callbacks that a node's options keep; each node gets a new id."""
+    if CALLBACKS not in options:
+        return Callbacks()
+    described = payload.decode(options[CALLBACKS])
+    return Callbacks(
+        [_of_json(spec) for spec in described["links"]],
+        [_of_json(spec) for spec in described["errbacks"]],
+    )
+
+
+_PLAIN = tuple(f for f in fields(NodeSpec) if f.name not in {"id", "children"})
+
+
+def _as_json(spec: NodeSpec) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for known in _PLAIN:
+        value = getattr(spec, known.name)
+        default = (
+            known.default_factory() if known.default_factory is not MISSING else known.default
+        )
+        if value != default:
+            described[known.name] = str(value) if known.name == "mode" else value
+    if spec.children:
+        described["children"] = [_as_json(child) for child in spec.children]
+    return described
+
+
+def _of_json(described: Mapping[str, Any]) -> NodeSpec:
+    values = {k: v for k, v in described.items() if k != "children"}
+    values["mode"] = Mode(values["mode"])
+    spec = NodeSpec(**values)
+    children = [_of_json(child) for child in described.get("children", ())]
+    return replace(
+        spec,
+        id=uuid7(),
+        input=Input(spec.input),
+        yields=Yields(spec.yields),
+        children=children,
+    )

@@ -1,0 +1,608 @@
+"""Signatures and canvases as checked descriptions of nodes.
+
+All input to `signal`, `spawn` and `add_child` passes here, before anything is written. A task
+becomes a node, a `chain`, `group` or `chord` a container with its steps as children. Where
+Celery moves arguments, options and callbacks from a canvas to its tasks when it sends them, the
+same is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from celery import Signature, Task
+from celery.canvas import maybe_signature
+from celery.utils.functional import maybe_list
+
+from backbeat_celery.exceptions import BadInput, UnsupportedOption
+from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.callbacks import encode_callbacks
+from backbeat_celery.inputs.node_spec import (
+    CALLBACKS,
+    Call,
+    NodeSpec,
+    call_spec,
+    check_key,
+    check_mode,
+    check_times,
+    task_called,
+)
+from backbeat_celery.inputs.task_registry import known_task
+from backbeat_celery.runtime.compat.celery import (
+    app_in_use,
+    argument_check,
+    takes_more_than,
+)
+from backbeat_celery.states import Container, Input, Mode, Yields
+
+if TYPE_CHECKING:
+    from backbeat_celery.typing import TaskOrSignature
+
+DEEPEST = 100
+"""Levels of canvases within canvases."""
+
+MOST_NODES = 100_000
+"""Nodes that one canvas may have."""
+
+MAP, STARMAP = "backbeat.map", "backbeat.starmap"
+"""The tasks that call another task for each item, in one node."""
+
+MAPS: Mapping[str, str] = {"celery.map": MAP, "celery.starmap": STARMAP}
+
+FORMS = frozenset({*Container.values, "chunks"})
+CALLBACK_OPTIONS = ("link", "link_error")
+OF_THE_CANVAS = frozenset({*CALLBACK_OPTIONS, "task_id", "chord", "chain"})
+"""Options of a canvas that do not go on to its tasks as they are."""
+
+SHOWN = 8
+"""Names of a place in a canvas that an error shows."""
+
+TIMES = frozenset({"countdown", "eta"})
+ARGUMENTS: Mapping[Input, int] = {Input.NONE: 0, Input.FAILURE: 3}
+"""How many arguments an input is; each other one is one."""
+
+
+def task_spec(
+    signature: TaskOrSignature,
+    *,
+    mode: Mode | str | None = None,
+    barrier: bool = False,
+    fires_at: datetime | None = None,
+    delay: float | timedelta | None = None,
+    key: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> NodeSpec:
+    """Describe the node that a signature or a canvas will be, with its children.
+
+    Raises BadInput for anything that cannot be used; in a canvas it names the place.
+    """
+    callbacks = ""
+    if isinstance(signature, Task):
+        call = Call(signature.name, signature, [], {}, {})
+    elif not isinstance(signature, Signature):
+        raise BadInput(
+            "Pass a task, its signature, such as task.s(...), or a canvas, "
+            f"not {type(signature).__name__}."
+        )
+    elif form := _form(signature):
+        times = check_times(form, fires_at, delay, {})
+        try:
+            spec = _canvas_spec(signature, times, check_mode(mode or Mode.BLOCKING, barrier))
+        except RecursionError:  # raised by Celery, which follows dictionaries down
+            raise TooDeep from None
+        metadata = payload.check_metadata(metadata)
+        return replace(spec, barrier=barrier, key=check_key(key), metadata=metadata)
+    else:
+        compiler = _Compiler()
+        call, callbacks = compiler.call(signature, _Given()), compiler.callbacks(signature)
+    spec = call_spec(
+        call,
+        mode=mode,
+        barrier=barrier,
+        fires_at=fires_at,
+        delay=delay,
+        key=key,
+        metadata=metadata,
+    )
+    return _with_callbacks(spec, callbacks)
+
+
+def replacement_spec(signature: Signature[Any]) -> NodeSpec:
+    """Describe the node whose value another node takes for its own."""
+    return replace(task_spec(signature), mode=Mode.BLOCKING)
+
+
+def _canvas_spec(
+    signature: Signature[Any], times: tuple[datetime | None, float | None], mode: Mode
+) -> NodeSpec:
+    eta, countdown = times
+    delays = {"eta": eta} if eta is not None else {"countdown": countdown}
+    given = _Given(options={k: v for k, v in delays.items() if v is not None})
+    return _Compiler().step(signature, given, mode, _Place())
+
+
+def _with_callbacks(spec: NodeSpec, callbacks: str) -> NodeSpec:
+    if callbacks:
+        spec.options[CALLBACKS] = callbacks
+    return spec
+
+
+class TooDeep(BadInput):
+    """A canvas within so many others."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or f"The canvas is nested more than {DEEPEST} levels deep.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in a canvas a step is, for errors."""
+
+    names: tuple[str, ...] = ()
+    depth: int = 0
+
+    def __truediv__(self, name: str) -> _Place:
+        return _Place((*self.names, name), self.depth)
+
+    def below(self) -> _Place:
+        """The same place, one level of canvases deeper."""
+        if self.depth >= DEEPEST:
+            raise self.error(TooDeep())
+        return _Place(self.names, self.depth + 1)
+
+    def error(self, exc: BadInput) -> BadInput:
+        """The same error, with the place."""
+        if not self.names:
+            return exc
+        told = type(exc)(f"{' > '.join(self.shown())}: {exc}")
+        if isinstance(told, UnsupportedOption) and isinstance(exc, UnsupportedOption):
+            told.anchor = exc.anchor
+        return told
+
+    def shown(self) -> Sequence[str]:
+        """The names, without those in the middle of a long way down."""
+        names = self.names
+        return names if len(names) <= SHOWN else (*names[:2], "...", *names[3 - SHOWN :])
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a step gets from the canvas around it."""
+
+    input: Input = Input.NONE
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    links: tuple[Any, ...] = ()
+    errbacks: tuple[Any, ...] = ()
+
+
+def _form(signature: Any) -> str:
+    """The form of a canvas; empty for the call of one task."""
+    kind: str = signature.get("subtask_type") or ""
+    if not kind and str(signature.get("task", "")).startswith("celery."):
+        kind = str(signature["task"]).removeprefix("celery.")
+    return kind if kind in FORMS else ""
+
+
+def _callbacks_of(signature: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    return tuple(maybe_list((signature.get("options") or {}).get(name)) or ())
+
+
+def _joined(*callbacks: Iterable[Any]) -> tuple[Any, ...]:
+    """Callbacks in order, each once, as Celery adds them."""
+    found: list[Any] = []
+    for callback in (one for some in callbacks for one in some):
+        if callback not in found:
+            found.append(callback)
+    return tuple(found)
+
+
+def _handed_on(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if k not in OF_THE_CANVAS and v is not None}
+
+
+class _Compiler:
+    """Compiles one canvas."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._known: dict[tuple[int, ...], str] = {}
+        self._alive: list[Any] = []
+        """Signatures whose ids are keys."""
+
+    # Steps --------------------------------------------------------------------------------
+
+    def step(self, raw: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
+        """Describe a step with all that is below it."""
+        signature, place = _as_signature(raw, place), place.below()
+        compilers = {
+            Container.CHAIN: self._chain,
+            Container.GROUP: self._group,
+            Container.CHORD: self._chord,
+            "chunks": self._chunks,
+        }
+        compiler = compilers.get(_form(signature), self._leaf)
+        return compiler(signature, given, mode, place)
+
+    def _counted(self) -> None:
+        self._count += 1
+        if self._count > MOST_NODES:
+            raise BadInput(f"The canvas has more than {MOST_NODES} nodes; use chunks().")
+
+    def _leaf(self, signature: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
+        self._counted()
+        try:
+            call = self.call(signature, given)
+            takes = given.input if call.given else Input.NONE
+            spec = call_spec(call, mode=mode, from_turn=True)
+            callbacks = self.callbacks(signature, given)
+        except BadInput as exc:
+            raise (place / str(signature.get("task"))).error(exc) from exc
+        return _with_callbacks(replace(spec, input=takes), callbacks)
+
+    def call(self, signature: Any, given: _Given) -> Call:
+        """Take a signature of one task apart, and add what is given to it."""
+        options = {k: v for k, v in signature.options.items() if k not in CALLBACK_OPTIONS}
+        options |= {
+            k: v for k, v in given.options.items() if k not in options.get("stamped_headers", ())
+        }
+        for name in ("chord", "chain"):  # of a canvas that was frozen
+            options.pop(name, None)
+        name = str(signature.get("task"))
+        if name in MAPS:
+            kwargs = _mapped(signature)
+            return Call(MAPS[name], task_called(MAPS[name], options), [], kwargs, options)
+        task = task_called(name, options)
+        args, kwargs = list(signature.args or ()), dict(signature.kwargs or {})
+        if not signature.immutable:
+            args, kwargs = [*given.args, *args], {**kwargs, **given.kwargs}
+        count = 0 if signature.immutable else ARGUMENTS.get(given.input, 1)
+        return Call(name, task, args, kwargs, options, count)
+
+    def _chain(self, chain: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
+        steps = _unrolled(list(_steps(chain, given, place)))
+        if len(steps) == 1:
+            (only,) = steps
+            return self.step(
+                only.signature, replace(only.given, input=given.input), mode, only.place
+            )
+        self._counted()
+        children = [
+            self.step(
+                step.signature,
+                replace(step.given, input=Input.PREVIOUS if i else _passed_on(given.input)),
+                Mode.BLOCKING,
+                step.place,
+            )
+            for i, step in enumerate(steps)
+        ]
+        return _container(Container.CHAIN, children, given, mode, Yields.LAST)
+
+    def _group(
+        self,
+        group: Any,
+        given: _Given,
+        mode: Mode,
+        place: _Place,
+    ) -> NodeSpec:
+        options = {**_handed_on(group.options), **given.options}
+        common = replace(
+            given,
+            input=_passed_on(given.input),
+            args=(*given.args, *group.args),
+            options=options,
+            links=(),
+            errbacks=_joined(_callbacks_of(group, "link_error"), given.errbacks),
+        )
+        members = list(_members(group, place))
+        if len(members) == 1 and not place.names and _ends_in_group(members[0].signature):
+            (only,) = members
+            return self.step(only.signature, replace(common, input=given.input), mode, only.place)
+        self._counted()
+        links = tuple(
+            _as_signature(link, place).clone().set(immutable=True)
+            for link in _joined(_callbacks_of(group, "link"), given.links)
+        )
+        children = [
+            self.step(
+                member.signature,
+                replace(common, links=() if i else links),
+                Mode.NON_BLOCKING,
+                member.place,
+            )
+            for i, member in enumerate(members)
+        ]
+        spec = _container(Container.GROUP, children, given, mode, Yields.LIST)
+        celery_id = group.options.get("task_id")
+        return replace(spec, celery_id=None if celery_id is None else str(celery_id)[:255])
+
+    def _chord(self, chord: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
+        raw_header, raw_body = chord.kwargs.get("header"), chord.kwargs.get("body")
+        if raw_body is None:
+            raise place.error(BadInput("A chord has no body: chord(header)(body)."))
+        self._counted()
+        options = {**_handed_on(chord.options), **given.options}
+        body = _as_signature(raw_body, place / "body")
+        if "task_id" in chord.options and "task_id" not in body.options:
+            body = body.clone().set(task_id=chord.options["task_id"])
+        header = self._header(
+            _as_group(raw_header, place),
+            replace(
+                given,
+                input=_passed_on(given.input),
+                args=(*given.args, *chord.args),
+                kwargs={**(chord.kwargs.get("kwargs") or {}), **given.kwargs},
+                options=options,
+                links=(),
+            ),
+            place / "header",
+        )
+        after = _Given(
+            input=Input.PREVIOUS,
+            options={k: v for k, v in options.items() if k not in TIMES},
+            links=_joined(_callbacks_of(chord, "link"), given.links),
+            errbacks=_joined(given.errbacks, _callbacks_of(chord, "link_error")),
+        )
+        children = [header, self.step(body, after, Mode.BLOCKING, place / "body")]
+        return _container(Container.CHORD, children, given, mode, Yields.LAST)
+
+    def _header(self, header: Any, given: _Given, place: _Place) -> NodeSpec:
+        """The header of a chord. Error callbacks of what is around are its body's.
+
+        As in Celery the tasks of the header have them, too, if the app's setting says so, and
+        chords among them always.
+        """
+        self._counted()
+        allowed = app_in_use().conf.task_allow_error_cb_on_chord_header
+        options = {**_handed_on(header.options), **given.options}
+        own = _callbacks_of(header, "link_error")
+        children = []
+        for member in _members(header, place):
+            errbacks = given.errbacks if allowed else ()
+            if _form(member.signature) == Container.CHORD:
+                errbacks = given.errbacks
+            children.append(
+                self.step(
+                    member.signature,
+                    replace(given, options=options, errbacks=_joined(own, errbacks)),
+                    Mode.NON_BLOCKING,
+                    member.place,
+                )
+            )
+        spec = _container(Container.GROUP, children, given, Mode.BLOCKING, Yields.LIST)
+        celery_id = header.options.get("task_id")
+        return replace(spec, celery_id=None if celery_id is None else str(celery_id)[:255])
+
+    def _chunks(self, chunks: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
+        task, it, size = (chunks.kwargs[name] for name in ("task", "it", "n"))
+        if not isinstance(size, int) or size < 1:
+            raise place.error(BadInput(f"chunks() takes a size of at least 1, not {size!r}."))
+        items = _listed(it, place)
+        app = app_in_use()
+        members = [
+            Signature(
+                "celery.starmap",
+                (),
+                {"task": task, "it": items[first : first + size]},
+                app=app,
+                immutable=True,
+            )
+            for first in range(0, len(items), size)
+        ]
+        return self._group(_group_of(members, dict(chunks.options)), given, mode, place)
+
+    # Callbacks ----------------------------------------------------------------------------
+
+    def callbacks(self, signature: Any, given: _Given = _Given()) -> str:
+        """What is called when a task succeeds or fails, as the text that its node keeps."""
+        links = _joined(_callbacks_of(signature, "link"), given.links)
+        errbacks = _joined(_callbacks_of(signature, "link_error"), given.errbacks)
+        if not links and not errbacks:
+            return ""
+        key = (len(links), *map(id, links), *map(id, errbacks))
+        if key not in self._known:
+            self._alive += [*links, *errbacks]
+            self._known[key] = encode_callbacks(
+                [self._callback(link, Input.PARENT, "link") for link in links],
+                [self._callback(errback, None, "link_error") for errback in errbacks],
+            )
+        return self._known[key]
+
+    def _callback(self, raw: Any, takes: Input | None, option: str) -> NodeSpec:
+        place = _Place((option,))
+        signature = _as_signature(raw, place)
+        takes = _convention(signature) if takes is None else takes
+        return _Compiler().step(signature, _Given(input=takes), Mode.FIRE_AND_FORGET, place)
+
+
+def _convention(errback: Any) -> Input:
+    """What an error callback takes: as in Celery, what its parameters leave room for.
+
+    With room for more than one argument it takes request, exception and traceback. Bound tasks
+    and those that are not known here take the id of the task that failed.
+    """
+    task = None if _form(errback) else known_task(str(errback.get("task")))
+    header = argument_check(task)
+    if header is None or isinstance(header, partial):
+        return Input.FAILED_ID
+    stored = errback.immutable is False and (errback.args or errback.kwargs)
+    if stored:
+        try:
+            bound = partial(header, *errback.args, **errback.kwargs)
+            return Input.FAILURE if takes_more_than(bound, 1) else Input.FAILED_ID
+        except (TypeError, ValueError):
+            pass
+    return Input.FAILURE if takes_more_than(header, 1) else Input.FAILED_ID
+
+
+# Parts of canvases ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step of a chain or one member of a group."""
+
+    signature: Any
+    given: _Given
+    place: _Place
+
+
+def _container(
+    form: Container, children: list[NodeSpec], given: _Given, mode: Mode, yields: Yields
+) -> NodeSpec:
+    first = children[:1] if form != Container.GROUP else children
+    takes = any(child.input != Input.NONE for child in first)
+    return NodeSpec(
+        task="",
+        name=form.value,
+        mode=mode,
+        container=form.value,
+        input=given.input if takes else Input.NONE,
+        yields=yields,
+        children=children,
+    )
+
+
+def _passed_on(given: Input) -> Input:
+    """What the first steps of a container take, if it is given something."""
+    return Input.NONE if given == Input.NONE else Input.PARENT
+
+
+def _as_signature(raw: Any, place: _Place) -> Any:
+    if isinstance(raw, Task):
+        return raw.s()
+    if not isinstance(raw, Signature) and not (isinstance(raw, dict) and "task" in raw):
+        raise place.error(BadInput(f"{raw!r:.100} is neither a task nor a signature."))
+    is_plain = type(raw) in {dict, Signature} and _form(raw)
+    found: Any = Signature.from_dict(dict(raw)) if is_plain else maybe_signature(raw)
+    return found
+
+
+def _as_group(header: Any, place: _Place) -> Any:
+    """The header of a chord as a group: it may be a list, a generator or a signature."""
+    if isinstance(header, dict):
+        header = _as_signature(header, place / "header")
+        return header if _form(header) == Container.GROUP else _group_of([header], {})
+    return _group_of(header or [], {})
+
+
+def _group_of(tasks: Any, options: Mapping[str, Any]) -> Any:
+    return Signature(
+        "celery.group", (), {"tasks": tasks}, dict(options), subtask_type=Container.GROUP.value
+    )
+
+
+def _listed(items: Any, place: _Place) -> list[Any]:
+    """The items of a list or a generator, whose own error is told with its place."""
+    try:
+        return list(items)
+    except BadInput:
+        raise
+    except Exception as exc:  # whatever a user's generator raises
+        raise place.error(BadInput(f"The generator of its tasks raised {exc!r}.")) from exc
+
+
+def _members(group: Any, place: _Place) -> Iterator[_Step]:
+    """The members of a group, with those of groups in it at their places."""
+    for number, raw in enumerate(_listed(group.kwargs["tasks"], place / "group"), start=1):
+        at = place / f"member {number}"
+        signature = _as_signature(raw, at)
+        form = _form(signature)
+        if form == Container.GROUP:
+            yield from _members(signature, at.below())
+        elif form != Container.CHAIN or signature.kwargs["tasks"]:
+            yield _Step(signature, _Given(), at)
+
+
+def _steps(chain: Any, given: _Given, place: _Place) -> Iterator[_Step]:
+    """The steps of a chain, with those of chains in it at their places."""
+    found: list[_Step] = []
+    for number, raw in enumerate(_listed(chain.kwargs["tasks"], place / "chain"), start=1):
+        at = place / f"step {number}"
+        signature = _as_signature(raw, at)
+        if _form(signature) == Container.CHAIN:
+            found += _steps(signature, _Given(), at.below())
+        else:
+            found.append(_Step(signature, _Given(), at))
+    errbacks = _joined(_callbacks_of(chain, "link_error"), given.errbacks)
+    found = [
+        replace(step, given=replace(step.given, errbacks=_joined(step.given.errbacks, errbacks)))
+        for step in found
+    ]
+    if found:
+        own = tuple(chain.args) if chain.immutable else (*given.args, *chain.args)
+        first = found[0].given
+        found[0] = replace(
+            found[0],
+            given=replace(
+                first,
+                args=(*own, *first.args),
+                kwargs={**first.kwargs, **given.kwargs},
+                options={**first.options, **_handed_on(chain.options), **given.options},
+            ),
+        )
+        last = found[-1].given
+        links = _joined(last.links, _callbacks_of(chain, "link"), given.links)
+        found[-1] = replace(found[-1], given=replace(last, links=links))
+    yield from found
+
+
+def _unrolled(steps: Sequence[_Step]) -> list[_Step]:
+    """The steps of a chain as Celery runs them: a group of one is its member, an empty one none.
+
+    What the chain gives to a step that falls away, its neighbour gets.
+    """
+    full: list[_Step] = []
+    for step in steps:
+        if _form(step.signature) == Container.GROUP:
+            members = _listed(step.signature.kwargs["tasks"], step.place)
+            if len(members) == 1:
+                step = replace(step, signature=_as_signature(members[0], step.place))
+                if _form(step.signature) == Container.CHAIN:
+                    full += _steps(step.signature, step.given, step.place.below())
+                    continue
+            elif not members:
+                step = replace(step, signature=_group_of([], {}))
+        full.append(step)
+    kept = [step for step in full if not _is_empty_group(step.signature)]
+    if not kept:
+        return full[:1]
+    if kept[0] is not full[0]:
+        first, lost = kept[0].given, full[0].given
+        kept[0] = replace(
+            kept[0],
+            given=replace(
+                first,
+                args=(*lost.args, *first.args),
+                kwargs={**first.kwargs, **lost.kwargs},
+                options={**first.options, **lost.options},
+            ),
+        )
+    if kept[-1] is not full[-1]:
+        links = _joined(kept[-1].given.links, full[-1].given.links)
+        kept[-1] = replace(kept[-1], given=replace(kept[-1].given, links=links))
+    return kept
+
+
+def _is_empty_group(signature: Any) -> bool:
+    tasks = signature.kwargs.get("tasks")
+    return _form(signature) == Container.GROUP and isinstance(tasks, (list, tuple)) and not tasks
+
+
+def _ends_in_group(signature: Any) -> bool:
+    if _form(signature) != Container.CHAIN:
+        return False
+    tasks = signature.kwargs["tasks"]
+    return bool(tasks) and _form(tasks[-1]) == Container.GROUP
+
+
+def _mapped(signature: Any) -> dict[str, Any]:
+    """The arguments of our task that calls another one for each item."""
+    mapped = _as_signature(signature.kwargs["task"], _Place())
+    task_called(str(mapped["task"]), {})
+    return {"task": str(mapped["task"]), "it": _listed(signature.kwargs["it"], _Place())}
