@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from backbeat_celery.api import fail_by_token as fail_by_token
     from backbeat_celery.api import signal as signal
     from backbeat_celery.api import signal_many as signal_many
+    from backbeat_celery.results import NodeResult as NodeResult
     from backbeat_celery.runtime.current_node import current_node as current_node
     from backbeat_celery.states import Mode as Mode
     from backbeat_celery.worker.task import NodeTask as NodeTask
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Mode",
+    "NodeResult",
     "NodeTask",
     "complete_by_token",
     "current_node",
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Mode": "backbeat_celery.states",
     "complete_by_token": "backbeat_celery.api",
+    "NodeResult": "backbeat_celery.results",
     "NodeTask": "backbeat_celery.worker.task",
     "current_node": "backbeat_celery.runtime.current_node",
     "fail_by_token": "backbeat_celery.api",

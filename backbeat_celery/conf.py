@@ -64,6 +64,12 @@ OPTIONS: Mapping[str, Option] = {
     "MAX_PAYLOAD": Option(
         256 * 1024, (int,), "Largest arguments, result or metadata as JSON, in bytes.", 64
     ),
+    "MAX_INPUT": Option(
+        16 * 1024 * 1024,
+        (int,),
+        "Most that one attempt gets of the results of other nodes as JSON, in bytes.",
+        64,
+    ),
     "RETENTION": Option(90, DURATION, "Days that finished workflows are kept.", 0),
     "KEY_RETENTION": Option(90, DURATION, "Days that idempotency keys are kept.", 0),
     "ADMIN_TASKS": Option(
@@ -153,6 +159,10 @@ class Settings:
     @property
     def max_payload(self) -> int:
         return int(self._get("MAX_PAYLOAD"))
+
+    @property
+    def max_input(self) -> int:
+        return int(self._get("MAX_INPUT"))
 
     @property
     def retention(self) -> float:

@@ -8,6 +8,10 @@ BackbeatError
 ├── NotInTransaction       a warning: a signal or verb inside a transaction of another database
 ├── NotInNode              `current_node()` outside a handler
 ├── LinkCycle              a link that would make two nodes wait for each other
+├── NotFinished            the value of a node that is not finished yet
+├── NoValue                the value of a node that has none, and never will
+├── InputTooLarge          a node whose input is more than one attempt may get
+├── NodeFailed             a failed node whose exception is not known
 ├── NotMigrated            the tables of this app are not in the database
 └── BadInput (ValueError)  the input cannot be used, and nothing was written
     ├── BadSubject         unsaved, empty or too long
@@ -83,6 +87,26 @@ class NotInNode(BackbeatError):
 
 class LinkCycle(BackbeatError):
     """The link would close a cycle of nodes that wait for each other."""
+
+
+class NotFinished(BackbeatError):
+    """The node is not finished yet, so it has no value."""
+
+    is_final = False
+
+
+class NoValue(BackbeatError):
+    """The node has no value: it was canceled, or its result could not be stored."""
+
+
+class NodeFailed(BackbeatError):
+    """The node has failed, and no exception of a handler is known: the text says why."""
+
+    is_final = False
+
+
+class InputTooLarge(BackbeatError):
+    """The results that a node gets as input are larger than BACKBEAT['MAX_INPUT']."""
 
 
 class NotMigrated(BackbeatError):

@@ -18,6 +18,8 @@ from backbeat_celery.engine.after_commit import ADVANCE, DISPATCH, AfterCommit
 from backbeat_celery.engine.external import remote
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import BackbeatError, BadToken, InvalidTransition
+from backbeat_celery.inputs.canvas import MAP, STARMAP
+from backbeat_celery.inputs.node_spec import registered_task
 from backbeat_celery.models import node_alias
 from backbeat_celery.notifications import mail
 from backbeat_celery.retention.purge import purge as purge_database
@@ -135,3 +137,17 @@ def _take(record: Callable[[str, Any], None], token: str, value: Any) -> None:
         logger.warning("Dropping a report of a remote task: %s", exc)
     except InvalidTransition as exc:
         logger.warning("Dropping a late report of a remote task: %s", exc)
+
+
+@shared_task(name=MAP)
+def map_items(task: str, it: Sequence[Any]) -> list[Any]:
+    """Call a task with each item in turn, in this process: what Celery's `map` does."""
+    called = registered_task(task)
+    return [called(item) for item in it]
+
+
+@shared_task(name=STARMAP)
+def starmap_items(task: str, it: Sequence[Sequence[Any]]) -> list[Any]:
+    """Call a task with the arguments of each item in turn: what Celery's `starmap` does."""
+    called = registered_task(task)
+    return [called(*item) for item in it]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
     from celery import Task
@@ -91,6 +91,7 @@ class TaskOptions(TypedDict, total=False):
     bundle: int | None
     rescue: Task[..., Any] | str | None
     awaits_completion: bool
+    input: Literal["lazy"] | None
 
     name: str
     max_retries: int | None

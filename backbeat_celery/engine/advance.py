@@ -31,6 +31,7 @@ from backbeat_celery.engine.order.turns import is_barrier_clear, move_barrier, o
 from backbeat_celery.engine.publish_times import is_due
 from backbeat_celery.engine.statements import completion as postgres
 from backbeat_celery.models import Link, Node, Workflow
+from backbeat_celery.models.querysets import PAYLOAD
 from backbeat_celery.models.transitions import StaleNode
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.batches import batched
@@ -181,7 +182,8 @@ def _try_complete_once(node_id: UUID, using: str, after_commit: AfterCommit) -> 
 
 
 def _read_waiting(node_id: UUID, using: str) -> Node | None:
-    rows = Node.objects.using(using).filter(pk=node_id).without_payload()
+    # The options say what is called once it is complete.
+    rows = Node.objects.using(using).filter(pk=node_id).defer(*PAYLOAD)
     node = rows.with_open_child().with_time().first()
     return node if node is not None and node.status == Status.WAITING else None
 

@@ -16,6 +16,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import AfterCommit, Publication
 from backbeat_celery.engine.awaiting import drop_children, load_report
 from backbeat_celery.engine.claim import Claim
+from backbeat_celery.engine.order.dependents import cancel_dependents, lock_canvas
 from backbeat_celery.engine.order.finish import finish
 from backbeat_celery.engine.order.placement import Placement
 from backbeat_celery.engine.order.turns import make_ready, open_ready
@@ -28,7 +29,7 @@ from backbeat_celery.engine.outcomes import (
     decide,
 )
 from backbeat_celery.engine.publish_times import publish_at, seconds_until
-from backbeat_celery.engine.rescue import call_rescue
+from backbeat_celery.engine.rescue import call_back
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Attempt, Node
@@ -55,6 +56,11 @@ def write_attempt_result(claim: Claim, ending: AttemptResult, guard: Q = ANY) ->
 
 def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> AfterCommit:
     node, attempt = claim.node, Attempt.running(claim.node)
+    canceled = AfterCommit()
+    if ending.ignored:
+        # Before what follows is queued.
+        lock_canvas(node)
+        canceled = cancel_dependents(node, reason="ignored", even_immutable=True)
     unchanged = claim.is_current & Q(next_seq=node.next_seq) & guard
     values: dict[str, Any] = {
         "actor": ending.actor,
@@ -63,6 +69,8 @@ def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> AfterCommit:
         "lost_attempts": 0,
         **latest_progress(claim),
     }
+    if claim.yields is not None:
+        values["yields"] = claim.yields
     if not claim.specs and node.next_seq == 0:
         after_commit = finish(
             node,
@@ -76,6 +84,7 @@ def _write_success(claim: Claim, ending: Succeeded, guard: Q) -> AfterCommit:
         after_commit = _write_parent(claim, unchanged, ending.reason, values)
     _insert(attempt.ended(AttemptOutcome.SUCCEEDED, error=ending.note), node)
     failpoints.hit("record_written")
+    after_commit += canceled
     return after_commit
 
 
@@ -143,11 +152,13 @@ def write_failure(
     attempt = Attempt.running(node)
     after_commit = _write_decision(node, ending, decision, now, claimed_from, guard)
     trace = ending.traceback if isinstance(ending, Failed) else ""
+    if isinstance(ending, Failed):
+        attempt.error_type, attempt.error_args = ending.error_type, ending.error_args
     _insert(attempt.ended(ending.kind, error=ending.error, trace=trace), node)
     if node.awaits_report:
         drop_children(node)
     if decision.status == Status.FAILED:
-        after_commit += call_rescue(node, policy, decision.reason, ending.error)
+        after_commit += call_back(node, policy, decision.reason, ending.error)
     return after_commit
 
 

@@ -63,6 +63,7 @@ def store_report(row: Node, report: ExternalReport) -> None:
         stored |= {"result": report.result, "note": report.note}
     else:
         stored |= {"error": report.error, "traceback": report.traceback, "final": report.final}
+        stored |= {"error_type": report.error_type, "error_args": report.error_args}
     Node.objects.using(row.alias).filter(pk=row.pk).update(report=stored)
 
 

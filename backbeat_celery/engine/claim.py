@@ -17,8 +17,10 @@ from django.db import connections
 from django.db.models import Exists, OuterRef, Q
 
 from backbeat_celery.conf import settings
+from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.after_commit import Publication, called_task
 from backbeat_celery.engine.delivery.outbox import outbox
+from backbeat_celery.engine.order.expiry import expire
 from backbeat_celery.engine.publish_times import is_due
 from backbeat_celery.engine.statements import claim as postgres
 from backbeat_celery.inputs.node_spec import NodeSpec
@@ -75,6 +77,10 @@ class Claim:
     max_retries: int | None = None
     progress: dict[str, Any] | None = None
     """The latest progress, to be written with the result."""
+    input_error: Exception | None = None
+    """Why the handler cannot get its input; the attempt fails with it."""
+    yields: int | None = None
+    """What the node's value will be, if the handler has changed that."""
 
     @property
     def using(self) -> str:
@@ -136,6 +142,9 @@ def _read_and_claim(message: NodeMessage, worker: str, policy: Policy) -> Claim:
         return Claim(node, message.claim_id, "", policy, now)
     if node.status not in CLAIMABLE or node.attempt != message.attempt - 1:
         raise _Refused(f"it is {node.status} with attempt {node.attempt}")
+    if is_expired(node, now):
+        advance(expire(node), message.using)
+        raise _Refused("it has expired")
     if not is_due(node.fires_at, now):
         outbox().send([Publication.of(node, now)], message.using)
         raise _Refused("it is not due yet")
@@ -164,7 +173,10 @@ def _write(node: Node, message: NodeMessage, worker: str, policy: Policy, now: d
         node,
         Status.RUNNING,
         guard=Q(
-            _NOT_PAUSED, Q(fires_at=None) | Q(fires_at__lte=clock.now()), attempt=node.attempt
+            _NOT_PAUSED,
+            Q(fires_at=None) | Q(fires_at__lte=clock.now()),
+            Q(expires_at=None) | Q(expires_at__gt=clock.now()),
+            attempt=node.attempt,
         ),
         attempt=message.attempt,
         claim_id=message.claim_id,
@@ -177,6 +189,11 @@ def _write(node: Node, message: NodeMessage, worker: str, policy: Policy, now: d
     )
     failpoints.hit("claim_written")
     return Claim(node, message.claim_id, claimed_from, policy, now)
+
+
+def is_expired(node: Node, now: datetime) -> bool:
+    """Tell whether the time is over until which the first attempt had to begin."""
+    return node.expires_at is not None and node.expires_at <= now and node.attempt == 0
 
 
 _NOT_PAUSED = Exists(Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None))

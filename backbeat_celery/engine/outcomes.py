@@ -13,6 +13,7 @@ from backbeat_celery.exceptions import BadPayload
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Node
+from backbeat_celery.models.stored_errors import describe
 from backbeat_celery.runtime.text import shorten, shorten_start
 from backbeat_celery.states import AttemptOutcome, Status
 
@@ -41,6 +42,8 @@ class Succeeded:
     actor: str = ""
     reason: str = ""
     note: str = ""
+    ignored: bool = False
+    """Whether the handler has ended a canvas here: nothing that follows runs."""
 
     @classmethod
     def of(cls, result: Any, task: str) -> Succeeded:
@@ -69,6 +72,8 @@ class Failed:
     kind: AttemptOutcome = AttemptOutcome.FAILED
     actor: str = ""
     reason: str = ""
+    error_type: str = ""
+    error_args: list[Any] | None = None
 
     @property
     def is_inferred(self) -> bool:
@@ -83,7 +88,14 @@ class Failed:
             shown = repr(exc)
         except Exception:
             shown = f"<{type(exc).__name__} without a repr>"
-        return cls(error=clean(shown), traceback=clean(text, tail=True), **fields)
+        kind, args = describe(exc)
+        return cls(
+            error=clean(shown),
+            traceback=clean(text, tail=True),
+            error_type=kind,
+            error_args=args,
+            **fields,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def record(claim: Claim, ending: AttemptResult) -> AfterCommit:
 
 
 def _record(claim: Claim, ending: AttemptResult) -> AfterCommit:
-    if isinstance(ending, Succeeded) and not ending.note:
+    if isinstance(ending, Succeeded) and not ending.note and not ending.ignored:
         after_commit = postgres.record_leaf(claim, ending.result)
         if after_commit is not None:
             return after_commit

@@ -1,44 +1,106 @@
-"""Start the rescue of a node that has just failed, as a child of it."""
+"""Start what is called when a node has just failed: its rescue, and error callbacks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from backbeat_celery.engine.after_commit import AfterCommit, Announcements
 from backbeat_celery.engine.failure_log import Failure
-from backbeat_celery.engine.order.finish import lock_node
-from backbeat_celery.engine.order.placement import Placement
+from backbeat_celery.engine.order.dependents import PLACE
+from backbeat_celery.engine.order.finish import add_at_once, lock_node
+from backbeat_celery.engine.values import FAILED_NODE
+from backbeat_celery.inputs.callbacks import callbacks_of
 from backbeat_celery.inputs.message_headers import OPTION
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.inputs.policy import Policy, rescue_options
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
-from backbeat_celery.states import Mode
+from backbeat_celery.states import Container, Mode, Yields
 
 
-def call_rescue(node: Node, policy: Policy, reason: str, error: str | None = None) -> AfterCommit:
-    """Add the rescue, if the task has one, in the transaction that sets `node` to failed.
+def call_back(node: Node, policy: Policy, reason: str, error: str | None = None) -> AfterCommit:
+    """Add the rescue and the error callbacks, in the transaction that sets `node` to failed.
 
-    The rescue starts at once although its parent is failed, and no node waits for it. Its only
-    argument is the failed node's id. Its task need not be registered in this process. The failure
-    is announced with or without a rescue.
+    They start at once although their parent is failed, and no node waits for them. Their tasks
+    need not be registered in this process. The failure is announced with or without them.
     """
-    announcements = Announcements(failed=[Failure.of(node, reason, error)])
-    if not policy.rescue:
-        return AfterCommit(announcements=announcements)
-    parent, now = lock_node(node.pk, node.alias)
-    placement = Placement(parent, now)
-    name = policy.rescue
-    options = rescue_options(node, name)
-    if OPTION in node.options:
-        # The current process may be a sweeper, so the headers are those of the failed node.
-        options = {**options, OPTION: node.options[OPTION]}
-    rescue = NodeSpec(
-        name, name, Mode.FIRE_AND_FORGET, args=[node.pk], options=options, rescue=True
+    after_commit = AfterCommit(
+        announcements=Announcements(failed=[Failure.of(node, reason, error)])
     )
-    placement.add([rescue], spawned_by=None)
-    placement.assign_statuses()
-    rows = Node.objects.using(node.alias).filter(pk=node.pk)
-    rows.update(**placement.counters())
-    after_commit = placement.insert()
-    after_commit.announcements += announcements
+    specs = [*_rescue(node, policy), *callbacks_of(node.options).errbacks]
+    if specs:
+        parent, now = lock_node(node.pk, node.alias)
+        after_commit += add_at_once(parent, [replace(spec, rescue=True) for spec in specs], now)
+    after_commit += _call_back_bodies(node)
     failpoints.hit("rescue_called")
     return after_commit
+
+
+def _rescue(node: Node, policy: Policy) -> Iterator[NodeSpec]:
+    """The rescue, if the task has one; its only argument is the failed node's id."""
+    if name := policy.rescue:
+        options = rescue_options(node, name)
+        if OPTION in node.options:
+            # The current process may be a sweeper, so the headers are those of the failed node.
+            options = {**options, OPTION: node.options[OPTION]}
+        yield NodeSpec(name, name, Mode.FIRE_AND_FORGET, args=[node.pk], options=options)
+
+
+def _call_back_bodies(node: Node) -> AfterCommit:
+    """Call the error callbacks of each chord whose header the failed node belongs to.
+
+    As in Celery they are the body's, which will not run, and are called once, whatever the number
+    of members that fail.
+    """
+    after_commit = AfterCommit()
+    for body in _bodies_above(node):
+        for called in _first_calls(body):
+            errbacks = callbacks_of(called.options).errbacks
+            if not errbacks:
+                continue
+            parent, now = lock_node(called.pk, called.alias)
+            known = Node.objects.using(node.alias).children_of(parent.pk).filter(rescue=True)
+            if parent.is_finished or known.exclude(key=None).exists():
+                continue
+            specs = [
+                replace(
+                    spec,
+                    rescue=True,
+                    key=f"errback:{number}",
+                    options={**spec.options, FAILED_NODE: str(node.pk)},
+                )
+                for number, spec in enumerate(errbacks)
+            ]
+            after_commit += add_at_once(parent, specs, now)
+    return after_commit
+
+
+def _bodies_above(node: Node) -> Iterator[Node]:
+    nodes = Node.objects.using(node.alias)
+    row = node
+    while row.parent_id is not None and row.counts:
+        parent = nodes.only(*PLACE).get(pk=row.parent_id)
+        if parent.container == Container.CHORD and row.seq == 0:
+            yield nodes.only(*PLACE, "options", "celery_id").get(parent_id=parent.pk, seq=1)
+        if parent.yields == Yields.OWN:
+            return
+        row = parent
+
+
+def _first_calls(body: Node) -> Iterator[Node]:
+    """The nodes whose error callbacks stand for the whole of a body."""
+    rows = [body]
+    while rows:
+        row = rows.pop(0)
+        if not row.is_container:
+            yield row
+            continue
+        children = Node.objects.using(row.alias).children_of(row.pk).order_by("seq")
+        children = children.only(*PLACE, "options", "celery_id")
+        if row.container == Container.GROUP:
+            rows += children
+        elif row.container == Container.CHAIN:
+            rows += children[:1]
+        else:
+            rows += children.filter(seq=1)

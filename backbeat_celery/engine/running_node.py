@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from backbeat_celery.engine.progress import ProgressReport
-from backbeat_celery.exceptions import UnsupportedOption
+from backbeat_celery.engine.values import finished_value
+from backbeat_celery.exceptions import BadInput, UnsupportedOption
 from backbeat_celery.inputs import tokens
 from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.inputs.message_headers import take
@@ -18,7 +19,7 @@ from backbeat_celery.inputs.node_spec import NodeSpec, flag_spec
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.current_node import SpawnedChild, running
-from backbeat_celery.states import Mode, Status
+from backbeat_celery.states import Container, Mode, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,7 @@ class RunningNode:
         self._progress = ProgressReport(claim)
         self._signals: dict[tuple[str, UUID], dict[UUID, int]] = defaultdict(dict)
         self._keys: dict[str, UUID] | None = None
+        self._members = 0
 
     def __repr__(self) -> str:
         return f"<running node {self.name} {self.id}, attempt {self.attempt}>"
@@ -130,6 +132,35 @@ class RunningNode:
         """Register a child for each signature, all with the same options."""
         specs = [task_spec(signature, **options) for signature in signatures]
         return [self._register(spec) for spec in specs]
+
+    def result_of(self, node: SpawnedChild | Node | UUID) -> Any:
+        """Give the value of a finished node of the same workflow."""
+        pk: Any = node.id if isinstance(node, SpawnedChild) else getattr(node, "pk", node)
+        rows = Node.objects.using(self._claim.using).filter(workflow_id=self.workflow_id, pk=pk)
+        row = rows.first()
+        if row is None:
+            raise BadInput(f"There is no node {pk} in the workflow of {self.name}.")
+        return finished_value(row)
+
+    def add_to_chord(self, signature: TaskOrSignature) -> SpawnedChild:
+        """Add a member to the header of a chord that this node is in, at once."""
+        failpoints.hit("in_handler")
+        header = self._header()
+        if header is None:
+            raise ValueError(f"{self.name} is not a member of any chord.")
+        self._members += 1
+        key = f"{self.id}:{self._members}"
+        return SpawnedChild(header.add_child(signature, mode=Mode.NON_BLOCKING, key=key).pk)
+
+    def _header(self) -> Node | None:
+        nodes = Node.objects.using(self._claim.using)
+        row = self._claim.node
+        while row.parent_id is not None:
+            above = nodes.without_payload().get(pk=row.parent_id)
+            if above.container == Container.CHORD and row.seq == 0:
+                return row
+            row = above
+        return None
 
     def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
         """Register a child without a handler: it completes when it is its turn and it is due."""

@@ -61,6 +61,9 @@ OF_THE_CANVAS = frozenset({*CALLBACK_OPTIONS, "task_id", "chord", "chain"})
 SHOWN = 8
 """Names of a place in a canvas that an error shows."""
 
+PARTS = frozenset({"tasks", "header", "body", "kwargs"})
+"""Keyword arguments of a canvas that are what it is made of."""
+
 TIMES = frozenset({"countdown", "eta"})
 ARGUMENTS: Mapping[Input, int] = {Input.NONE: 0, Input.FAILURE: 3}
 """How many arguments an input is; each other one is one."""
@@ -202,6 +205,11 @@ def _joined(*callbacks: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def _added_kwargs(canvas: Any) -> dict[str, Any]:
+    """Keyword arguments that were given to a canvas itself, as by `clone()`, for its tasks."""
+    return {k: v for k, v in canvas.kwargs.items() if k not in PARTS}
+
+
 def _handed_on(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in options.items() if k not in OF_THE_CANVAS and v is not None}
 
@@ -295,6 +303,7 @@ class _Compiler:
             given,
             input=_passed_on(given.input),
             args=(*given.args, *group.args),
+            kwargs={**_added_kwargs(group), **given.kwargs},
             options=options,
             links=(),
             errbacks=_joined(_callbacks_of(group, "link_error"), given.errbacks),
@@ -336,7 +345,11 @@ class _Compiler:
                 given,
                 input=_passed_on(given.input),
                 args=(*given.args, *chord.args),
-                kwargs={**(chord.kwargs.get("kwargs") or {}), **given.kwargs},
+                kwargs={
+                    **(chord.kwargs.get("kwargs") or {}),
+                    **_added_kwargs(chord),
+                    **given.kwargs,
+                },
                 options=options,
                 links=(),
             ),
@@ -542,7 +555,7 @@ def _steps(chain: Any, given: _Given, place: _Place) -> Iterator[_Step]:
             given=replace(
                 first,
                 args=(*own, *first.args),
-                kwargs={**first.kwargs, **given.kwargs},
+                kwargs={**first.kwargs, **_added_kwargs(chain), **given.kwargs},
                 options={**first.options, **_handed_on(chain.options), **given.options},
             ),
         )

@@ -51,6 +51,8 @@ class Policy:
     log_without_traceback: tuple[type[BaseException], ...]
     timeout: float | None
     atomic: bool
+    lazy_input: bool = False
+    """Whether the handler gets a list of values as a sequence that reads them when used."""
     rescue: str = ""
     """The name of the task that is called once when retries are exhausted."""
     retried: Kinds | None = None
@@ -99,6 +101,9 @@ def policy_by_name(task: str) -> Policy:
     return policy_of(known) if known is not None else usual_policy()
 
 
+LAZY = "lazy"
+"""The value of a task's option `input` with which it gets a list as a lazy sequence."""
+
 NODE_JITTER = (0.8, 1.2)
 CELERY_JITTER = (0.0, 1.0)
 CELERY_BACKOFF_MAX = 600
@@ -115,6 +120,7 @@ def policy_of(task: Task[Any, Any]) -> Policy:
         else tuple(task.throws or ()),
         timeout=seconds(task.timeout if hasattr(task, "timeout") else settings.default_timeout),
         atomic=bool(getattr(task, "atomic", False)),
+        lazy_input=getattr(task, "input", None) == LAZY,
         rescue=rescue_name(task),
     )
 

@@ -154,6 +154,7 @@ RULES: Mapping[str, Rule] = {
         lambda value: value is None or _is_whole(value, 1, LARGEST_BUNDLE),
         f"a whole number from 1 to {LARGEST_BUNDLE}",
     ),
+    "input": Rule(lambda value: value is None or value == "lazy", "'lazy' or None"),
     "rescue": Rule(_is_rescue, "a task or the name of one"),
 }
 """Every option that a node's task may have and that we read."""

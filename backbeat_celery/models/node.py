@@ -245,6 +245,11 @@ class Node(NodeVerbs, models.Model):
         return bool(self.container)
 
     @property
+    def shown_id(self) -> str:
+        """The id that callers and handlers know it by: the one they chose, or the node's own."""
+        return self.celery_id or str(self.pk)
+
+    @property
     def is_finished(self) -> bool:
         return self.status in FINISHED
 

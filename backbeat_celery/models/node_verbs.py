@@ -25,6 +25,15 @@ class NodeVerbs(TreeMixin):
 
         return explain(self._row)
 
+    def get_result(self) -> Any:
+        """Give the value of this finished node: of a chain the last step's, of a group a list.
+
+        Raises NotFinished before, and NoValue if it was canceled or could not be stored.
+        """
+        from backbeat_celery import verbs
+
+        return verbs.get_result(self._row)
+
     def add_child(self, signature: TaskOrSignature, **options: Unpack[SpawnOptions]) -> Node:
         """Add a child from outside and have it waited for; takes the options of `spawn`.
 

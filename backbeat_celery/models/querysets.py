@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from backbeat_celery.models import Node, Workflow
 
 
+PAYLOAD = ("args", "kwargs", "result", "error", "metadata")
+"""The columns that may be large."""
+
 RACES = 10
 """How often the creation of a run is retried after a lost race."""
 
@@ -59,7 +62,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return self.filter(parent_id=parent)
 
     def for_task_id(self, task_id: str) -> NodeQuerySet:
-        """Nodes with an attempt whose message has this Celery id: one, or those of a bundle.
+        """Nodes with this Celery id, chosen by the caller or of the message of an attempt.
 
         Looked up first, one by one: as one condition these would be answered by reading every
         row.
@@ -67,7 +70,9 @@ class NodeQuerySet(models.QuerySet["Node"]):
         begun = self.model.objects.using(self.db).filter(task_id=task_id).values_list("pk")
         attempts = self.model._meta.get_field("ended_attempts").related_model
         ended = attempts._default_manager.using(self.db).filter(task_id=task_id)
+        chosen = self.model.objects.using(self.db).filter(celery_id=task_id).values_list("pk")
         questions = [
+            chosen,
             begun.filter(lease_expires_at__isnull=False),
             begun.filter(lease_expires_at=None),
             ended.values_list("node"),
@@ -98,7 +103,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
 
     def without_payload(self) -> NodeQuerySet:
         """Rows without the columns that may be large, where only the status matters."""
-        return self.defer("args", "kwargs", "result", "error", "metadata", "options")
+        return self.defer(*PAYLOAD, "options")
 
     def with_open_child(self) -> NodeQuerySet:
         """Annotate `open_child`: the id of a child that counts and is unfinished, if any."""

@@ -16,6 +16,9 @@ from backbeat_celery.runtime import clock
 from backbeat_celery.runtime.batches import batched
 from backbeat_celery.states import CLAIMABLE, FINISHED, Status, is_allowed
 
+BEGUN = frozenset({Status.RUNNING, Status.RETRYING, Status.FAILED, *FINISHED})
+"""Statuses of nodes that do not expire any more."""
+
 CHUNK = 5000
 """Rows changed in one statement: SQLite limits the parameters of one."""
 
@@ -92,6 +95,8 @@ def cleared_by(to: Status) -> list[str]:
         names.append("publish_at")
     if to != Status.RUNNING:
         names += ["claim_id", "task_id", "report", "lease_expires_at", "times_out_at"]
+    if to in BEGUN:
+        names.append("expires_at")
     if to in FINISHED:
         names.append("awaited_by")
     return names

@@ -12,6 +12,7 @@ from backbeat_celery.exceptions import NotInNode
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from backbeat_celery.models import Node
     from backbeat_celery.states import Mode
     from backbeat_celery.typing import SpawnOptions, TaskOrSignature
 
@@ -106,6 +107,19 @@ class CurrentNode(Protocol):
         self, signatures: Iterable[TaskOrSignature], **options: Unpack[SpawnOptions]
     ) -> list[SpawnedChild]:
         """Register a child for each signature, all with the same options as `spawn` takes."""
+
+    def result_of(self, node: SpawnedChild | Node | UUID) -> Any:
+        """Give the value of a finished node of the same workflow: a child, or a sibling.
+
+        Raises NotFinished before it is finished, NoValue if it was canceled, BadInput for a node
+        of another workflow.
+        """
+
+    def add_to_chord(self, signature: TaskOrSignature) -> SpawnedChild:
+        """Add a member to the header of a chord that this node is in, at once.
+
+        A retry of the attempt does not add it again. Raises ValueError outside of a chord.
+        """
 
     def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
         """Register a child without a handler: it completes when it is its turn and it is due.

@@ -6,6 +6,7 @@ Each verb is one transaction; messages are published after the commit.
 from backbeat_celery.verbs.nodes import cancel, cancel_previous, reset, resolve, retry, shutdown
 from backbeat_celery.verbs.reports import complete, complete_by_ticket, fail, fail_by_ticket
 from backbeat_celery.verbs.signals import add_child, send, signal_workflow
+from backbeat_celery.verbs.values import get_result
 from backbeat_celery.verbs.workflows import (
     cancel_workflow,
     close,
@@ -25,6 +26,7 @@ __all__ = [
     "delete_workflow",
     "fail",
     "fail_by_ticket",
+    "get_result",
     "pause",
     "reset",
     "resolve",

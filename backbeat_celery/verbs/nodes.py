@@ -25,6 +25,7 @@ from backbeat_celery.engine.order.cancel import (
     topmost,
 )
 from backbeat_celery.engine.order.consequences import canceled_by_shutdown
+from backbeat_celery.engine.order.dependents import cancel_dependents, lock_canvas
 from backbeat_celery.engine.order.finish import finish, lock_node
 from backbeat_celery.engine.order.links import has_open_link
 from backbeat_celery.engine.order.subtree import BATCH
@@ -151,6 +152,8 @@ def _lock(
     using = node.alias
     assert node.parent_id is not None
     workflow = lock_workflow(node.workflow_id, using)
+    if verb in {"cancel", "shutdown"}:
+        lock_canvas(node)
     lock_node(node.parent_id, using)
     row, now = lock_node(node.pk, using)
     if row.status not in allowed:
@@ -200,6 +203,7 @@ def _shutdown(locked: LockedNode) -> AfterCommit:
         cancel_below([row.pk for row in rows], locked.using, actor=locked.actor, reason=reason)
         for row in rows:
             after_commit.add_finished(row)
+    after_commit += _give_up(locked, reason)
     after_commit += _settle(locked, Outcome.SHUTDOWN)
     return after_commit
 
@@ -221,8 +225,16 @@ def _settle(locked: LockedNode, outcome: Outcome) -> AfterCommit:
 
 def _cancel(locked: LockedNode) -> AfterCommit:
     assert locked.node.parent_id is not None  # _steer refuses roots
-    top = (locked.node.pk, locked.node.parent_id)
-    return cancel_trees([top], locked.using, actor=locked.actor, reason=locked.reason)
+    node = locked.node
+    top = (node.pk, locked.node.parent_id)
+    after_commit = _give_up(locked, f"{node.name} was canceled")
+    after_commit += cancel_trees([top], locked.using, actor=locked.actor, reason=locked.reason)
+    return after_commit
+
+
+def _give_up(locked: LockedNode, reason: str) -> AfterCommit:
+    """Cancel what needs the node's value."""
+    return cancel_dependents(locked.node, actor=locked.actor, reason=reason)
 
 
 def _reset(locked: LockedNode) -> AfterCommit:

@@ -11,7 +11,8 @@ from django.db import Error as AnyDatabaseError
 
 from backbeat_celery.engine.bundle import claim_bundle
 from backbeat_celery.engine.claim import NodeMessage, claim
-from backbeat_celery.inputs.message_headers import OURS
+from backbeat_celery.engine.claim_input import give_input
+from backbeat_celery.inputs.message_headers import HEADER, OURS
 from backbeat_celery.inputs.policy import Policy, policy_of, usual_policy
 from backbeat_celery.inputs.task_options import check_task
 from backbeat_celery.runtime import failpoints, sessions
@@ -54,8 +55,16 @@ def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
     if isinstance(run, Run):
         node = run.claim.node
         request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        if node.celery_id is not None:
+            _show_chosen_id(request, node.celery_id)
         failpoints.hit("before_handler")
     return run
+
+
+def _show_chosen_id(request: Any, celery_id: str) -> None:
+    """Show the id that the caller has chosen; each message has one of its own."""
+    ours = headers_of_call(request)[HEADER]
+    request.update({"id": celery_id, HEADER: {**ours, "id": celery_id}})
 
 
 def begin_early(task: Task[Any, Any], request: Any, args: Any, kwargs: Any) -> None:
@@ -80,10 +89,16 @@ def _claimed(task: Task[Any, Any], message: NodeMessage, worker: str) -> Run | B
     """
     policy, option_error = _policy_of(task)
     if message.others and not policy.atomic and option_error is None:
-        claims = claim_bundle(message, worker=worker, policy=policy)
+        claims = [
+            mine
+            for mine in claim_bundle(message, worker=worker, policy=policy)
+            if give_input(mine)
+        ]
         return Bundle(task, claims) if claims else None
     taken = claim(message, worker=worker, policy=policy)
-    return None if taken is None else Run(task, taken, option_error)
+    if taken is None or not give_input(taken):
+        return None
+    return Run(task, taken, option_error)
 
 
 def _policy_of(task: Task[Any, Any]) -> tuple[Policy, Exception | None]:

@@ -64,6 +64,10 @@ class Bundle:
         after_commit, self._after_commit = self._after_commit, AfterCommit()
         return after_commit
 
+    def replace(self, signature: Any) -> Ignore:
+        """Make the exception that ends the current handler."""
+        return self._current.replace(signature)
+
     def request_retry(
         self,
         exc: Exception | None,

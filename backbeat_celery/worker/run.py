@@ -13,7 +13,13 @@ from datetime import datetime
 from typing import Any
 
 from celery import Task
-from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+from celery.exceptions import (
+    Ignore,
+    ImproperlyConfigured,
+    MaxRetriesExceededError,
+    Reject,
+    Retry,
+)
 from celery.utils.saferepr import saferepr
 from django.db import Error as AnyDatabaseError
 from django.db import connections, transaction
@@ -31,16 +37,17 @@ from backbeat_celery.engine.outcomes import (
 )
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running_node import RunningNode, entered
-from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt
+from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, UnsupportedOption
 from backbeat_celery.inputs.policy import is_node_task
 from backbeat_celery.inputs.redaction import node_secrets, scrub, secrets_in
 from backbeat_celery.inputs.task_options import LONGEST_DELAY, refuse_unrun
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.compat.celery import handler_of
+from backbeat_celery.runtime.current_node import current_node
 from backbeat_celery.runtime.failpoints import WorkerDied
 from backbeat_celery.runtime.text import quote
 from backbeat_celery.runtime.transactions import is_broken, is_conflict
-from backbeat_celery.states import AttemptOutcome, Status
+from backbeat_celery.states import AttemptOutcome, Mode, Status, Yields
 from backbeat_celery.worker.exposed_arguments import ExposedArguments
 from backbeat_celery.worker.recording import record_or_fail
 from backbeat_celery.worker.shutdown import is_kill, is_shutdown
@@ -153,16 +160,18 @@ class Run:
 
     def _run_handler(self) -> tuple[AttemptResult, BaseException | None]:
         node = self.claim.node
-        if self._option_error is not None:
-            raise self._option_error
+        if error := self._option_error or self.claim.input_error:
+            raise error
         try:
             if self.before_handler is not None:
                 self.before_handler(node.args, node.kwargs)
             result = self._handler(*node.args, **node.kwargs)
         except Ignore as exc:
-            return Succeeded(None, at_once=True), exc
+            return Succeeded(None, at_once=True, ignored=self.claim.yields is None), exc
         failpoints.hit("after_handler")
         refuse_unrun(result, self.task.name)
+        if self.claim.yields is not None:  # a handler that caught what replace() raised
+            return Succeeded(None, at_once=True), None
         request = result if isinstance(result, Retry) else self._requested_retry
         if request is not None:
             raise request
@@ -257,6 +266,22 @@ class Run:
             exc_info=None if quiet else cause,
             extra={"node_id": node.pk, "attempt": node.attempt},
         )
+
+    def replace(self, signature: Any) -> Ignore:
+        """Make the exception that ends the handler: the signature's value is the node's."""
+        if "chord" in signature.options:
+            raise ImproperlyConfigured("A signature that replaces a node is not part of a chord.")
+        if signature.get("subtask_type") == "chain" and not signature.kwargs["tasks"]:
+            raise ImproperlyConfigured("A node cannot be replaced by an empty chain.")
+        if self.claim.node.awaits_report:
+            raise UnsupportedOption(
+                f"{self.task.name} awaits completion from outside and cannot be replaced.",
+                anchor="replace",
+            )
+        running = current_node()
+        running.spawn(signature, mode=Mode.BLOCKING)
+        self.claim.yields = Yields.LAST
+        return Ignore("replaced")
 
     def request_retry(
         self,

@@ -35,6 +35,7 @@ from backbeat_celery.runtime.compat.celery import (
     give_class,
     is_made_of_a_function,
 )
+from backbeat_celery.runtime.current_node import current_node as running_node
 from backbeat_celery.typing import P, R_co
 from backbeat_celery.worker import task_state
 from backbeat_celery.worker.current_run import run_of
@@ -132,12 +133,23 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
             super().update_state(task_id, state, meta, **options)
 
         def replace(self, sig: Any) -> NoReturn:
-            """Raise UnsupportedOption in a node; outside of one, Celery's own replace."""
+            """Let the node have the value of a signature; outside of one, Celery's own replace."""
+            run = run_of(self.request)
+            if run is not None:
+                raise run.replace(sig)
+            super().replace(sig)
+            raise AssertionError("Celery's replace raises")
+
+        def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+            """Add a member to the header that this node belongs to, or as Celery does."""
             if run_of(self.request) is None:
-                super().replace(sig)
-            raise UnsupportedOption(
-                "A node cannot be replaced; spawn the task as a child.", anchor="replace"
-            )
+                return super().add_to_chord(sig, lazy)
+            if lazy:
+                raise UnsupportedOption(
+                    "In a node add_to_chord() adds the member at once; leave out lazy=True.",
+                    anchor="chord",
+                )
+            return running_node().add_to_chord(sig)
 
     ours: Any = NodeCapable
     NodeCapable.__name__ = cls.__name__

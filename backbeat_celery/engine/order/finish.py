@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,7 +10,10 @@ from uuid import UUID
 from django.db.models import Q
 
 from backbeat_celery.engine.after_commit import AfterCommit
+from backbeat_celery.engine.order.placement import Placement
 from backbeat_celery.engine.order.turns import open_ready
+from backbeat_celery.inputs.callbacks import callbacks_of
+from backbeat_celery.inputs.node_spec import CALLBACKS, NodeSpec
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.transitions import RowDeleted, transition
 from backbeat_celery.runtime import clock, failpoints
@@ -77,7 +81,31 @@ def finish(
         # Where something that counts is queued now, the parent goes on waiting: no look.
         after_commit.maybe_complete.clear()
         after_commit += open_ready(parent, node.seq, now)
+    if outcome != Outcome.SHUTDOWN and not node.is_root and CALLBACKS in node.options:
+        links = callbacks_of(node.options).links
+        after_commit += add_at_once(node, links, clock_time(node) if parent is None else now)
     return after_commit
+
+
+def add_at_once(parent: Node, specs: Sequence[NodeSpec], now: datetime) -> AfterCommit:
+    """Add children for which nobody waits, and start them whatever the parent's status.
+
+    The caller holds the parent's row lock.
+    """
+    if not specs:
+        return AfterCommit()
+    placement = Placement(parent, now)
+    placement.add(specs, spawned_by=None)
+    placement.assign_statuses()
+    Node.objects.using(parent.alias).filter(pk=parent.pk).update(**placement.counters())
+    after_commit = placement.insert()
+    after_commit.maybe_complete.clear()
+    return after_commit
+
+
+def clock_time(node: Node) -> datetime:
+    """The database's time, read with a row that this transaction has locked."""
+    return lock_node(node.pk, node.alias)[1]
 
 
 def complete_flag(flag: Node) -> AfterCommit:

@@ -23,12 +23,13 @@ from backbeat_celery.engine.advance import advance, try_complete
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.attempt_results import write_failure
 from backbeat_celery.engine.order.cancel import cancel_orphan
+from backbeat_celery.engine.order.expiry import IS_OVER, expire
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import is_barrier_clear, open_ready
 from backbeat_celery.engine.order.waiting_graph import siblings_ahead
 from backbeat_celery.engine.outcomes import Failed, Lost
 from backbeat_celery.engine.repair.republish import publish_due, requeue
-from backbeat_celery.engine.rescue import call_rescue
+from backbeat_celery.engine.rescue import call_back
 from backbeat_celery.inputs.policy import policy_for
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.querysets import NodeQuerySet
@@ -83,6 +84,7 @@ class Sweep:
             "lost": self._lose_expired,
             "timed_out": lambda: self._each(self._timed_out(), time_out),
             "unknown_task": lambda: self._each(self._unknown_tasks(), fail_unknown),
+            "expired": lambda: self._each(self._overdue(), expire),
             "completed": self._complete_waiting,
             "barriers": self._open_barriers,
             "resumed": lambda: self._each(self._stuck_paused(), requeue),
@@ -138,6 +140,9 @@ class Sweep:
     def _unknown_tasks(self) -> NodeQuerySet:
         due = self._nodes().claimable().filter(times_out_at__lte=clock.now())
         return due.order_by("times_out_at")[:BATCH]
+
+    def _overdue(self) -> NodeQuerySet:
+        return self._nodes().filter(IS_OVER).order_by("expires_at")[:BATCH]
 
     def _stuck_paused(self) -> NodeQuerySet:
         going_on = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None)
@@ -248,7 +253,7 @@ def fail_unknown(node: Node) -> AfterCommit:
                 node, Status.QUEUED, reason=reason, guard=expired, times_out_at=node.times_out_at
             )
         transition(node, Status.FAILED, reason=reason, guard=expired)
-        return call_rescue(node, policy_for(node), reason, node.error)
+        return call_back(node, policy_for(node), reason, node.error)
 
 
 def _open_from(parent_id: UUID, floor: int, using: str) -> AfterCommit:

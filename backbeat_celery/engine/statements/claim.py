@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("id", "workflow_id", "parent_id", "seq", "stage", "retries", "lost_attempts", "fires_at"),
     *("started_at", "next_seq", "next_stage", "next_barrier"),
-    *columns.without({"task", "remote", "awaits_completion", "key"}),
+    *columns.without({"task", "remote", "awaits_completion", "key", "container"}),
 )
 
 # A node that has never been claimed can only be queued, so the status that it had is known.
@@ -33,11 +33,12 @@ WORKFLOW = (
 CLAIM = f"""
 UPDATE {{nodes}} AS node
 SET status = {{running}}, attempt = 1, claim_id = $2::uuid, worker = $3, task_id = $7,
-    started_at = {{now}}, publish_at = NULL, progress = NULL,
+    started_at = {{now}}, publish_at = NULL, progress = NULL, expires_at = NULL,
     lease_expires_at = {{now}} + make_interval(secs => $4::float8),
     times_out_at = {{now}} + make_interval(secs => $5::float8)
 WHERE %s AND node.task = $6 AND node.status = {{queued}} AND node.attempt = 0
   AND (node.fires_at IS NULL OR node.fires_at <= {{now}})
+  AND (node.expires_at IS NULL OR node.expires_at > {{now}})
   AND NOT node.remote AND NOT node.awaits_completion
   AND {WORKFLOW.format(column="paused_at IS NULL")}
 RETURNING {rows.selected(COLUMNS, "node")},
@@ -152,6 +153,8 @@ def _claimed(message: NodeMessage, worker: str, row: Row) -> tuple[Node, datetim
         "remote": False,
         "awaits_completion": False,
         "progress": None,
+        "expires_at": None,
+        "container": "",
     }
     node = instance(Node, message.using, fields)
     name, subject = row[len(COLUMNS)], row[len(COLUMNS) + 1]

@@ -9,7 +9,7 @@ from backbeat_celery.engine import publish_times
 from backbeat_celery.engine.after_commit import AT_ONCE, AfterCommit, publications_due
 from backbeat_celery.engine.statements import completion
 from backbeat_celery.inputs import payload
-from backbeat_celery.inputs.node_spec import TURN
+from backbeat_celery.inputs.node_spec import CALLBACKS, TURN
 from backbeat_celery.models import Node
 from backbeat_celery.models.fields import ENVELOPE
 from backbeat_celery.models.transitions import cleared_by
@@ -154,6 +154,7 @@ def is_plain(claim: Claim) -> bool:
     node = claim.node
     return (
         not claim.specs
+        and CALLBACKS not in node.options
         and node.next_seq == 0
         and node.parent_id is not None
         and claim.claimed_from != ""

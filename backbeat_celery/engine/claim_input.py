@@ -1,0 +1,51 @@
+"""Give a claimed attempt the values that its node takes as input."""
+
+from __future__ import annotations
+
+from backbeat_celery.engine.advance import advance
+from backbeat_celery.engine.claim import Claim
+from backbeat_celery.engine.order.cancel import cancel_trees
+from backbeat_celery.engine.order.dependents import cancel_dependents, lock_canvas
+from backbeat_celery.engine.values import ValueMissing, input_of
+from backbeat_celery.exceptions import BackbeatError
+from backbeat_celery.runtime.lock_timeouts import step
+from backbeat_celery.runtime.transactions import repeat
+from backbeat_celery.states import Input
+
+
+def give_input(claim: Claim) -> bool:
+    """Put the input before the node's own arguments, in memory; False: it will never have one.
+
+    Then the node is canceled, as it should have been when what it needs was. An input that is
+    too large, or was never stored, fails the attempt when it runs.
+    """
+    node = claim.node
+    if node.input == Input.NONE:
+        return True
+    try:
+        given = repeat(
+            lambda: input_of(node, is_lazy=claim.policy.lazy_input),
+            using=claim.using,
+            outage=True,
+        )
+    except ValueMissing as exc:
+        _cancel(claim, f"{exc.name} {exc.pk} gives no value")
+        return False
+    except BackbeatError as exc:
+        claim.input_error = exc
+        return True
+    node.args = [*given, *node.args]
+    node.input = Input.NONE  # in memory: these are all of its arguments
+    return True
+
+
+def _cancel(claim: Claim, reason: str) -> None:
+    node = claim.node
+    assert node.parent_id is not None
+    top = (node.pk, node.parent_id)
+
+    with step(claim.using):
+        lock_canvas(node)
+        after_commit = cancel_dependents(node, reason=reason)
+        after_commit += cancel_trees([top], claim.using, actor="", reason=reason)
+    advance(after_commit, claim.using)

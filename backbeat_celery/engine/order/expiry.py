@@ -1,0 +1,36 @@
+"""Cancel nodes whose first attempt has not begun in time."""
+
+from __future__ import annotations
+
+from django.db.models import Q
+
+from backbeat_celery.engine.after_commit import AfterCommit
+from backbeat_celery.engine.order.cancel import cancel_trees
+from backbeat_celery.engine.order.dependents import cancel_dependents, lock_canvas
+from backbeat_celery.engine.order.finish import lock_node
+from backbeat_celery.models import Node
+from backbeat_celery.models.transitions import StaleNode
+from backbeat_celery.runtime import clock
+from backbeat_celery.runtime.lock_timeouts import step
+from backbeat_celery.states import Status
+
+EXPIRED = "expired"
+"""The reason of these cancels, of the node itself and of what needs its value."""
+
+WAITING_TO_BEGIN = (Status.PENDING, Status.READY, Status.QUEUED, Status.PAUSED)
+
+IS_OVER = Q(attempt=0, status__in=WAITING_TO_BEGIN, expires_at__lte=clock.now())
+
+
+def expire(node: Node) -> AfterCommit:
+    """Cancel a node, and what needs its value. Raises StaleNode if an attempt has begun."""
+    assert node.parent_id is not None  # roots do not expire
+    using = node.alias
+    with step(using):
+        lock_canvas(node)
+        lock_node(node.parent_id, using)
+        if not Node.objects.using(using).filter(IS_OVER, pk=node.pk).locked().exists():
+            raise StaleNode
+        after_commit = cancel_dependents(node, reason=EXPIRED)
+        after_commit += cancel_trees([(node.pk, node.parent_id)], using, actor="", reason=EXPIRED)
+    return after_commit
