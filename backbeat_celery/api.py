@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Required, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from django.views.decorators.debug import sensitive_variables
@@ -19,6 +19,7 @@ from backbeat_celery.inputs.message_headers import take
 from backbeat_celery.inputs.node_spec import NodeSpec, check_name
 from backbeat_celery.inputs.subject import subject_key
 from backbeat_celery.inputs.tokens import read
+from backbeat_celery.runtime.text import quote
 from backbeat_celery.states import Mode
 
 if TYPE_CHECKING:
@@ -37,14 +38,21 @@ class RunSignalOptions(TypedDict, total=False):
     delay: float | timedelta | None
     link: Node | UUID | None
     metadata: dict[str, Any] | None
+    max_retries: int | None
+    rescue: TaskOrSignature | str | None
+    close: bool
 
 
 class SignalOptions(RunSignalOptions, total=False):
     """The options of `signal`, as `signal_many` takes them."""
 
-    subject: Required[Model | str]
+    subject: Model | str | None
     name: str | None
     using: str | None
+
+
+OF_THE_NODE = frozenset({"key", "mode", "fires_at", "delay", "metadata", "max_retries", "rescue"})
+"""Options of `signal` that are about the node, and not about where it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +64,14 @@ class CheckedSignal:
     spec: NodeSpec
     link: Any
     using: str | None
+    close: bool = False
+    """Whether the run takes no more signals after this one."""
 
 
 def signal(
     signature: TaskOrSignature,
     *,
-    subject: Model | str,
+    subject: Model | str | None = None,
     name: str | None = None,
     key: str | None = None,
     mode: Mode | str = Mode.BLOCKING,
@@ -69,24 +79,37 @@ def signal(
     delay: float | timedelta | None = None,
     link: Node | UUID | None = None,
     metadata: dict[str, Any] | None = None,
+    max_retries: int | None = None,
+    rescue: TaskOrSignature | str | None = None,
+    close: bool = False,
     using: str | None = None,
 ) -> Node:
     """Add a top-level node to the workflow of `subject`, opening the workflow if need be.
 
-    `signature` is a task or its signature. `name` is the workflow's, by default the task's.
+    `signature` is a task, its signature or a canvas. `name` is the workflow's, by default the
+    task's. Without a subject the workflow is this signal's own, and is finished with it;
+    `close=True` closes the subject's workflow in the same transaction.
     A second signal with the same `key` in the same run gives the first one. `delay` is in
     seconds, `fires_at` an aware datetime. `link` makes that node wait for this signal.
+    `max_retries` and `rescue` come before those of the task, or of each task of a canvas.
     Inside `transaction.atomic()` the signal is part of the transaction; the broker is not
     needed.
 
     Raises BadInput for what cannot be used, WorkflowClosed, LinkCycle, InvalidTransition.
     """
     spec = task_spec(
-        signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
+        signature,
+        mode=mode,
+        fires_at=fires_at,
+        delay=delay,
+        key=key,
+        metadata=metadata,
+        max_retries=max_retries,
+        rescue=rescue,
     )
     from backbeat_celery import verbs
 
-    return verbs.send([_checked(spec, subject, name, link, using)])[0]
+    return verbs.send([_checked(spec, subject, name, link, using, close)])[0]
 
 
 def signal_many(signals: Iterable[tuple[TaskOrSignature, SignalOptions]]) -> list[Node]:
@@ -106,10 +129,9 @@ def signal_many(signals: Iterable[tuple[TaskOrSignature, SignalOptions]]) -> lis
             raise BadInput(
                 f"Signal number {position} is not a pair of a signature and its options."
             ) from exc
-        if "subject" not in options:
-            raise BadInput(f"Signal number {position} has no subject.")
         where = [options.pop(name, None) for name in ("subject", "name", "link", "using")]
-        if unknown := options.keys() - {"key", "mode", "fires_at", "delay", "metadata"}:
+        where.append(options.pop("close", False))
+        if unknown := options.keys() - OF_THE_NODE:
             raise BadInput(f"signal() has no option {', '.join(sorted(unknown))}.")
         spec = task_spec(signature, **{"mode": Mode.BLOCKING, **options})
         checked.append(_checked(spec, *where))
@@ -143,9 +165,15 @@ def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None
     verbs.fail_by_ticket(read(token, max_age), error)
 
 
-def _checked(spec: NodeSpec, subject: Any, name: Any, link: Any, using: Any) -> CheckedSignal:
+def _checked(
+    spec: NodeSpec, subject: Any, name: Any, link: Any, using: Any, close: Any
+) -> CheckedSignal:
+    if not isinstance(close, bool):
+        raise BadInput(f"close is True or False, not {quote(close)}.")
+    if subject is None:
+        subject, close = str(spec.id), True
     workflow_name = _name_of(spec) if name is None else check_name(name, "workflow")
-    return CheckedSignal(workflow_name, subject_key(subject), take(spec), link, using)
+    return CheckedSignal(workflow_name, subject_key(subject), take(spec), link, using, close)
 
 
 def _name_of(spec: NodeSpec) -> str:

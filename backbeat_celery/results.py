@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from celery import current_app, states
+from celery import states
 from celery.exceptions import TaskRevokedError, TimeoutError
 from django.db.models import Q
 from vine import promise
@@ -20,6 +20,7 @@ from backbeat_celery.exceptions import NoValue
 from backbeat_celery.inspection.holder import failed_holder
 from backbeat_celery.models import Node
 from backbeat_celery.models.stored_errors import failure_of
+from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.states import Container, Status, Yields
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class NodeResult(AsyncResult):  # type: ignore[misc]
     def __init__(self, id: str | UUID) -> None:
         self.id = str(id) if self._node is None else self._node.shown_id
         self.backend = None
-        self.app = current_app._get_current_object()  # type: ignore[attr-defined]
-        self.on_ready = promise(self._on_fulfilled)
+        self.app = app_in_use()
+        self.on_ready = promise()
         self._cache = None
         self._ignored = False
 

@@ -60,8 +60,8 @@ Actor = HasUsername | str | None
 """Who steers: a user, or a text."""
 
 
-class SpawnOptions(TypedDict, total=False):
-    """The options of `spawn`, which `spawn_many`, `flag` and `Node.add_child` take as well."""
+class FlagOptions(TypedDict, total=False):
+    """The options of `flag`."""
 
     mode: Mode | str | None
     barrier: bool
@@ -69,6 +69,13 @@ class SpawnOptions(TypedDict, total=False):
     delay: float | timedelta | None
     key: str | None
     metadata: dict[str, Any] | None
+
+
+class SpawnOptions(FlagOptions, total=False):
+    """The options of `spawn`, which `spawn_many` and `Node.add_child` take as well."""
+
+    max_retries: int | None
+    rescue: TaskOrSignature | str | None
 
 
 class TreeOptions(TypedDict, total=False):

@@ -28,7 +28,8 @@ def call_back(node: Node, policy: Policy, reason: str, error: str | None = None)
     after_commit = AfterCommit(
         announcements=Announcements(failed=[Failure.of(node, reason, error)])
     )
-    specs = [*_rescue(node, policy), *callbacks_of(node.options).errbacks]
+    callbacks = callbacks_of(node.options)
+    specs = [*_rescue(node, policy, callbacks.rescue), *callbacks.errbacks]
     if specs:
         parent, now = lock_node(node.pk, node.alias)
         after_commit += add_at_once(parent, [replace(spec, rescue=True) for spec in specs], now)
@@ -37,9 +38,11 @@ def call_back(node: Node, policy: Policy, reason: str, error: str | None = None)
     return after_commit
 
 
-def _rescue(node: Node, policy: Policy) -> Iterator[NodeSpec]:
-    """The rescue, if the task has one; its only argument is the failed node's id."""
-    if name := policy.rescue:
+def _rescue(node: Node, policy: Policy, own: NodeSpec | None) -> Iterator[NodeSpec]:
+    """The rescue, if the node or its task has one; it gets the failed node's id."""
+    if own is not None:
+        yield replace(own, args=[node.pk, *own.args])
+    elif name := policy.rescue:
         options = rescue_options(node, name)
         if OPTION in node.options:
             # The current process may be a sweeper, so the headers are those of the failed node.

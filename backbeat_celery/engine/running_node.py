@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backbeat_celery.engine.claim import Claim
-    from backbeat_celery.typing import SpawnOptions, TaskOrSignature
+    from backbeat_celery.typing import FlagOptions, SpawnOptions, TaskOrSignature
 
 
 class RunningNode:
@@ -112,6 +112,8 @@ class RunningNode:
         delay: float | timedelta | None = None,
         key: str | None = None,
         metadata: dict[str, Any] | None = None,
+        max_retries: int | None = None,
+        rescue: TaskOrSignature | str | None = None,
     ) -> SpawnedChild:
         """Register a child, recorded and started when this attempt succeeds."""
         return self._register(
@@ -123,6 +125,8 @@ class RunningNode:
                 delay=delay,
                 key=key,
                 metadata=metadata,
+                max_retries=max_retries,
+                rescue=rescue,
             )
         )
 
@@ -162,7 +166,7 @@ class RunningNode:
             row = above
         return None
 
-    def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
+    def flag(self, name: str, **options: Unpack[FlagOptions]) -> SpawnedChild:
         """Register a child without a handler: it completes when it is its turn and it is due."""
         return self._register(flag_spec(name, **options))
 

@@ -6,7 +6,7 @@ of them need not know their tasks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
@@ -22,15 +22,19 @@ class Callbacks:
 
     links: list[NodeSpec] = field(default_factory=list)
     errbacks: list[NodeSpec] = field(default_factory=list)
+    rescue: NodeSpec | None = None
+    """What was given for this node alone; it comes before its task's."""
 
 
-def encode_callbacks(links: Sequence[NodeSpec], errbacks: Sequence[NodeSpec]) -> str:
-    """Encode compiled callbacks. Raises BadPayload."""
-    described = {
-        "links": [_as_json(s) for s in links],
-        "errbacks": [_as_json(s) for s in errbacks],
+def encode_callbacks(callbacks: Callbacks) -> str:
+    """Encode compiled callbacks; empty if there are none. Raises BadPayload."""
+    described: dict[str, Any] = {
+        "links": [_as_json(spec) for spec in callbacks.links],
+        "errbacks": [_as_json(spec) for spec in callbacks.errbacks],
     }
-    return payload.encode(described, "The callbacks")
+    if callbacks.rescue is not None:
+        described["rescue"] = _as_json(callbacks.rescue)
+    return payload.encode(described, "The callbacks") if any(described.values()) else ""
 
 
 def callbacks_of(options: Mapping[str, Any]) -> Callbacks:
@@ -41,6 +45,7 @@ def callbacks_of(options: Mapping[str, Any]) -> Callbacks:
     return Callbacks(
         [_of_json(spec) for spec in described["links"]],
         [_of_json(spec) for spec in described["errbacks"]],
+        _of_json(described["rescue"]) if "rescue" in described else None,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from celery import Signature, Task
@@ -20,7 +21,7 @@ from celery.utils.functional import maybe_list
 
 from backbeat_celery.exceptions import BadInput, UnsupportedOption
 from backbeat_celery.inputs import payload
-from backbeat_celery.inputs.callbacks import encode_callbacks
+from backbeat_celery.inputs.callbacks import Callbacks, encode_callbacks
 from backbeat_celery.inputs.node_spec import (
     CALLBACKS,
     Call,
@@ -31,6 +32,8 @@ from backbeat_celery.inputs.node_spec import (
     check_times,
     task_called,
 )
+from backbeat_celery.inputs.policy import OWN
+from backbeat_celery.inputs.task_options import problems_of, refuse
 from backbeat_celery.inputs.task_registry import known_task
 from backbeat_celery.runtime.compat.celery import (
     app_in_use,
@@ -52,6 +55,8 @@ MAP, STARMAP = "backbeat.map", "backbeat.starmap"
 """The tasks that call another task for each item, in one node."""
 
 MAPS: Mapping[str, str] = {"celery.map": MAP, "celery.starmap": STARMAP}
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 FORMS = frozenset({*Container.values, "chunks"})
 CALLBACK_OPTIONS = ("link", "link_error")
@@ -78,29 +83,28 @@ def task_spec(
     delay: float | timedelta | None = None,
     key: str | None = None,
     metadata: dict[str, Any] | None = None,
+    max_retries: int | None = None,
+    rescue: Any = None,
 ) -> NodeSpec:
     """Describe the node that a signature or a canvas will be, with its children.
 
+    `max_retries` and `rescue` come before those of each task.
+
     Raises BadInput for anything that cannot be used; in a canvas it names the place.
     """
-    callbacks = ""
-    if isinstance(signature, Task):
-        call = Call(signature.name, signature, [], {}, {})
-    elif not isinstance(signature, Signature):
-        raise BadInput(
-            "Pass a task, its signature, such as task.s(...), or a canvas, "
-            f"not {type(signature).__name__}."
-        )
-    elif form := _form(signature):
+    compiler = _Compiler(_own_policy(max_retries), _own_rescue(rescue))
+    form = "" if isinstance(signature, Task) else _form_of(signature)
+    if form:
         times = check_times(form, fires_at, delay, {})
+        metadata = payload.check_metadata(metadata)
         try:
-            spec = _canvas_spec(signature, times, check_mode(mode or Mode.BLOCKING, barrier))
+            spec = compiler.canvas(signature, times, check_mode(mode or Mode.BLOCKING, barrier))
         except RecursionError:  # raised by Celery, which follows dictionaries down
             raise TooDeep from None
-        metadata = payload.check_metadata(metadata)
         return replace(spec, barrier=barrier, key=check_key(key), metadata=metadata)
+    if isinstance(signature, Task):
+        call, callbacks = Call(signature.name, signature, [], {}, {}), compiler.callbacks({})
     else:
-        compiler = _Compiler()
         call, callbacks = compiler.call(signature, _Given()), compiler.callbacks(signature)
     spec = call_spec(
         call,
@@ -111,27 +115,37 @@ def task_spec(
         key=key,
         metadata=metadata,
     )
-    return _with_callbacks(spec, callbacks)
+    return compiler.completed(spec, callbacks)
 
 
-def replacement_spec(signature: Signature[Any]) -> NodeSpec:
-    """Describe the node whose value another node takes for its own."""
-    return replace(task_spec(signature), mode=Mode.BLOCKING)
+def _form_of(signature: Any) -> str:
+    if not isinstance(signature, Signature):
+        raise BadInput(
+            "Pass a task, its signature, such as task.s(...), or a canvas, "
+            f"not {type(signature).__name__}."
+        )
+    return _form(signature)
 
 
-def _canvas_spec(
-    signature: Signature[Any], times: tuple[datetime | None, float | None], mode: Mode
-) -> NodeSpec:
-    eta, countdown = times
-    delays = {"eta": eta} if eta is not None else {"countdown": countdown}
-    given = _Given(options={k: v for k, v in delays.items() if v is not None})
-    return _Compiler().step(signature, given, mode, _Place())
+def _own_policy(max_retries: int | None) -> dict[str, Any]:
+    """What is given for a call and not for its task, as its node keeps it."""
+    if max_retries is None:
+        return {}
+    refuse(problems_of("signal()", {"max_retries": max_retries}))
+    return {OWN: {"max_retries": max_retries}}
 
 
-def _with_callbacks(spec: NodeSpec, callbacks: str) -> NodeSpec:
-    if callbacks:
-        spec.options[CALLBACKS] = callbacks
-    return spec
+def _own_rescue(rescue: Any) -> NodeSpec | None:
+    """Describe the rescue of one call: a task, its name or its signature."""
+    if rescue is None:
+        return None
+    place = _Place(("rescue",))
+    signature = Signature(rescue) if isinstance(rescue, str) else _as_signature(rescue, place)
+    if form := _form(signature):
+        raise BadInput(f"rescue is a task or its signature, not a {form}.")
+    given = _Given(input=Input.FAILED_ID)
+    spec = _Compiler().step(signature, given, Mode.FIRE_AND_FORGET, place)
+    return replace(spec, input=Input.NONE)
 
 
 class TooDeep(BadInput):
@@ -217,11 +231,29 @@ def _handed_on(options: Mapping[str, Any]) -> dict[str, Any]:
 class _Compiler:
     """Compiles one canvas."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Mapping[str, Any] = NOTHING, rescue: NodeSpec | None = None) -> None:
+        self._own = own
+        self._rescue = rescue
         self._count = 0
         self._known: dict[tuple[int, ...], str] = {}
         self._alive: list[Any] = []
         """Signatures whose ids are keys."""
+
+    def canvas(
+        self, canvas: Any, times: tuple[datetime | None, float | None], mode: Mode
+    ) -> NodeSpec:
+        """Describe a whole canvas, whose first tasks start at that time."""
+        eta, countdown = times
+        delays = {"eta": eta} if eta is not None else {"countdown": countdown}
+        given = _Given(options={k: v for k, v in delays.items() if v is not None})
+        return self.step(canvas, given, mode, _Place())
+
+    def completed(self, spec: NodeSpec, callbacks: str) -> NodeSpec:
+        """The same node with what follows its end, and what was given for this call."""
+        if callbacks:
+            spec.options[CALLBACKS] = callbacks
+        spec.options.update(self._own)
+        return spec
 
     # Steps --------------------------------------------------------------------------------
 
@@ -245,22 +277,25 @@ class _Compiler:
     def _leaf(self, signature: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
         self._counted()
         try:
-            call = self.call(signature, given)
+            call = self.call(signature, given, within=("chord", "chain"))
             takes = given.input if call.given else Input.NONE
             spec = call_spec(call, mode=mode, from_turn=True)
             callbacks = self.callbacks(signature, given)
         except BadInput as exc:
             raise (place / str(signature.get("task"))).error(exc) from exc
-        return _with_callbacks(replace(spec, input=takes), callbacks)
+        return self.completed(replace(spec, input=takes), callbacks)
 
-    def call(self, signature: Any, given: _Given) -> Call:
-        """Take a signature of one task apart, and add what is given to it."""
+    def call(self, signature: Any, given: _Given, within: Iterable[str] = ()) -> Call:
+        """Take a signature of one task apart, and add what is given to it.
+
+        `within` are options of a canvas that was frozen, which are not this task's own.
+        """
         options = {k: v for k, v in signature.options.items() if k not in CALLBACK_OPTIONS}
         options |= {
             k: v for k, v in given.options.items() if k not in options.get("stamped_headers", ())
         }
-        for name in ("chord", "chain"):  # of a canvas that was frozen
-            options.pop(name, None)
+        for part in within:
+            options.pop(part, None)
         name = str(signature.get("task"))
         if name in MAPS:
             kwargs = _mapped(signature)
@@ -392,7 +427,7 @@ class _Compiler:
         return replace(spec, celery_id=None if celery_id is None else str(celery_id)[:255])
 
     def _chunks(self, chunks: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
-        task, it, size = (chunks.kwargs[name] for name in ("task", "it", "n"))
+        task, it, size = (_part(chunks, name, place) for name in ("task", "it", "n"))
         if not isinstance(size, int) or size < 1:
             raise place.error(BadInput(f"chunks() takes a size of at least 1, not {size!r}."))
         items = _listed(it, place)
@@ -415,14 +450,17 @@ class _Compiler:
         """What is called when a task succeeds or fails, as the text that its node keeps."""
         links = _joined(_callbacks_of(signature, "link"), given.links)
         errbacks = _joined(_callbacks_of(signature, "link_error"), given.errbacks)
-        if not links and not errbacks:
+        if not links and not errbacks and self._rescue is None:
             return ""
         key = (len(links), *map(id, links), *map(id, errbacks))
         if key not in self._known:
             self._alive += [*links, *errbacks]
             self._known[key] = encode_callbacks(
-                [self._callback(link, Input.PARENT, "link") for link in links],
-                [self._callback(errback, None, "link_error") for errback in errbacks],
+                Callbacks(
+                    [self._callback(link, Input.PARENT, "link") for link in links],
+                    [self._callback(errback, None, "link_error") for errback in errbacks],
+                    self._rescue,
+                )
             )
         return self._known[key]
 
@@ -522,7 +560,7 @@ def _listed(items: Any, place: _Place) -> list[Any]:
 
 def _members(group: Any, place: _Place) -> Iterator[_Step]:
     """The members of a group, with those of groups in it at their places."""
-    for number, raw in enumerate(_listed(group.kwargs["tasks"], place / "group"), start=1):
+    for number, raw in enumerate(_listed(_part(group, "tasks", place), place / "group"), start=1):
         at = place / f"member {number}"
         signature = _as_signature(raw, at)
         form = _form(signature)
@@ -535,7 +573,7 @@ def _members(group: Any, place: _Place) -> Iterator[_Step]:
 def _steps(chain: Any, given: _Given, place: _Place) -> Iterator[_Step]:
     """The steps of a chain, with those of chains in it at their places."""
     found: list[_Step] = []
-    for number, raw in enumerate(_listed(chain.kwargs["tasks"], place / "chain"), start=1):
+    for number, raw in enumerate(_listed(_part(chain, "tasks", place), place / "chain"), start=1):
         at = place / f"step {number}"
         signature = _as_signature(raw, at)
         if _form(signature) == Container.CHAIN:
@@ -616,6 +654,15 @@ def _ends_in_group(signature: Any) -> bool:
 
 def _mapped(signature: Any) -> dict[str, Any]:
     """The arguments of our task that calls another one for each item."""
-    mapped = _as_signature(signature.kwargs["task"], _Place())
+    place = _Place()
+    mapped = _as_signature(_part(signature, "task", place), place)
     task_called(str(mapped["task"]), {})
-    return {"task": str(mapped["task"]), "it": _listed(signature.kwargs["it"], _Place())}
+    return {"task": str(mapped["task"]), "it": _listed(_part(signature, "it", place), place)}
+
+
+def _part(canvas: Any, name: str, place: _Place) -> Any:
+    try:
+        return canvas.kwargs[name]
+    except KeyError:
+        told = f"{canvas['task']} has no {name}; make it by Celery's class."
+        raise place.error(BadInput(told)) from None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 OPTION = "headers"
 """The key of a node's options with its headers."""
 
-OF_NODES = frozenset({OPTION, "policy", "turn", "callbacks", "failure"})
+OF_NODES = frozenset({OPTION, "policy", "turn", "callbacks", "failure", "own"})
 """Keys of a node's options that are no options of its message."""
 
 HEADER = "backbeat"

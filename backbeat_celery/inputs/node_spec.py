@@ -6,6 +6,7 @@ All input to `signal`, `spawn` and `add_child` passes here, before anything is w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -329,7 +330,8 @@ def check_times(
 
 def _check_expires(name: str, value: Any) -> tuple[datetime | None, float | None]:
     if isinstance(value, str):  # of a signature that was JSON
-        value = maybe_iso8601(value)
+        with suppress(ValueError):
+            value = maybe_iso8601(value)
     value = seconds(value)
     if value is None:
         return None, None

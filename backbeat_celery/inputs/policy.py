@@ -92,7 +92,13 @@ def policy_for(node: Node) -> Policy:
     For a node whose task is another code base's, the settings decide.
     """
     known = None if node.remote else known_task(node.task)
-    return policy_of(known) if known is not None else _kept_policy(node.options)
+    policy = policy_of(known) if known is not None else _kept_policy(node.options)
+    return with_own(policy, node.options)
+
+
+def with_own(policy: Policy, options: Mapping[str, Any]) -> Policy:
+    """Put what was given for this node alone before what its task says."""
+    return replace(policy, **options[OWN]) if OWN in options else policy
 
 
 def policy_by_name(task: str) -> Policy:
@@ -103,6 +109,9 @@ def policy_by_name(task: str) -> Policy:
 
 LAZY = "lazy"
 """The value of a task's option `input` with which it gets a list as a lazy sequence."""
+
+OWN = "own"
+"""The key of a node's options with the part of its policy that was given for it alone."""
 
 NODE_JITTER = (0.8, 1.2)
 CELERY_JITTER = (0.0, 1.0)

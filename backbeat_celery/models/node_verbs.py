@@ -57,14 +57,14 @@ class NodeVerbs(TreeMixin):
 
         verbs.retry(self._row, by=by, reason=reason)
 
-    def resolve(self, *, by: Actor = None, reason: str = "") -> None:
-        """Treat this failed node as complete, and go on with what waits for it.
+    def resolve(self, result: Any = None, *, by: Actor = None, reason: str = "") -> None:
+        """Treat this failed node as complete with that result, and go on with what waits for it.
 
-        Raises InvalidTransition.
+        Raises InvalidTransition, and BadPayload for a result that cannot be stored.
         """
         from backbeat_celery import verbs
 
-        verbs.resolve(self._row, by=by, reason=reason)
+        verbs.resolve(self._row, result, by=by, reason=reason)
 
     def shutdown(self, *, by: Actor = None, reason: str = "") -> None:
         """Complete this failed node and cancel the siblings that it holds.

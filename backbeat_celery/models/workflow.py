@@ -150,7 +150,7 @@ class Workflow(TreeMixin, models.Model):
     def signal(self, signature: TaskOrSignature, **options: Unpack[RunSignalOptions]) -> Node:
         """Add a signal to this very run.
 
-        Takes `key`, `mode`, `fires_at`, `delay`, `link` and `metadata` as `signal` does.
+        Takes the options of `signal()`, but for `subject`, `name` and `using`.
 
         Raises WorkflowClosed once the run is closed, also when a newer run is open.
         """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from backbeat_celery.models import Node
     from backbeat_celery.states import Mode
-    from backbeat_celery.typing import SpawnOptions, TaskOrSignature
+    from backbeat_celery.typing import FlagOptions, SpawnOptions, TaskOrSignature
 
 
 class SpawnedChild:
@@ -93,12 +93,15 @@ class CurrentNode(Protocol):
         delay: float | timedelta | None = None,
         key: str | None = None,
         metadata: dict[str, Any] | None = None,
+        max_retries: int | None = None,
+        rescue: TaskOrSignature | str | None = None,
     ) -> SpawnedChild:
         """Register a child, recorded and started when this attempt succeeds.
 
         `signature` is a task or its signature. `mode` is by default the task's, else blocking.
         A `barrier` waits for all earlier children that count. `delay` is in seconds or a
         timedelta, `fires_at` an aware datetime. A `key` is unique among the children of this node.
+        `max_retries` and `rescue` come before those of the task.
 
         Raises BadInput for arguments that cannot be used.
         """
@@ -121,10 +124,10 @@ class CurrentNode(Protocol):
         A retry of the attempt does not add it again. Raises ValueError outside of a chord.
         """
 
-    def flag(self, name: str, **options: Unpack[SpawnOptions]) -> SpawnedChild:
+    def flag(self, name: str, **options: Unpack[FlagOptions]) -> SpawnedChild:
         """Register a child without a handler: it completes when it is its turn and it is due.
 
-        Takes the options of `spawn`.
+        Takes the options of `spawn`, but for `max_retries` and `rescue`.
         """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -32,12 +33,13 @@ from backbeat_celery.engine.order.subtree import BATCH
 from backbeat_celery.engine.order.turns import has_counting_before
 from backbeat_celery.engine.publish_times import after_a_lease
 from backbeat_celery.exceptions import InvalidTransition
+from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.lineage import lineage
 from backbeat_celery.models.transitions import transition
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.transactions import repeat
-from backbeat_celery.states import UNFINISHED, Outcome, Status
+from backbeat_celery.states import UNFINISHED, Outcome, Status, Yields
 from backbeat_celery.verbs.actor import actor_name, reason_text
 from backbeat_celery.verbs.deleted_rows import reread, unless_deleted
 from backbeat_celery.verbs.foreign_transaction import warn_if_apart
@@ -51,9 +53,11 @@ def retry(node: Node, *, by: Any = None, reason: str = "") -> None:
     _steer(node, "retry", {Status.FAILED, Status.RETRYING}, _retry, by, reason)
 
 
-def resolve(node: Node, *, by: Any = None, reason: str = "") -> None:
+def resolve(node: Node, result: Any = None, *, by: Any = None, reason: str = "") -> None:
     """Treat a failed node as complete: children added from outside and successors run."""
-    _steer(node, "resolve", {Status.FAILED}, _resolve, by, reason)
+    payload.encode(result, "The result")
+    settle = partial(_settle, outcome=Outcome.RESOLVED, result=result)
+    _steer(node, "resolve", {Status.FAILED}, settle, by, reason)
 
 
 def shutdown(node: Node, *, by: Any = None, reason: str = "") -> None:
@@ -188,10 +192,6 @@ def _retry(locked: LockedNode) -> AfterCommit:
     return AfterCommit(publications=[Publication.of(queued, locked.now)])
 
 
-def _resolve(locked: LockedNode) -> AfterCommit:
-    return _settle(locked, Outcome.RESOLVED)
-
-
 def _shutdown(locked: LockedNode) -> AfterCommit:
     node, after_commit = locked.node, AfterCommit()
     siblings = canceled_by_shutdown(node).without_payload().locked()
@@ -208,17 +208,21 @@ def _shutdown(locked: LockedNode) -> AfterCommit:
     return after_commit
 
 
-def _settle(locked: LockedNode, outcome: Outcome) -> AfterCommit:
-    """Complete a failed node, after the children that were added to it, if any."""
+def _settle(locked: LockedNode, outcome: Outcome, result: Any = None) -> AfterCommit:
+    """Complete a failed node, after the children that were added to it, if any.
+
+    The result is its value, whatever its handler would have given.
+    """
     node = locked.node
+    value = {"result": result, "yields": Yields.OWN}
     is_open = has_counting_before(node) or has_open_link(node)
     if is_open:
-        locked.move(Status.WAITING, outcome=outcome)
+        locked.move(Status.WAITING, outcome=outcome, **value)
         after_commit = release_children(node, locked.now)
         # A link may have been settled since it was read.
         after_commit.maybe_complete.append(node.pk)
         return after_commit
-    after_commit = finish(node, outcome=outcome, actor=locked.actor, reason=locked.reason)
+    after_commit = finish(node, outcome=outcome, actor=locked.actor, reason=locked.reason, **value)
     after_commit += release_children(node, locked.now)
     return after_commit
 

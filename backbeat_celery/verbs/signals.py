@@ -13,6 +13,7 @@ from django.db import DatabaseError, transaction
 from backbeat_celery.api import CheckedSignal
 from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.after_commit import AfterCommit
+from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.delivery.outbox import outbox
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.links import link as link_nodes
@@ -28,7 +29,7 @@ from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.models.querysets import RACES
 from backbeat_celery.models.transitions import RowDeleted
-from backbeat_celery.runtime import failpoints, migration_state
+from backbeat_celery.runtime import clock, failpoints, migration_state
 from backbeat_celery.runtime.current_node import running
 from backbeat_celery.runtime.transactions import repeat
 from backbeat_celery.states import Mode, Status
@@ -83,7 +84,7 @@ def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, AfterComm
         workflow = workflows.for_subject(signal.subject, signal.name)
         failpoints.hit("run_found")
         try:
-            return _signal(workflow, signal.spec)
+            return _signal(workflow, signal.spec, signal.close)
         except RunIsOver:
             continue
     raise BackbeatError(f"The runs of {signal.name!r} for {signal.subject!r} keep ending.")
@@ -128,10 +129,20 @@ def signal_workflow(
     delay: float | timedelta | None = None,
     link: Node | UUID | None = None,
     metadata: dict[str, Any] | None = None,
+    max_retries: int | None = None,
+    rescue: TaskOrSignature | str | None = None,
+    close: bool = False,
 ) -> Node:
     """Add a signal to this run of a workflow."""
     spec = task_spec(
-        signature, mode=mode, fires_at=fires_at, delay=delay, key=key, metadata=metadata
+        signature,
+        mode=mode,
+        fires_at=fires_at,
+        delay=delay,
+        key=key,
+        metadata=metadata,
+        max_retries=max_retries,
+        rescue=rescue,
     )
     take(spec)
     alias = workflow.alias
@@ -140,7 +151,7 @@ def signal_workflow(
     def once() -> Node:
         with transaction.atomic(using=alias):
             failpoints.hit("run_found")
-            node, after_commit = _signal(workflow, spec)
+            node, after_commit = _signal(workflow, spec, close)
             _link(link, node, alias)
             advance_after_commit(after_commit, alias)
             return node
@@ -148,13 +159,21 @@ def signal_workflow(
     return repeat(once, using=alias)
 
 
-def _signal(workflow: Workflow, spec: NodeSpec) -> tuple[Node, AfterCommit]:
-    root, now = _lock_run(workflow)
+def _signal(workflow: Workflow, spec: NodeSpec, close: bool) -> tuple[Node, AfterCommit]:
+    root, now = _lock_run(workflow, both=close)
     key = spec.key or _key_in_handler(spec, workflow)
     node, after_commit = _child_with_key(root, key), AfterCommit()
     if node is None:
         node, after_commit = _append(root, spec, key, now)
+    if close:
+        _close(workflow)
+        after_commit.maybe_complete.append(root.pk)
     return node, after_commit
+
+
+def _close(workflow: Workflow) -> None:
+    rows = Workflow.objects.using(workflow.alias).filter(pk=workflow.pk)
+    rows.update(closed_at=clock.now(), close_reason="closed by its last signal")
 
 
 def _link(source: Node | UUID | None, node: Node, using: str) -> None:
@@ -166,9 +185,14 @@ class RunIsOver(WorkflowClosed):
     """The run is finished or was deleted; `signal()` opens the next one."""
 
 
-def _lock_run(workflow: Workflow) -> tuple[Node, datetime]:
-    """Lock the root of a run that takes signals, or raise WorkflowClosed."""
+def _lock_run(workflow: Workflow, *, both: bool) -> tuple[Node, datetime]:
+    """Lock the root of a run that takes signals, or raise WorkflowClosed.
+
+    `both`: the workflow's row as well, which comes before its nodes.
+    """
     try:
+        if both:
+            lock_workflow(workflow.pk, workflow.alias)
         root, now = lock_node(workflow.pk, workflow.alias)
         workflow.refresh_from_db(fields=["closed_at", "unfinished"])
     except (RowDeleted, Workflow.DoesNotExist):
@@ -197,6 +221,8 @@ def add_child(
     delay: float | timedelta | None = None,
     key: str | None = None,
     metadata: dict[str, Any] | None = None,
+    max_retries: int | None = None,
+    rescue: TaskOrSignature | str | None = None,
 ) -> Node:
     """Add a child from outside to a node that is not finished, and have it waited for.
 
@@ -211,6 +237,8 @@ def add_child(
         delay=delay,
         key=key,
         metadata=metadata,
+        max_retries=max_retries,
+        rescue=rescue,
     )
     take(spec)
     warn_if_apart(parent.alias)

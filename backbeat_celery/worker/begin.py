@@ -13,7 +13,7 @@ from backbeat_celery.engine.bundle import claim_bundle
 from backbeat_celery.engine.claim import NodeMessage, claim
 from backbeat_celery.engine.claim_input import give_input
 from backbeat_celery.inputs.message_headers import HEADER, OURS
-from backbeat_celery.inputs.policy import Policy, policy_of, usual_policy
+from backbeat_celery.inputs.policy import Policy, policy_of, usual_policy, with_own
 from backbeat_celery.inputs.task_options import check_task
 from backbeat_celery.runtime import failpoints, sessions
 from backbeat_celery.runtime.compat.celery import headers_of_call
@@ -94,10 +94,13 @@ def _claimed(task: Task[Any, Any], message: NodeMessage, worker: str) -> Run | B
             for mine in claim_bundle(message, worker=worker, policy=policy)
             if give_input(mine)
         ]
+        for mine in claims:
+            mine.policy = with_own(policy, mine.node.options)
         return Bundle(task, claims) if claims else None
     taken = claim(message, worker=worker, policy=policy)
     if taken is None or not give_input(taken):
         return None
+    taken.policy = with_own(policy, taken.node.options)
     return Run(task, taken, option_error)
 
 

@@ -126,7 +126,7 @@ def test_a_result_that_cannot_be_stored_is_logged_once(send, script, caplog, mon
     [
         lambda: current_node().spawn(workflows.done.s({1})),
         lambda: current_node().spawn("not a signature"),
-        lambda: signal(workflows.done.s().set(expires=3), subject="other"),
+        lambda: signal(workflows.done.s().set(chord=3), subject="other"),
         lambda: signal(workflows.done, subject=""),
         lambda: current_node().completion_token(),
     ],

@@ -16,7 +16,7 @@ PORTION, MANY = 5, 18
 
 @pytest.fixture(autouse=True)
 def portions(monkeypatch):
-    for name in ("order.turns", "delivery.wide_stages", "attempt_results", "awaiting"):
+    for name in ("order.turns", "delivery.wide_stages", "awaiting"):
         monkeypatch.setattr(f"backbeat_celery.engine.{name}.AT_ONCE", PORTION)
     monkeypatch.setattr("backbeat_celery.verbs.workflows.AT_ONCE", PORTION)
     for name in ("engine.order.cancel", "engine.order.subtree", "verbs.workflows"):

@@ -269,11 +269,11 @@ def test_a_handler_may_call_its_own_task(script, send):
     assert send(workflows.scripted).result == "inner inner"
 
 
-def test_replace_is_refused_inside_a_node(script, send):
-    script(lambda task: task.replace(workflows.done.s()))
+def test_a_handler_may_replace_itself(script, send):
+    script(lambda task: task.replace(workflows.plain.s(3)))
     node = send(workflows.scripted)
-    assert node.status == "failed"
-    assert "UnsupportedOption" in node.error
+    assert node.status == "complete"
+    assert node.get_result() == node.children.get().result
 
 
 def test_a_retry_with_other_arguments_is_refused(script, send):

@@ -17,6 +17,7 @@ NAMES = {
     "complete_by_token",
     "fail_by_token",
     "Mode",
+    "NodeResult",
     "NodeTask",
     "current_node",
     "node_task",

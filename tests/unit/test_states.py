@@ -10,8 +10,8 @@ from backbeat_celery import states
 from backbeat_celery.states import Mode, Status
 
 TABLE = {
-    "pending": "ready queued paused complete canceled",
-    "ready": "queued paused complete canceled",
+    "pending": "ready queued waiting paused complete canceled",
+    "ready": "queued waiting paused complete canceled",
     "queued": "running paused complete failed canceled",
     "running": "waiting complete retrying failed queued canceled",
     "retrying": "running queued paused canceled",

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from celery import Celery, Task, chain, chord, group, shared_task, signature
+from celery import Celery, Task, shared_task, signature
 from kombu import Producer
 
 import backbeat_celery
 from backbeat_celery.exceptions import MOVING, UnsupportedOption, see
 from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.inputs.node_spec import MESSAGE_OPTIONS
-from backbeat_celery.inputs.unsupported_options import CANVAS, REASONS, refusals
+from backbeat_celery.inputs.unsupported_options import REASONS, refusals
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / MOVING).read_text()
@@ -60,7 +60,7 @@ def test_each_place_that_refuses_names_a_heading():
         elif isinstance(given[0], ast.Constant):
             assert given[0].value in HEADINGS, where
         else:
-            assert "CANVAS" in ast.unparse(given[0]), where
+            assert ast.unparse(call).endswith("anchor=exc.anchor)"), where
 
 
 def test_headings_are_unique():
@@ -76,22 +76,15 @@ def test_the_sentence_of_an_option_names_a_heading(name: str):
 
 
 def test_each_sentence_has_a_pointer_of_its_own():
-    options = {"task_id": "mine", "link": plain.s(), "no_such_option": 1}
+    options = {"expiration": 60, "producer": 7, "no_such_option": 1}
     with pytest.raises(UnsupportedOption) as caught:
         task_spec(plain.s().set(**options))
-    assert anchors(str(caught.value)) == ["success-callbacks", "unknown-options", "ids"]
+    assert anchors(str(caught.value)) == ["expiry", "unknown-options", "connections"]
 
 
 @pytest.mark.parametrize(
     ("canvas", "anchor"),
     [
-        (chain(plain.s(), plain.s()), "chain"),
-        (group(plain.s(), plain.s()), "group"),
-        (chord([plain.s(), plain.s()], plain.s()), "chord"),
-        (group(plain.s(), plain.s()) | plain.s(), "chord"),
-        (plain.chunks([(1,)], 1), "chunks"),
-        (plain.map([1]), "map"),
-        (plain.starmap([(1,)]), "starmap"),
         (signature("celery.accumulate"), "canvas"),
         (plain.s().set(serializer="pickle"), "message-options"),
         (plain.s().set(shadow="\x00"), "message-options"),
@@ -105,10 +98,6 @@ def test_a_refused_signature_names_its_heading(canvas, anchor: str):
     assert anchors(str(caught.value)) == [anchor]
     assert caught.value.anchor == anchor
     assert anchor in HEADINGS
-
-
-def test_each_form_of_the_canvas_has_a_heading():
-    assert set(CANVAS.values()) <= set(HEADINGS)
 
 
 def table(heading: str) -> set[str]:

@@ -48,12 +48,12 @@ def dependents(node: Node, *, even_immutable: bool = False) -> Iterator[Top]:
     row = node
     while row.counts and row.parent_id is not None:
         parent = _row(row.parent_id, node.alias)
-        is_ended = even_immutable and parent.is_container
         is_lost = True
-        for sibling in _behind(row):
+        # Only in a container is a value handed on to the next one.
+        for sibling in _behind(row) if parent.is_container else ():
             if sibling.input == Input.PREVIOUS:
                 loss = _loss(sibling)
-            elif is_ended:
+            elif even_immutable:
                 loss = _Loss([(sibling.pk, parent.pk)], True, True)
             else:
                 loss = _Loss([], False, False)

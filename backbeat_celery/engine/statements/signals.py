@@ -235,7 +235,8 @@ def is_plain(signal: CheckedSignal) -> bool:
     """Whether a signal is one without key, link and expiry, sent from outside of handlers."""
     spec = signal.spec
     is_simple = not spec.container and spec.expires_at is None and spec.expires_in is None
-    return spec.key is None and signal.link is None and is_simple and running.get() is None
+    is_simple = is_simple and spec.key is None and signal.link is None and not signal.close
+    return is_simple and running.get() is None
 
 
 def _texts(spec: NodeSpec) -> list[str | None]:

@@ -153,7 +153,7 @@ def test_an_error_callback_of_a_chord_is_called_once_for_many_failures(sim: Simu
     node = signal(canvas, subject="x")
     sim.run()
     body = Node.objects.get(parent=node, seq=1)
-    assert CALLS == [("by_id", str(body.pk))]
+    assert [("by_id", str(body.pk))] == CALLS
 
 
 def test_ignore_ends_the_canvas(sim: Simulation) -> None:
@@ -195,7 +195,7 @@ def test_a_canvas_that_is_too_deep_is_refused(form: str, sim: Simulation) -> Non
 
 
 def test_a_bad_step_is_named_by_its_place(sim: Simulation) -> None:
-    with pytest.raises(BadInput, match="step 2 > .*header > member 2 > .*add"):
+    with pytest.raises(BadInput, match=r"step 2 > .*header > member 2 > .*add"):
         signal(chain(add.s(1, 1), chord([add.s(1), add.s()], total.s())), subject="x")
 
     def broken() -> Iterator[Any]:
