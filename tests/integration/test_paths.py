@@ -486,7 +486,12 @@ def claims_what_is_claimed(patch: pytest.MonkeyPatch) -> None:
 
 def forgets_who_waits(patch: pytest.MonkeyPatch) -> None:
     """The statement that inserts children does not tell that their parent waits for them."""
-    _rewritten(patch, children, "_insert", ("CASE WHEN counts THEN $3::uuid END", "NULL"))
+    _rewritten(
+        patch,
+        children,
+        "_insert",
+        ("CASE WHEN counts THEN coalesce(parent, $3::uuid)", "CASE WHEN FALSE THEN $3::uuid"),
+    )
 
 
 def signals_past_what_holds(patch: pytest.MonkeyPatch) -> None:
