@@ -207,6 +207,12 @@ def rescued(succeeds_at: int = 99) -> int:
     return current_node().attempt
 
 
+@node_task(max_retries=1, default_retry_delay=10, retry_jitter=False)
+def helper(*args: Any, day: Any = None) -> None:
+    """Come to the rescue of one node as the script `helper` says."""
+    scripts["helper"](*args, **({} if day is None else {"day": day}))
+
+
 @node_task(rescue="tests.workflows.nobody")
 def rescued_by_nobody() -> None:
     """Name a rescue that does not exist."""

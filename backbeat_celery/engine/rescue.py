@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from backbeat_celery.engine.after_commit import AfterCommit, Announcements
 from backbeat_celery.engine.failure_log import Failure
@@ -16,7 +17,7 @@ from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.inputs.policy import Policy, rescue_options
 from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
-from backbeat_celery.states import Container, Mode, Yields
+from backbeat_celery.states import Container, Input, Mode, Yields
 
 
 def call_back(node: Node, policy: Policy, reason: str, error: str | None = None) -> AfterCommit:
@@ -41,13 +42,19 @@ def call_back(node: Node, policy: Policy, reason: str, error: str | None = None)
 def _rescue(node: Node, policy: Policy, own: NodeSpec | None) -> Iterator[NodeSpec]:
     """The rescue, if the node or its task has one; it gets the failed node's id."""
     if own is not None:
-        yield replace(own, args=[node.pk, *own.args])
+        args = [node.pk, *own.args] if own.input == Input.FAILED_ID else own.args
+        options = {**own.options, **_headers(node, own.options)}
+        yield replace(own, args=args, options=options, input=Input.NONE)
     elif name := policy.rescue:
         options = rescue_options(node, name)
-        if OPTION in node.options:
-            # The current process may be a sweeper, so the headers are those of the failed node.
-            options = {**options, OPTION: node.options[OPTION]}
+        options = {**options, **_headers(node, options)}
         yield NodeSpec(name, name, Mode.FIRE_AND_FORGET, args=[node.pk], options=options)
+
+
+def _headers(node: Node, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers of the failed node, since this process may be a sweeper; then a call's own."""
+    headers = {**node.options.get(OPTION, {}), **own.get(OPTION, {})}
+    return {OPTION: headers} if headers else {}
 
 
 def _call_back_bodies(node: Node) -> AfterCommit:

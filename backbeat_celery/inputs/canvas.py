@@ -33,13 +33,14 @@ from backbeat_celery.inputs.node_spec import (
     task_called,
 )
 from backbeat_celery.inputs.policy import OWN
-from backbeat_celery.inputs.task_options import problems_of, refuse
+from backbeat_celery.inputs.task_options import problems_of
 from backbeat_celery.inputs.task_registry import known_task
 from backbeat_celery.runtime.compat.celery import (
     app_in_use,
     argument_check,
     takes_more_than,
 )
+from backbeat_celery.runtime.text import quote
 from backbeat_celery.states import Container, Input, Mode, Yields
 
 if TYPE_CHECKING:
@@ -131,12 +132,19 @@ def _own_policy(max_retries: int | None) -> dict[str, Any]:
     """What is given for a call and not for its task, as its node keeps it."""
     if max_retries is None:
         return {}
-    refuse(problems_of("signal()", {"max_retries": max_retries}))
+    if problems_of("", {"max_retries": max_retries}):
+        raise BadInput(
+            f"max_retries is {quote(max_retries)}, but must be a whole number from 0 on, or None "
+            "for what the task says."
+        )
     return {OWN: {"max_retries": max_retries}}
 
 
 def _own_rescue(rescue: Any) -> NodeSpec | None:
-    """Describe the rescue of one call: a task, its name or its signature."""
+    """Describe the rescue of one call: a task, its name or its signature.
+
+    It takes the failed node's id first, unless the signature is immutable.
+    """
     if rescue is None:
         return None
     place = _Place(("rescue",))
@@ -144,8 +152,7 @@ def _own_rescue(rescue: Any) -> NodeSpec | None:
     if form := _form(signature):
         raise BadInput(f"rescue is a task or its signature, not a {form}.")
     given = _Given(input=Input.FAILED_ID)
-    spec = _Compiler().step(signature, given, Mode.FIRE_AND_FORGET, place)
-    return replace(spec, input=Input.NONE)
+    return _Compiler().step(signature, given, Mode.FIRE_AND_FORGET, place)
 
 
 class TooDeep(BadInput):

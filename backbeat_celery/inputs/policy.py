@@ -101,6 +101,11 @@ def with_own(policy: Policy, options: Mapping[str, Any]) -> Policy:
     return replace(policy, **options[OWN]) if OWN in options else policy
 
 
+def has_own_limit(options: Mapping[str, Any]) -> bool:
+    """Tell whether a limit of retries was given for this node alone."""
+    return "max_retries" in options.get(OWN, ())
+
+
 def policy_by_name(task: str) -> Policy:
     """The policy of a task; for one that is not known here, the settings' policy."""
     known = known_task(task)

@@ -38,7 +38,7 @@ from backbeat_celery.engine.outcomes import (
 from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running_node import RunningNode, entered
 from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, UnsupportedOption
-from backbeat_celery.inputs.policy import is_node_task
+from backbeat_celery.inputs.policy import has_own_limit, is_node_task
 from backbeat_celery.inputs.redaction import node_secrets, scrub, secrets_in
 from backbeat_celery.inputs.task_options import LONGEST_DELAY, refuse_unrun
 from backbeat_celery.runtime import failpoints
@@ -292,7 +292,8 @@ class Run:
     ) -> Retry:
         """Make the exception for `self.retry`; raise the error itself if retries are exhausted."""
         if not is_node_task(self.task):  # as Celery's own retry does
-            max_retries = self.task.max_retries if max_retries is None else max_retries
+            if max_retries is None and not has_own_limit(self.claim.node.options):
+                max_retries = self.task.max_retries
             if eta is None and countdown is None:
                 countdown = self.task.default_retry_delay
         self.claim.max_retries = max_retries

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import date
 
-from backbeat_celery import current_node, signal
-from backbeat_celery.exceptions import UnknownTask
+import pytest
+from celery import chain, current_app, group, signature
+
+from backbeat_celery import current_node, signal, signal_many
+from backbeat_celery.exceptions import BadInput, BadPayload, UnknownTask, UnsupportedOption
 from backbeat_celery.models import Node
 from tests import workflows
 from tests.stateful import invariants
@@ -214,4 +217,171 @@ def test_it_waits_while_the_workflow_is_paused(sim, rescue, exhausted):
 def test_a_rescue_that_does_not_exist_is_told_at_once(sim):
     with pytest.raises(UnknownTask, match=r"tests\.workflows\.nobody"):
         signal(workflows.rescued_by_nobody.s(), subject="camera")
+    assert not Node.objects.exists()
+
+
+# A rescue of one call ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Every call of the task that comes to the rescue here, with its arguments."""
+    seen = []
+    monkeypatch.setitem(
+        workflows.scripts, "helper", lambda *args, **kwargs: seen.append((args, kwargs))
+    )
+    return seen
+
+
+@pytest.mark.parametrize(
+    "given",
+    [workflows.helper, workflows.helper.name, workflows.helper.s()],
+    ids=["task", "name", "signature"],
+)
+@pytest.mark.parametrize(
+    "task", [workflows.rescued, workflows.fatal, workflows.scripted_plain], ids=lambda t: t.name
+)
+def test_a_node_may_have_its_own(sim, script, calls, given, task):
+    script(lambda task: 1 / 0)
+    node = signal(task.s(), subject="camera", rescue=given)
+    sim.advance(minutes=2)
+    node.refresh_from_db()
+    assert (node.status, calls) == ("failed", [((node.pk,), {})])
+    assert [child.name for child in rescues(node)] == [workflows.helper.name]
+
+
+def test_its_signature_keeps_its_arguments_and_options(sim, calls):
+    rescue = workflows.helper.s("mail", day=date(2030, 1, 1)).set(queue="urgent", priority=7)
+    node = signal(workflows.fatal.s(), subject="camera", rescue=rescue)
+    sim.run()
+    (child,) = rescues(node)
+    assert (child.mode, child.args, child.kwargs) == (
+        "fire_and_forget",
+        [node.pk, "mail"],
+        {"day": date(2030, 1, 1)},
+    )
+    assert (child.options["queue"], child.options["priority"]) == ("urgent", 7)
+    assert calls == [((node.pk, "mail"), {"day": date(2030, 1, 1)})]
+
+
+def test_an_immutable_signature_gets_nothing(sim, calls):
+    node = signal(workflows.fatal.s(), subject="camera", rescue=workflows.helper.si("mail"))
+    sim.run()
+    assert calls == [(("mail",), {})]
+    assert len(rescues(node)) == 1
+
+
+def test_its_countdown_counts_from_the_failure(sim, calls):
+    rescue = workflows.helper.s().set(countdown=60)
+    signal(workflows.fatal.s(), subject="camera", delay=600, rescue=rescue)
+    sim.advance(seconds=650)
+    assert calls == []
+    sim.advance(seconds=20)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("way", ["signal_many", "workflow.signal", "add_child", "spawn"])
+def test_every_way_to_make_a_node_takes_one(sim, script, calls, way):
+    bad, options = workflows.fatal.s(), {"rescue": workflows.helper.s()}
+    if way == "signal_many":
+        signal_many([(bad, {"subject": "camera", **options})])
+    else:
+        script(lambda task: current_node().spawn(bad, **options) and None if way == "spawn" else 0)
+        parent = signal(workflows.scripted, subject="camera")
+        if way == "add_child":
+            parent.add_child(bad, **options)
+        elif way == "workflow.signal":
+            parent.workflow.signal(bad, **options)
+    sim.run()
+    node = Node.objects.get(task=workflows.fatal.name)
+    assert calls == [((node.pk,), {})]
+
+
+def test_it_follows_its_own_retries(sim, script, monkeypatch):
+    seen = []
+
+    def work(*args):
+        seen.append(args)
+        raise RuntimeError("no help")
+
+    monkeypatch.setitem(workflows.scripts, "helper", work)
+    node = signal(workflows.fatal.s(), subject="camera", rescue=workflows.helper, max_retries=9)
+    sim.advance(hours=1)
+    assert len(seen) == 2
+    assert [child.status for child in rescues(node)] == ["failed"]
+
+
+def test_it_is_called_by_the_sweeper_and_after_a_report(sim, calls, script, settings):
+    settings.BACKBEAT = {"MAX_LOST_ATTEMPTS": 1}
+    lost = signal(workflows.done.s(), subject="camera", rescue=workflows.helper)
+    sim.kill_next("in_handler")
+    sim.run()
+    sim.advance(minutes=2)
+    told = signal(workflows.awaiting, subject="lens", rescue=workflows.helper, max_retries=0)
+    sim.run()
+    told.fail("no")
+    sim.run()
+    assert calls == [((lost.pk,), {}), ((told.pk,), {})]
+
+
+def test_it_is_called_by_a_process_that_does_not_know_the_tasks(sim, calls, monkeypatch):
+    node = signal(
+        workflows.awaiting,
+        subject="camera",
+        max_retries=0,
+        rescue=workflows.helper.s("mail").set(queue="urgent"),
+    )
+    sim.run()
+    helper = workflows.helper.name
+    with monkeypatch.context() as without:
+        for name in (workflows.awaiting.name, helper):
+            without.delitem(current_app.tasks, name)
+        node.fail("no")
+        (child,) = rescues(node)
+        assert (child.name, child.options["queue"]) == (helper, "urgent")
+    sim.run()
+    assert calls == [((node.pk, "mail"), {})]
+
+
+def test_it_gets_the_headers_of_the_failed_node(sim, script):
+    seen = []
+    workflows.scripts["helper"] = lambda *args: seen.append(
+        {k: v for k, v in (workflows.helper.request.headers or {}).items() if k in {"user", "by"}}
+    )
+    signal(
+        workflows.fatal.s().set(headers={"user": "olga", "by": "mail"}),
+        subject="camera",
+        rescue=workflows.helper.s().set(headers={"by": "rescue"}),
+    )
+    sim.run()
+    assert seen == [{"user": "olga", "by": "rescue"}]
+
+
+def test_each_task_of_a_canvas_has_it(sim, calls):
+    canvas = group(workflows.fatal.s(), workflows.done.s(), workflows.fatal.s())
+    signal(canvas, subject="camera", rescue=workflows.helper)
+    sim.run()
+    failed = Node.objects.filter(status="failed").values_list("pk", flat=True)
+    assert sorted(args for args, _ in calls) == sorted((pk,) for pk in failed)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ("tests.workflows.nobody", UnknownTask),
+        (signature("tests.workflows.nobody"), UnknownTask),
+        (workflows.helper.s(unknown=1), BadInput),
+        (workflows.plain.s(1, 2, 3), BadInput),
+        (workflows.helper.s({1}), BadPayload),
+        (workflows.helper.s().set(no_such_option=1), UnsupportedOption),
+        (chain(workflows.helper.s(), workflows.done.s()), BadInput),
+        (group(workflows.helper.s(), workflows.done.s()), BadInput),
+        (7, BadInput),
+        ("", UnknownTask),
+    ],
+)
+def test_one_that_cannot_be_called_is_told_at_once(sim, given, error):
+    with pytest.raises(error):
+        signal(workflows.done.s(), subject="camera", rescue=given)
     assert not Node.objects.exists()

@@ -7,9 +7,11 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from celery import group
 from celery.exceptions import MaxRetriesExceededError, Retry
 
-from backbeat_celery import current_node, signal
+from backbeat_celery import current_node, signal, signal_many
+from backbeat_celery.exceptions import BadInput
 from backbeat_celery.models import Node
 from tests import workflows
 
@@ -253,3 +255,129 @@ def test_a_failure_never_climbs(sim, run_tree):
     child = node.children.get()
     assert (node.status, child.status) == ("waiting", "waiting")
     assert child.children.get().status == "failed"
+
+
+# Limits of one call -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(sim, script):
+    """Make a node of the scripted task in one of the ways that take options."""
+
+    def make(way, signature, **options):
+        if way == "signal":
+            return signal(signature, subject="camera", **options)
+        if way == "signal_many":
+            return signal_many([(signature, {"subject": "camera", **options})])[0]
+        parent = signal(workflows.scripted.s("parent"), subject="camera", delay=1)
+        if way == "workflow.signal":
+            return parent.workflow.signal(signature, mode="non_blocking", **options)
+        if way == "add_child":
+            return parent.add_child(signature, **options)
+
+        def spawn(task):
+            if way == "spawn":
+                current_node().spawn(signature, **options)
+            else:
+                current_node().spawn_many([signature], **options)
+
+        script(spawn, name="parent")
+        sim.advance(seconds=1)
+        return parent.children.get()
+
+    script(lambda task: None, name="parent")
+    return make
+
+
+WAYS = ["signal", "signal_many", "workflow.signal", "add_child", "spawn", "spawn_many"]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_limit_of_one_node_goes_before_its_tasks(sim, script, made, way, limit):
+    script(fail)
+    node = made(way, workflows.scripted.s(), max_retries=limit)
+    sim.advance(hours=1)
+    node.refresh_from_db()
+    assert (node.status, node.retries, node.attempt) == ("failed", limit + 1, limit + 1)
+
+
+def test_none_is_no_limit_of_its_own(sim, script, send):
+    script(fail)
+    node = send(max_retries=None)
+    sim.advance(hours=1)
+    node.refresh_from_db()
+    assert (node.status, node.attempt) == ("failed", 3)
+
+
+def test_it_holds_for_each_task_of_a_canvas(sim, script, send):
+    script(fail)
+    node = send(group(workflows.scripted.s(), workflows.scripted.s()), max_retries=0)
+    assert [child.status for child in node.children.all()] == ["failed", "failed"]
+
+
+def test_it_holds_for_each_node_of_a_bundle(sim, script):
+    script(lambda task, number: fail(task), name="bundled")
+    limits = [0, 1, None]
+    nodes = signal_many(
+        (workflows.bundled.s(n), {"subject": str(n), "max_retries": limit})
+        for n, limit in enumerate(limits)
+    )
+    sim.advance(hours=1)
+    for node in nodes:
+        node.refresh_from_db()
+    assert [(node.status, node.attempt) for node in nodes] == [
+        ("failed", 1),
+        ("failed", 2),
+        ("failed", 3),
+    ]
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(0, 1), (1, 2), (4, 5)])
+def test_self_retry_goes_before_the_limit_of_the_node(sim, script, send, limit, calls):
+    script(lambda task: task.retry(countdown=1, max_retries=limit))
+    node = send(max_retries=2)
+    sim.advance(minutes=1)
+    node.refresh_from_db()
+    assert (node.status, len(sim.calls)) == ("failed", calls)
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(0, 1), (5, 6), (None, 4)])
+def test_self_retry_of_a_task_that_is_no_node_task_has_the_nodes_limit(
+    sim, script, send, limit, calls
+):
+    script(lambda task: task.retry(countdown=1))
+    node = send(workflows.scripted_plain, max_retries=limit)
+    sim.advance(minutes=1)
+    node.refresh_from_db()
+    assert (node.status, len(sim.calls)) == ("failed", calls)
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(0, 1), (3, 4), (None, 2)])
+def test_autoretry_for_has_the_nodes_limit(sim, send, limit, calls):
+    node = send(workflows.plain_autoretry.s(99), max_retries=limit)
+    sim.advance(minutes=5)
+    node.refresh_from_db()
+    assert (node.status, len(sim.calls)) == ("failed", calls)
+
+
+def test_a_report_from_outside_follows_the_nodes_limit(sim, script, send):
+    script(lambda task: None)
+    node = send(workflows.scripted_awaiting, max_retries=0)
+    node.fail("the bank says no")
+    assert node.status == "failed"
+
+
+def test_the_sweeper_follows_the_nodes_limit(sim, script, send):
+    script(lambda task: None)
+    node = send(workflows.scripted_awaiting, max_retries=0)
+    sim.advance(seconds=620)
+    node.refresh_from_db()
+    assert (node.status, node.attempt) == ("failed", 1)
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, "3", True, float("inf"), object()])
+def test_a_limit_that_is_none_is_refused(sim, limit):
+    with pytest.raises(BadInput, match="max_retries"):
+        signal(workflows.done.s(), subject="camera", max_retries=limit)
+    assert not Node.objects.exists()

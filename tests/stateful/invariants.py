@@ -97,7 +97,8 @@ def histories_are_paths(rows: Rows) -> Faults:
         path = path or [node.status]
         if path[-1] != node.status:
             yield f"{_name(node)} ends its history {path} elsewhere"
-        if path[0] not in ({"waiting"} if node.parent_id is None else FIRST):
+        first = FIRST | {"waiting"} if node.container else FIRST
+        if path[0] not in ({"waiting"} if node.parent_id is None else first):
             yield f"{_name(node)} began as {path[0]}"
         if any(after not in ALLOWED[before].split() for before, after in _pairs(path)):
             yield f"{_name(node)} took a step that is not allowed: {path}"
