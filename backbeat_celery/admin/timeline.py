@@ -159,7 +159,7 @@ def _attempts(nodes: Sequence[Node]) -> dict[UUID, list[Attempt]]:
             .alias(reach=F("number") + LATEST)
             .filter(reach__gt=F("node__attempt"))
         )
-        for row in rows.defer("traceback", "error").order_by("node", "number"):
+        for row in rows.defer("traceback", "error", "error_args").order_by("node", "number"):
             found[row.node_id].append(row)
     for node in claimed:
         if node.status == Status.RUNNING:

@@ -151,10 +151,14 @@ def write_failure(
     decision = decide(node, ending, policy)
     attempt = Attempt.running(node)
     after_commit = _write_decision(node, ending, decision, now, claimed_from, guard)
-    trace = ending.traceback if isinstance(ending, Failed) else ""
-    if isinstance(ending, Failed):
-        attempt.error_type, attempt.error_args = ending.error_type, ending.error_args
-    _insert(attempt.ended(ending.kind, error=ending.error, trace=trace), node)
+    attempt.ended(
+        ending.kind,
+        error=ending.error,
+        error_type=ending.error_type,
+        error_args=ending.error_args,
+        trace=ending.traceback,
+    )
+    _insert(attempt, node)
     if node.awaits_report:
         drop_children(node)
     if decision.status == Status.FAILED:

@@ -62,8 +62,8 @@ def store_report(row: Node, report: ExternalReport) -> None:
     if isinstance(report, Succeeded):
         stored |= {"result": report.result, "note": report.note}
     else:
-        stored |= {"error": report.error, "traceback": report.traceback, "final": report.final}
-        stored |= {"error_type": report.error_type, "error_args": report.error_args}
+        names = ("error", "traceback", "error_type", "error_args", "final")
+        stored |= {name: getattr(report, name) for name in names}
     Node.objects.using(row.alias).filter(pk=row.pk).update(report=stored)
 
 

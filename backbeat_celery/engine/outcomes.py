@@ -13,7 +13,7 @@ from backbeat_celery.exceptions import BadPayload
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.policy import Policy
 from backbeat_celery.models import Node
-from backbeat_celery.models.stored_errors import describe
+from backbeat_celery.models.stored_errors import stored_error
 from backbeat_celery.runtime.text import shorten, shorten_start
 from backbeat_celery.states import AttemptOutcome, Status
 
@@ -82,20 +82,23 @@ class Failed:
 
     @classmethod
     def from_exception(cls, exc: BaseException, **fields: Any) -> Failed:
-        """Describe an exception as text."""
+        """Describe an exception as text, and take it apart so that it can be made again."""
         text = "".join(traceback.format_exception(exc))
         try:
             shown = repr(exc)
         except Exception:
             shown = f"<{type(exc).__name__} without a repr>"
-        kind, args = describe(exc)
         return cls(
             error=clean(shown),
             traceback=clean(text, tail=True),
-            error_type=kind,
-            error_args=args,
+            **stored_error(exc)._asdict(),
             **fields,
         )
+
+    @classmethod
+    def unraised(cls, exc: BaseException, error: str, **fields: Any) -> Failed:
+        """Describe a failure that no handler raised by the exception that stands for it."""
+        return cls(error=error, **stored_error(exc)._asdict(), **fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,17 @@ class Lost:
     error: str
     kind: AttemptOutcome = AttemptOutcome.LOST
     counted: bool = True
+    error_type: str = ""
+    error_args: list[Any] | None = None
     actor: str = ""
     reason: str = ""
+    traceback: ClassVar[str] = ""
     is_inferred: ClassVar[bool] = True
+
+    @classmethod
+    def by(cls, exc: BaseException, error: str, **fields: Any) -> Lost:
+        """Describe a loss by the exception that stands for it, should it be the last one."""
+        return cls(error, **stored_error(exc)._asdict(), **fields)
 
 
 AttemptResult = Succeeded | Failed | Lost

@@ -50,7 +50,9 @@ def history(node: Node, latest: int | None = None) -> list[Transition]:
 
 def attempts(node: Node, latest: int | None = None) -> list[Attempt]:
     """Give the attempts of a node in order, the running one included; or the `latest` ones."""
-    rows = _last(node.ended_attempts.order_by("number"), latest)
+    ended = node.ended_attempts.order_by("number")
+    # Who asks for the latest shows them, and nobody is shown an error's arguments.
+    rows = _last(ended if latest is None else ended.defer("error_args"), latest)
     if node.status == Status.RUNNING:
         rows.append(Attempt.running(node))
     return rows if latest is None else rows[-latest:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -88,10 +90,20 @@ class Attempt(models.Model):
             started_at=node.started_at,
         )
 
-    def ended(self, outcome: AttemptOutcome, *, error: str = "", trace: str = "") -> Attempt:
+    def ended(
+        self,
+        outcome: AttemptOutcome,
+        *,
+        error: str = "",
+        error_type: str = "",
+        error_args: list[Any] | None = None,
+        trace: str = "",
+    ) -> Attempt:
         """Complete the row of an attempt that ends now; the caller inserts it."""
         self.finished_at = clock.now()
         self.outcome = outcome
         self.error = error or None
+        self.error_type = error_type
+        self.error_args = error_args
         self.traceback = trace or None
         return self

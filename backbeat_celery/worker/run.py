@@ -153,7 +153,7 @@ class Run:
             if isinstance(exc, AnyDatabaseError) and (
                 is_conflict(exc) or is_broken(raw, self.claim.using)
             ):
-                ending = Lost(f"The transaction was rolled back: {exc!r}")
+                ending = Lost.by(exc, f"The transaction was rolled back: {exc!r}")
             return self.record_result(ending, cause)
         self._after_commit = after_commit
         return ending, cause
@@ -183,7 +183,8 @@ class Run:
         policy = self.claim.policy
         if isinstance(exc, Reject):
             if exc.requeue:  # type: ignore[attr-defined]
-                return Lost("The handler gave the attempt back.", kind=AttemptOutcome.GIVEN_BACK)
+                error = "The handler gave the attempt back."
+                return Lost.by(exc, error, kind=AttemptOutcome.GIVEN_BACK)
             return Failed.from_exception(exc, final=True)
         if isinstance(exc, Retry):
             return _failure_of(exc, self.claim.max_retries)
@@ -304,6 +305,8 @@ class Run:
             raise BadTime(f"countdown is between 0 seconds and 100 years, not {quote(countdown)}.")
         when: Any = eta if eta is not None else countdown
         self._requested_retry = Retry(exc=exc, when=when)
+        # Celery puts another one in the place of an exception that pickle cannot carry.
+        self._requested_retry.exc = exc
         return self._requested_retry
 
 

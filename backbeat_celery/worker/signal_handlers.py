@@ -134,7 +134,8 @@ def on_death(sender: Any = None, task_id: str = "", exception: Any = None, **_: 
     if message is None:
         return
     if isinstance(exception, TimeLimitExceeded):
-        deliveries.report(worker_events.hard_time_limit, message)
+        limit = exception.args[0] if exception.args else None
+        deliveries.report(partial(worker_events.hard_time_limit, limit=limit), message)
     elif isinstance(exception, WorkerLostError):
         deliveries.report(partial(worker_events.worker_lost, in_shutdown=is_going_down()), message)
 

@@ -41,7 +41,8 @@ CONDITIONS = ["", "__regex", "__contains", "__startswith", "__isnull", "__passwo
 THROUGH = [
     *("parent__kwargs__regex", "children__kwargs__regex", "workflow__metadata__regex"),
     *("workflow__nodes__kwargs__regex", "workflow__subject__startswith", "outgoing_links__id"),
-    *("transitions__reason__regex", "attempt_rows__traceback__regex", "claim_id__startswith"),
+    *("transitions__reason__regex", "ended_attempts__traceback__regex", "claim_id__startswith"),
+    *("ended_attempts__error_args__regex", "ended_attempts__error_type__startswith"),
     *("id__exact", "id__in", "id__gt", "task__regex", "name__startswith", "worker__exact"),
 ]
 

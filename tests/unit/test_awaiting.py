@@ -17,6 +17,7 @@ REPORTS = [
     Succeeded({"paid": [1, 2]}, actor="ada", reason="by phone"),
     Failed("no"),
     Failed("ValueError()", traceback="in line 1", final=True, actor="ada", reason="by phone"),
+    Failed.from_exception(ValueError("no", {"cent": [1]}), actor="ada"),
 ]
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from backbeat_celery.conf import settings
@@ -216,7 +217,8 @@ class Sweep:
 
 def lose(node: Node) -> AfterCommit:
     """End a running attempt as lost: queue the next one, or fail a node that kills workers."""
-    ending = Lost(f"The worker {node.worker} did not renew its lease.")
+    error = f"The worker {node.worker} did not renew its lease."
+    ending = Lost.by(WorkerLostError(error), error)
     return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
 
 
@@ -226,13 +228,23 @@ def give_back(node: Node) -> AfterCommit:
     return _end(node, ending, Q(lease_expires_at__lte=clock.now()))
 
 
-def time_out(node: Node) -> AfterCommit:
-    """End a running attempt that has timed out as failed."""
-    ending = Failed(
+def time_out(node: Node, limit: float | None = None) -> AfterCommit:
+    """End a running attempt that has timed out as failed; by default its timeout is the limit."""
+    if limit is None:
+        limit = _seconds_given(node)
+    ending = Failed.unraised(
+        TimeLimitExceeded(limit),
         f"The attempt had not finished by {node.times_out_at:%Y-%m-%d %H:%M:%S %Z}.",
         kind=AttemptOutcome.TIMED_OUT,
     )
     return _end(node, ending, Q(times_out_at__lte=clock.now()))
+
+
+def _seconds_given(node: Node) -> float:
+    if node.times_out_at is None or node.started_at is None:
+        return 0
+    seconds = round((node.times_out_at - node.started_at).total_seconds(), 3)
+    return int(seconds) if seconds.is_integer() else seconds
 
 
 def _end(node: Node, ending: Failed | Lost, guard: Q) -> AfterCommit:

@@ -38,10 +38,10 @@ def worker_lost(message: NodeMessage, *, in_shutdown: bool = False) -> None:
         _end(message, give_back if in_shutdown else lose)
 
 
-def hard_time_limit(message: NodeMessage) -> None:
-    """End an attempt that was killed at its hard time limit, as failed."""
+def hard_time_limit(message: NodeMessage, *, limit: float | None = None) -> None:
+    """End an attempt that was killed at its hard time limit, in seconds, as failed."""
     if _write(_running(message), message.using, times_out_at=clock.now()):
-        _end(message, time_out)
+        _end(message, partial(time_out, limit=limit))
 
 
 def message_dropped(message: NodeMessage) -> None:
