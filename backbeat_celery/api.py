@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from backbeat_celery.models import Node
-    from backbeat_celery.typing import TaskOrSignature
+    from backbeat_celery.typing import Rescue, TaskOrSignature
 
 
 class RunSignalOptions(TypedDict, total=False):
@@ -39,7 +39,7 @@ class RunSignalOptions(TypedDict, total=False):
     link: Node | UUID | None
     metadata: dict[str, Any] | None
     max_retries: int | None
-    rescue: TaskOrSignature | str | None
+    rescue: Rescue | None
     close: bool
 
 
@@ -51,7 +51,7 @@ class SignalOptions(RunSignalOptions, total=False):
     using: str | None
 
 
-OF_THE_NODE = frozenset({"key", "mode", "fires_at", "delay", "metadata", "max_retries", "rescue"})
+OF_THE_NODE = RunSignalOptions.__annotations__.keys() - {"link", "close"}
 """Options of `signal` that are about the node, and not about where it goes."""
 
 
@@ -66,6 +66,13 @@ class CheckedSignal:
     using: str | None
     close: bool = False
     """Whether the run takes no more signals after this one."""
+    key_lasts: bool = False
+    """Whether its key is a handler's, whose next attempt may come after the end of the run."""
+
+    @property
+    def workflow(self) -> tuple[str, str]:
+        """What all runs of its workflow have in common."""
+        return self.name, self.subject
 
 
 def signal(
@@ -80,7 +87,7 @@ def signal(
     link: Node | UUID | None = None,
     metadata: dict[str, Any] | None = None,
     max_retries: int | None = None,
-    rescue: TaskOrSignature | str | None = None,
+    rescue: Rescue | None = None,
     close: bool = False,
     using: str | None = None,
 ) -> Node:
@@ -165,12 +172,23 @@ def fail_by_token(token: str, error: str, *, max_age: int | None = None) -> None
     verbs.fail_by_ticket(read(token, max_age), error)
 
 
+def check_close(close: bool) -> bool:
+    """Give the option `close`, or raise BadInput."""
+    if not isinstance(close, bool):
+        raise BadInput(f"close is True or False, not {quote(close)}.")
+    return close
+
+
 def _checked(
     spec: NodeSpec, subject: Any, name: Any, link: Any, using: Any, close: Any
 ) -> CheckedSignal:
-    if not isinstance(close, bool):
-        raise BadInput(f"close is True or False, not {quote(close)}.")
+    check_close(close)
     if subject is None:
+        if spec.key is not None:
+            raise BadInput(
+                "A key is unique in a workflow, and without a subject each signal has a workflow "
+                "of its own: give the subject as well."
+            )
         subject, close = str(spec.id), True
     workflow_name = _name_of(spec) if name is None else check_name(name, "workflow")
     return CheckedSignal(workflow_name, subject_key(subject), take(spec), link, using, close)

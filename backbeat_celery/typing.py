@@ -56,6 +56,10 @@ class SignatureLike(Protocol):
 TaskOrSignature = SignatureLike | TaskWithoutArguments
 """What can be sent or spawned: `task.s(...)`, or a task that needs no arguments."""
 
+if TYPE_CHECKING:
+    Rescue = SignatureLike | Task[..., Any] | str
+    """What is called when a node has failed: it takes the node's id, so no task is excluded."""
+
 Actor = HasUsername | str | None
 """Who steers: a user, or a text."""
 
@@ -75,7 +79,7 @@ class SpawnOptions(FlagOptions, total=False):
     """The options of `spawn`, which `spawn_many` and `Node.add_child` take as well."""
 
     max_retries: int | None
-    rescue: TaskOrSignature | str | None
+    rescue: Rescue | None
 
 
 class TreeOptions(TypedDict, total=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -36,9 +36,16 @@ class ReasonForm(forms.Form):
         help_text=_("Stored in the history, with your name."),
     )
 
-    def __init__(self, *args: Any, target: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        target: Any = None,
+        may: Callable[[str], bool] = lambda permission: False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.target = target
+        self.may = may
         # The reason comes last.
         self.order_fields([name for name in self.fields if name != "reason"] + ["reason"])
 
@@ -112,10 +119,17 @@ class SignalForm(ReasonForm):
     delay = forms.FloatField(
         label=_("Delay"), required=False, min_value=0, help_text=_("Seconds before it may run.")
     )
+    close = forms.BooleanField(
+        label=_("Close"),
+        required=False,
+        help_text=_("The workflow takes no signal after this one. This cannot be undone."),
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["reason"].help_text = _("Stored in the admin's log, with your name.")
+        if not self.may("close"):
+            del self.fields["close"]
         field: Any = self.fields["task"]
         field.choices = [("", "---------"), *((name, name) for name in task_names())]
 
@@ -134,6 +148,7 @@ class SignalForm(ReasonForm):
             task_spec(signature, **options)
         except BackbeatError as exc:
             raise forms.ValidationError(str(exc)) from exc
+        options["close"] = data.get("close", False)
         return {**data, "signature": signature, "options": options}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from django.contrib import messages
@@ -156,7 +157,8 @@ class SteeringAdmin(ViewAdmin):
         target = rows[0] if len(rows) == 1 else None
         is_confirmed = request.method == "POST" and "post" in request.POST
         make: Any = verb.form
-        form = make(request.POST if is_confirmed else None, target=target)
+        may = partial(self.may, request)
+        form = make(request.POST if is_confirmed else None, target=target, may=may)
         if is_confirmed and form.is_valid():
             report = do(verb, rows, request.user, form.cleaned_data)
             self._show_report(request, verb, report, form.cleaned_data.get("reason", ""))

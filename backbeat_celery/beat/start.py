@@ -15,7 +15,9 @@ from backbeat_celery.api import signal
 from backbeat_celery.beat.period import Period, period_of
 from backbeat_celery.beat.template import render
 from backbeat_celery.exceptions import BadInput
-from backbeat_celery.models import Node
+from backbeat_celery.inputs.node_spec import check_key, check_name
+from backbeat_celery.inputs.subject import subject_key
+from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.runtime import clock
 from backbeat_celery.states import Mode
 
@@ -23,7 +25,7 @@ FIRED_AT = "backbeat_fired_at"
 """The header with the time at which the message was first sent."""
 
 OPTIONS = frozenset(
-    "task subject args kwargs name key mode delay metadata queue using".split()  # noqa: SIM905
+    "task subject args kwargs name key mode delay metadata close queue using".split()  # noqa: SIM905
 )
 
 
@@ -79,6 +81,7 @@ class Start:
     mode: str = Mode.BLOCKING
     delay: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    close: bool = False
     queue: str | None = None
     using: str | None = None
 
@@ -115,13 +118,20 @@ def start(request: Start, firing: Firing) -> Node:
     signature = current_app.signature(request.task, list(request.args), dict(request.kwargs))
     if request.queue is not None:
         signature = signature.set(queue=request.queue)
-    key = f"{firing.schedule} {period.id}".strip() if request.key is None else request.key
+    subject = filled(request.subject, "subject")
+    if request.key is None:
+        key = f"{firing.schedule} {period.id}".strip()
+    else:
+        key = filled(request.key, "key")
+    if request.close and (known := _sent_before(request, subject, key)) is not None:
+        return known
     return signal(
         signature,
-        subject=filled(request.subject, "subject"),
+        subject=subject,
         name=request.name,
-        key=key if request.key is None else filled(request.key, "key"),
+        key=key,
         mode=request.mode,
+        close=request.close,
         delay=request.delay,
         metadata={
             "schedule": firing.schedule,
@@ -130,6 +140,17 @@ def start(request: Start, firing: Firing) -> Node:
         },
         using=request.using,
     )
+
+
+def _sent_before(request: Start, subject: str, key: str) -> Node | None:
+    """Find the node of an earlier firing, whose run is closed and may be finished."""
+    using, name = (
+        request.using or node_alias(),
+        check_name(request.name or request.task, "workflow"),
+    )
+    runs = Workflow.objects.using(using).filter(name=name, subject=subject_key(subject))
+    known = Node.objects.using(using).signals_with_key(runs, check_key(key) or "")
+    return known.first()
 
 
 def _schedule(name: str) -> Any:

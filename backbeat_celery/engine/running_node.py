@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
@@ -34,7 +33,7 @@ class RunningNode:
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
         self._progress = ProgressReport(claim)
-        self._signals: dict[tuple[str, UUID], dict[UUID, int]] = defaultdict(dict)
+        self._signals: dict[tuple[str, Hashable], dict[UUID, int]] = defaultdict(dict)
         self._keys: dict[str, UUID] | None = None
         self._members = 0
 
@@ -102,33 +101,9 @@ class RunningNode:
         failpoints.hit("in_handler")
         self._progress.report(done, total, message)
 
-    def spawn(
-        self,
-        signature: TaskOrSignature,
-        *,
-        mode: Mode | str | None = None,
-        barrier: bool = False,
-        fires_at: datetime | None = None,
-        delay: float | timedelta | None = None,
-        key: str | None = None,
-        metadata: dict[str, Any] | None = None,
-        max_retries: int | None = None,
-        rescue: TaskOrSignature | str | None = None,
-    ) -> SpawnedChild:
+    def spawn(self, signature: TaskOrSignature, **options: Unpack[SpawnOptions]) -> SpawnedChild:
         """Register a child, recorded and started when this attempt succeeds."""
-        return self._register(
-            task_spec(
-                signature,
-                mode=mode,
-                barrier=barrier,
-                fires_at=fires_at,
-                delay=delay,
-                key=key,
-                metadata=metadata,
-                max_retries=max_retries,
-                rescue=rescue,
-            )
-        )
+        return self._register(task_spec(signature, **options))
 
     def spawn_many(
         self, signatures: Iterable[TaskOrSignature], **options: Unpack[SpawnOptions]
@@ -188,13 +163,13 @@ class RunningNode:
             self._keys = dict(rows) if self._claim.node.next_seq else {}  # type: ignore[arg-type]
         return self._keys
 
-    def next_signal_key(self, task: str, workflow_id: UUID, spec_id: UUID) -> str:
+    def next_signal_key(self, task: str, workflow: Hashable, spec_id: UUID) -> str:
         """Make the key of a signal that this handler sends without a key.
 
         A retry sends the same signals in the same order, so it finds those sent before.
         """
         # A repeated transaction asks for the same signal again.
-        sent = self._signals[task, workflow_id]
+        sent = self._signals[task, workflow]
         ordinal = sent.setdefault(spec_id, len(sent))
         return f"{self.id}:{ordinal}:{task}"[:255]
 

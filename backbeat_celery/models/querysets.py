@@ -79,6 +79,11 @@ class NodeQuerySet(models.QuerySet["Node"]):
         ]
         return self.filter(pk__in={pk for rows in questions for (pk,) in rows})
 
+    def signals_with_key(self, runs: models.QuerySet[Workflow], key: str) -> NodeQuerySet:
+        """Signals of these runs that have this key, the newest run's first."""
+        found = self.filter(parent__in=runs.values("pk"), key=key)
+        return found.order_by("-workflow__run")
+
     def locked(self) -> NodeQuerySet:
         """The same rows, locked until the transaction ends.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from backbeat_celery.models import Node
     from backbeat_celery.states import Mode
-    from backbeat_celery.typing import FlagOptions, SpawnOptions, TaskOrSignature
+    from backbeat_celery.typing import FlagOptions, Rescue, SpawnOptions, TaskOrSignature
 
 
 class SpawnedChild:
@@ -94,7 +94,7 @@ class CurrentNode(Protocol):
         key: str | None = None,
         metadata: dict[str, Any] | None = None,
         max_retries: int | None = None,
-        rescue: TaskOrSignature | str | None = None,
+        rescue: Rescue | None = None,
     ) -> SpawnedChild:
         """Register a child, recorded and started when this attempt succeeds.
 

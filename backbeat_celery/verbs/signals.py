@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
 
-from backbeat_celery.api import CheckedSignal
+from backbeat_celery.api import CheckedSignal, check_close
 from backbeat_celery.engine.advance import advance_after_commit
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import lock_workflow
@@ -29,15 +29,17 @@ from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.models import Node, Workflow, node_alias
 from backbeat_celery.models.querysets import RACES
 from backbeat_celery.models.transitions import RowDeleted
-from backbeat_celery.runtime import clock, failpoints, migration_state
+from backbeat_celery.runtime import failpoints, migration_state
 from backbeat_celery.runtime.current_node import running
 from backbeat_celery.runtime.transactions import repeat
 from backbeat_celery.states import Mode, Status
-from backbeat_celery.verbs.deleted_rows import WHY
+from backbeat_celery.verbs.closing_signals import as_sent_here, close_runs, sent_before
+from backbeat_celery.verbs.deleted_rows import WHY, reread
 from backbeat_celery.verbs.foreign_transaction import warn_if_apart
 
 if TYPE_CHECKING:
-    from backbeat_celery.typing import TaskOrSignature
+    from backbeat_celery.api import RunSignalOptions
+    from backbeat_celery.typing import SpawnOptions, TaskOrSignature
 
 
 def send(signals: Sequence[CheckedSignal]) -> list[Node]:
@@ -47,6 +49,7 @@ def send(signals: Sequence[CheckedSignal]) -> list[Node]:
         raise BadInput(f"One transaction has one database; these signals name {sorted(aliases)}.")
     alias = aliases.pop()
     warn_if_apart(alias)
+    signals = [as_sent_here(signal) for signal in signals]
     # Two callers lock the same workflows in the same order.
     order = sorted(range(len(signals)), key=lambda i: (signals[i].name, signals[i].subject, i))
 
@@ -66,27 +69,41 @@ def _send_any(
 ) -> dict[int, Node]:
     nodes: dict[int, Node] = {}
     after_commit = AfterCommit()
+    closed = {signal.workflow for signal in signals if signal.close}
     with transaction.atomic(using=alias):
         for index in order:
-            nodes[index], left = _signal_open_run(signals[index], alias)
+            closes = signals[index].workflow in closed
+            nodes[index], left = _signal_open_run(signals[index], alias, closes=closes)
             after_commit += left
         # After all roots are locked: the waiting node may be below one of them.
         for index in order:
             _link(signals[index].link, nodes[index], alias)
+        # After the last signal of each run.
+        ended = {nodes[index].workflow_id for index in order if signals[index].close}
+        after_commit += close_runs(ended, alias)
         advance_after_commit(after_commit, alias)
     return nodes
 
 
-def _signal_open_run(signal: CheckedSignal, alias: str) -> tuple[Node, AfterCommit]:
+def _signal_open_run(
+    signal: CheckedSignal, alias: str, *, closes: bool
+) -> tuple[Node, AfterCommit]:
     """Add a signal to the open run; the run may end before it is locked."""
     workflows = Workflow.objects.db_manager(alias)
     for _ in range(RACES):
-        workflow = workflows.for_subject(signal.subject, signal.name)
-        failpoints.hit("run_found")
+        if (known := sent_before(signal, alias)) is not None:
+            return known, AfterCommit()
         try:
-            return _signal(workflow, signal.spec, signal.close)
+            workflow = workflows.for_subject(signal.subject, signal.name)
+            failpoints.hit("run_found")
+            return _signal(workflow, signal.spec, closes=closes)
         except RunIsOver:
             continue
+        except WorkflowClosed:
+            # A call with the same key may have closed it since it was looked for.
+            if (known := sent_before(signal, alias)) is None:
+                raise
+            return known, AfterCommit()
     raise BackbeatError(f"The runs of {signal.name!r} for {signal.subject!r} keep ending.")
 
 
@@ -120,60 +137,44 @@ def _send_batch(
 
 
 def signal_workflow(
-    workflow: Workflow,
-    signature: TaskOrSignature,
-    *,
-    key: str | None = None,
-    mode: Mode | str = Mode.BLOCKING,
-    fires_at: datetime | None = None,
-    delay: float | timedelta | None = None,
-    link: Node | UUID | None = None,
-    metadata: dict[str, Any] | None = None,
-    max_retries: int | None = None,
-    rescue: TaskOrSignature | str | None = None,
-    close: bool = False,
+    workflow: Workflow, signature: TaskOrSignature, **options: Unpack[RunSignalOptions]
 ) -> Node:
     """Add a signal to this run of a workflow."""
-    spec = task_spec(
-        signature,
-        mode=mode,
-        fires_at=fires_at,
-        delay=delay,
-        key=key,
-        metadata=metadata,
-        max_retries=max_retries,
-        rescue=rescue,
-    )
-    take(spec)
+    given: dict[str, Any] = {"mode": Mode.BLOCKING, **options}
+    link, close = given.pop("link", None), check_close(given.pop("close", False))
+    spec = take(task_spec(signature, **given))
     alias = workflow.alias
     warn_if_apart(alias)
 
     def once() -> Node:
         with transaction.atomic(using=alias):
             failpoints.hit("run_found")
-            node, after_commit = _signal(workflow, spec, close)
+            try:
+                node, after_commit = _signal(workflow, spec, closes=close)
+            except WorkflowClosed:
+                known = _child_with_key(workflow, _key_of(spec, workflow)) if close else None
+                if known is None:
+                    raise
+                return known
             _link(link, node, alias)
+            if close:
+                after_commit += close_runs([workflow.pk], alias)
             advance_after_commit(after_commit, alias)
             return node
 
-    return repeat(once, using=alias)
+    node = repeat(once, using=alias)
+    if close:
+        reread(workflow)
+    return node
 
 
-def _signal(workflow: Workflow, spec: NodeSpec, close: bool) -> tuple[Node, AfterCommit]:
-    root, now = _lock_run(workflow, both=close)
-    key = spec.key or _key_in_handler(spec, workflow)
+def _signal(workflow: Workflow, spec: NodeSpec, *, closes: bool) -> tuple[Node, AfterCommit]:
+    root, now = _lock_run(workflow, both=closes)
+    key = _key_of(spec, workflow)
     node, after_commit = _child_with_key(root, key), AfterCommit()
     if node is None:
         node, after_commit = _append(root, spec, key, now)
-    if close:
-        _close(workflow)
-        after_commit.maybe_complete.append(root.pk)
     return node, after_commit
-
-
-def _close(workflow: Workflow) -> None:
-    rows = Workflow.objects.using(workflow.alias).filter(pk=workflow.pk)
-    rows.update(closed_at=clock.now(), close_reason="closed by its last signal")
 
 
 def _link(source: Node | UUID | None, node: Node, using: str) -> None:
@@ -203,44 +204,21 @@ def _lock_run(workflow: Workflow, *, both: bool) -> tuple[Node, datetime]:
     return root, now
 
 
-def _key_in_handler(spec: NodeSpec, workflow: Workflow) -> str | None:
-    """Give a key to a signal from a handler, so that a retry of the attempt finds it."""
+def _key_of(spec: NodeSpec, workflow: Workflow) -> str | None:
+    """Give the key of a signal; one from a handler has one, so that a retry finds it."""
     node = running.get()
-    if not isinstance(node, RunningNode):
-        return None
+    if spec.key is not None or not isinstance(node, RunningNode):
+        return spec.key
     return node.next_signal_key(spec.task or spec.name, workflow.pk, spec.id)
 
 
-def add_child(
-    parent: Node,
-    signature: TaskOrSignature,
-    *,
-    mode: Mode | str | None = None,
-    barrier: bool = False,
-    fires_at: datetime | None = None,
-    delay: float | timedelta | None = None,
-    key: str | None = None,
-    metadata: dict[str, Any] | None = None,
-    max_retries: int | None = None,
-    rescue: TaskOrSignature | str | None = None,
-) -> Node:
+def add_child(parent: Node, signature: TaskOrSignature, **options: Unpack[SpawnOptions]) -> Node:
     """Add a child from outside to a node that is not finished, and have it waited for.
 
     It takes its place in the sibling order at once and runs when the parent's handler is accepted.
     Raises NodeFinished if there is nothing left to wait for it, BadInput for a flag.
     """
-    spec = task_spec(
-        signature,
-        mode=mode,
-        barrier=barrier,
-        fires_at=fires_at,
-        delay=delay,
-        key=key,
-        metadata=metadata,
-        max_retries=max_retries,
-        rescue=rescue,
-    )
-    take(spec)
+    spec = take(task_spec(signature, **options))
     warn_if_apart(parent.alias)
     return repeat(lambda: _add_child(parent, spec), using=parent.alias)
 
@@ -270,7 +248,7 @@ def _lock_parent(parent: Node) -> tuple[Node, datetime]:
     return row, now
 
 
-def _child_with_key(parent: Node, key: str | None) -> Node | None:
+def _child_with_key(parent: Node | Workflow, key: str | None) -> Node | None:
     if key is None:
         return None
     return Node.objects.using(parent.alias).children_of(parent.pk).filter(key=key).first()

@@ -296,6 +296,21 @@ def test_signal_is_sent_with_its_options(failed, staff, act):
     assert node.fires_at is not None
 
 
+@pytest.mark.parametrize("may_close", [True, False])
+def test_signal_may_close_the_workflow_with_the_right_to_close(failed, staff, act, may_close):
+    staff("signal_workflow", *(["close_workflow"] if may_close else []))
+    act("workflow", "signal", task="tests.workflows.done", mode="blocking", key="k", close="on")
+    workflow = Node.objects.get(key="k").workflow
+    assert (workflow.closed_at is not None) == may_close
+
+
+@pytest.mark.parametrize("may_close", [True, False])
+def test_the_form_of_a_signal_asks_who_may_close(failed, staff, client, may_close):
+    staff("signal_workflow", *(["close_workflow"] if may_close else []))
+    url = reverse("admin:backbeat_celery_workflow_act", args=[failed.workflow_id, "signal"])
+    assert ('name="close"' in client.get(url).content.decode()) == may_close
+
+
 def test_deletion_shows_what_it_cancels_and_takes_all(failed, staff, act, client):
     staff("delete_workflow")
     url = reverse("admin:backbeat_celery_workflow_act", args=[failed.workflow_id, "delete"])

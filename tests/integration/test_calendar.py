@@ -77,6 +77,24 @@ def test_a_beat_that_fires_twice_starts_one(sim, nightly):
     assert fire(nightly, at="2026-11-25T02:00:01+00:00").get() != first
 
 
+def test_a_firing_may_close_the_workflow_and_a_second_one_starts_nothing(sim, nightly):
+    first = fire(nightly, close=True).get()
+    assert fire(nightly, at="2026-11-24T02:00:04+00:00", close=True).get() == first
+    sim.run()
+    assert started()[0].workflow.finished_at is not None
+    assert fire(nightly, at="2026-11-24T09:30:00+00:00", close=True).get() == first
+    assert Workflow.objects.count() == 1
+    assert fire(nightly, at="2026-11-25T02:00:01+00:00", close=True).get() != first
+
+
+def test_runs_of_one_subject_follow_each_other_where_each_firing_closes(sim, nightly):
+    for day in ("24", "25"):
+        fire(nightly, at=f"2026-11-{day}T02:00:01+00:00", subject="report", close=True)
+        sim.run()
+    runs = Workflow.objects.order_by("run").values_list("subject", "run")
+    assert list(runs) == [("report", 1), ("report", 2)]
+
+
 def test_a_late_beat_means_the_date_of_the_period(sim, nightly):
     nightly.crontab.hour, nightly.crontab.minute = "23", "59"
     nightly.crontab.save()
@@ -159,6 +177,9 @@ def test_everything_that_signal_takes_is_handed_on(sim, nightly):
         ({"args": "abc"}, BadInput, "list as args"),
         ({"kwargs": [1]}, BadInput, "dict as kwargs"),
         ({"metadata": "x"}, BadInput, "dict as metadata"),
+        ({"close": "yes"}, BadInput, "close is True or False"),
+        ({"close": True, "subject": "a\x00b"}, BadInput, "1 to 255 characters"),
+        ({"close": True, "name": "a\x00b"}, BadInput, "name has 1 to 255 characters"),
         ({"taks": DONE}, BadInput, "no argument taks"),
         ({"delay": "60"}, BadInput, "number of seconds"),
     ],

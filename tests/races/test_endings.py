@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from backbeat_celery import signal
+from backbeat_celery import signal, signal_many
 from backbeat_celery.exceptions import WorkflowClosed
 from backbeat_celery.models import Node, Workflow
 from tests import workflows
-from tests.races.threads import DEADLINE, RACES, start
+from tests.races.threads import DEADLINE, RACES, repeated, start, together
 from tests.races.worker import status, succeed, taken
 
 pytestmark = RACES
@@ -70,3 +70,40 @@ def test_a_signal_to_that_very_run_is_refused(stops, workflow, end):
     with pytest.raises(WorkflowClosed, match=r"finished|deleted"):
         late.result(DEADLINE)
     assert Workflow.objects.filter(unfinished=True).count() == 0
+
+
+def test_a_signal_that_closes_is_the_first_one_if_another_with_its_key_was_faster(stops, workflow):
+    again = {"key": "once", "close": True}
+    late = _meanwhile(stops, lambda: _signal(**again), lambda: _signal(**again))
+    assert late.result(DEADLINE) == Node.objects.get(key="once")
+
+
+@repeated(10)
+def test_of_eight_that_close_a_run_one_is_sent(stops, workflow, repetition):
+    def send():
+        try:
+            return _signal(close=True)
+        except WorkflowClosed:
+            return None
+
+    sent = [node for node in together(*[send] * 8) if node is not None]
+    assert sent == list(Node.objects.filter(parent=workflow.pk, seq__gt=0))
+    assert len(sent) == 1
+
+
+@repeated(10)
+def test_the_last_signals_of_a_run_are_sent_all_or_none(stops, workflow, repetition):
+
+    def send():
+        try:
+            return signal_many(
+                (workflows.done.s(), {"subject": "camera", "name": "w", "close": close})
+                for close in (False, True)
+            )
+        except WorkflowClosed:
+            return []
+
+    sent, *_ = together(send, workflow.close, workflow.pause, workflow.cancel)
+    assert len(sent) in {0, 2}
+    workflow.refresh_from_db()
+    assert workflow.closed_at is not None

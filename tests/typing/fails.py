@@ -124,14 +124,16 @@ node_task(base=str)  # error: arg-type, reportArgumentType; celery-types
 signal(pay, subject="order:1")  # error: arg-type, reportArgumentType; celery-types
 signal("shop.pay", subject="order:1")  # error: arg-type, reportArgumentType
 signal(handler, subject="order:1")  # error: arg-type, reportArgumentType
-signal(pay.s(1))  # error: call-arg, reportCallIssue
+signal(pay.s(1), close="yes")  # error: arg-type, reportArgumentType
+signal(pay.s(1), max_retries="3")  # error: arg-type, reportArgumentType
+signal(pay.s(1), rescue=3)  # error: arg-type, reportArgumentType; celery-types
 signal(pay.s("x"), subject="order:1")  # error: arg-type, reportArgumentType
 signal(pay.s(1), subject=1)  # error: arg-type, reportArgumentType
 signal(pay.s(1), subject="order:1", delai=3)  # error: call-arg, reportCallIssue
 signal(pay.s(1), subject="order:1", delay="3")  # error: arg-type, reportArgumentType
 signal(pay.s(1), subject="order:1", fires_at=3)  # error: arg-type, reportArgumentType
 signal(pay.s(1), subject="order:1", link="order:2")  # error: arg-type, reportArgumentType
-signal_many([(pay.s(1), {"key": "1"})])  # error: typeddict-item, reportArgumentType
+signal_many([(pay.s(1), {"close": "1"})])  # error: typeddict-item, reportArgumentType
 wrong: SignalOptions
 wrong = {"subject": "1", "kee": "1"}  # error: typeddict-unknown-key, reportAssignmentType
 signal_many([(pay, {"subject": "order:1"})])  # error: list-item, reportArgumentType; celery-types
@@ -145,6 +147,9 @@ def parent() -> None:
     node.spawn(pay)  # error: arg-type, reportArgumentType; celery-types
     node.spawn(pay.s(1), subject="order:1")  # error: call-arg, reportCallIssue
     node.spawn(pay.s(1), barrier="yes")  # error: arg-type, reportArgumentType
+    node.spawn(pay.s(1), close=True)  # error: call-arg, reportCallIssue
+    node.spawn(pay.s(1), max_retries="3")  # error: arg-type, reportArgumentType
+    node.flag("paid", max_retries=3)  # error: call-arg, reportCallIssue
     node.spawn_many(pay.s(1), mode=1)  # error: arg-type, reportArgumentType
     node.spawn_many([pay.s(1)], moode="blocking")  # error: call-arg, reportCallIssue
     node.spawn_many([pay])  # error: list-item, reportArgumentType; celery-types

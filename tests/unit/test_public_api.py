@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -10,6 +11,12 @@ from pathlib import Path
 import pytest
 
 import backbeat_celery
+from backbeat_celery import signal
+from backbeat_celery.api import SignalOptions
+from backbeat_celery.inputs.canvas import task_spec
+from backbeat_celery.inputs.node_spec import flag_spec
+from backbeat_celery.runtime.current_node import CurrentNode
+from backbeat_celery.typing import FlagOptions, SpawnOptions
 from tests import pace
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +56,19 @@ def test_the_names_are_those_of_the_contract():
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_each_name_is_there(name):
     assert getattr(backbeat_celery, name) is not None
+
+
+def options(function):
+    """The keyword-only parameters of a function."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def test_options_that_are_written_out_are_those_of_the_types():
+    assert options(signal) == SignalOptions.__annotations__.keys()
+    assert options(CurrentNode.spawn) == SpawnOptions.__annotations__.keys()
+    assert options(task_spec) == SpawnOptions.__annotations__.keys()
+    assert options(flag_spec) == FlagOptions.__annotations__.keys()
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():
