@@ -10,7 +10,13 @@ from django import forms
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from backbeat_celery.admin.forms import ArgumentsForm, ReasonForm, RequiredReasonForm, SignalForm
+from backbeat_celery.admin.forms import (
+    ArgumentsForm,
+    ReasonForm,
+    RequiredReasonForm,
+    ResolveForm,
+    SignalForm,
+)
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import UNFINISHED, Status
 from backbeat_celery.verbs.arguments import edit_and_retry
@@ -97,6 +103,10 @@ def _send(workflow: Workflow, user: Any, data: dict[str, Any]) -> Node:
     return workflow.signal(data["signature"], **data["options"])
 
 
+def _resolve(node: Node, user: Any, data: dict[str, Any]) -> None:
+    node.resolve(data["result"], by=user, reason=data["reason"])
+
+
 def _delete(workflow: Workflow, user: Any, data: dict[str, Any]) -> None:
     workflow.delete(by=user, reason=data["reason"])
 
@@ -139,11 +149,11 @@ NODE_ACTIONS: Mapping[str, Action] = {
             done=_("Resolved"),
             explains=_(
                 "The node becomes complete although its handler failed. Nodes that wait for it "
-                "continue."
+                "continue; those that take its result as input get the one that is given here."
             ),
             refuse=_takes(Status.FAILED),
-            call=verb("resolve"),
-            form=RequiredReasonForm,
+            call=_resolve,
+            form=ResolveForm,
             preview="resolve",
         ),
         Action(

@@ -14,6 +14,7 @@ from kombu.utils import json as kombu_json
 
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BackbeatError
+from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.inputs.node_spec import registered_task
 from backbeat_celery.inputs.redaction import redact, redact_args
@@ -59,11 +60,11 @@ class RequiredReasonForm(ReasonForm):
 
 
 class PayloadField(forms.CharField):
-    """JSON of one type, decoded as Celery does."""
+    """JSON of one type, or of any, decoded as Celery does."""
 
     widget = forms.Textarea
 
-    def __init__(self, kind: type, **kwargs: Any) -> None:
+    def __init__(self, kind: type | None = None, **kwargs: Any) -> None:
         self.kind = kind
         attrs = {"class": "vLargeTextField bb-json", "rows": 5, "spellcheck": "false"}
         super().__init__(required=False, widget=forms.Textarea(attrs=attrs), **kwargs)
@@ -71,12 +72,12 @@ class PayloadField(forms.CharField):
     def to_python(self, value: Any) -> Any:
         text = (super().to_python(value) or "").strip()
         if not text:
-            return self.kind()
+            return None if self.kind is None else self.kind()
         try:
             found = kombu_json.loads(text)
         except Exception as exc:  # also what kombu's decoders raise
             raise forms.ValidationError(_("This is not JSON: %s") % exc) from exc
-        if not isinstance(found, self.kind):
+        if self.kind is not None and not isinstance(found, self.kind):
             name = _("a list") if self.kind is list else _("an object")
             raise forms.ValidationError(_("Write %s.") % name)
         if _depth(found) > DEEPEST:
@@ -96,6 +97,23 @@ def _depth(value: Any) -> int:
         if isinstance(item, list):
             rest += [(inner, level + 1) for inner in item]
     return deepest
+
+
+class ResolveForm(RequiredReasonForm):
+    """Takes the result that the node's handler would have given."""
+
+    result = PayloadField(
+        label=_("Result"),
+        help_text=_('JSON, such as 703 or {"receipt": 7}; empty for none.'),
+    )
+
+    def clean_result(self) -> Any:
+        result = self.cleaned_data["result"]
+        try:
+            payload.encode(result, "The result")
+        except BackbeatError as exc:
+            raise forms.ValidationError(str(exc)) from exc
+        return result
 
 
 class SignalForm(ReasonForm):

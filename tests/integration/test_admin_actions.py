@@ -296,6 +296,35 @@ def test_signal_is_sent_with_its_options(failed, staff, act):
     assert node.fires_at is not None
 
 
+RESULTS = [("", None), ("703", 703), ('{"receipt": [7]}', {"receipt": [7]}), ("null", None)]
+
+
+@pytest.mark.parametrize(("text", "result"), RESULTS)
+def test_resolve_takes_a_result(failed, staff, act, text, result):
+    staff("resolve_node")
+    act("node", "resolve", result=text)
+    failed.refresh_from_db()
+    assert (failed.status, failed.outcome, failed.result) == ("complete", "resolved", result)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{nonsense", "This is not JSON"),
+        ("NaN", "cannot be stored"),
+        (f'"{"x" * 300_000}"', "MAX_PAYLOAD"),
+        ("[" * 40 + "]" * 40, "nested too deeply"),
+    ],
+    ids=["broken", "no number", "too long", "too deep"],
+)
+def test_a_result_that_cannot_be_stored_is_explained(failed, staff, act, text, why):
+    staff("resolve_node")
+    response = act("node", "resolve", result=text)
+    assert why in str(response.context["form"].errors["result"])
+    failed.refresh_from_db()
+    assert failed.status == "failed"
+
+
 @pytest.mark.parametrize("may_close", [True, False])
 def test_signal_may_close_the_workflow_with_the_right_to_close(failed, staff, act, may_close):
     staff("signal_workflow", *(["close_workflow"] if may_close else []))

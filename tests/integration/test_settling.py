@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
+from celery import chain
 
 from backbeat_celery import signal
+from backbeat_celery.exceptions import BadPayload, InvalidTransition
 from backbeat_celery.models import Node
 from tests import workflows
 from tests.stateful import invariants
@@ -103,6 +107,65 @@ def test_resolve_lets_successors_and_ancestors_go_on(sim, family):
     sim.run()
     assert fresh(parent, behind) == ["complete", "complete"]
     assert parent.outcome == "succeeded"
+
+
+RESULTS = [3, "paid", {"receipt": 7}, [1, None], 0, False, date(2030, 1, 1)]
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=repr)
+def test_resolve_may_give_the_result(sim, family, result):
+    parent, (bad, behind) = family(FAILS, {})
+    bad.resolve(result, by="olga")
+    assert (bad.status, bad.outcome, bad.result) == ("complete", "resolved", result)
+    assert bad.get_result() == result
+    sim.run()
+    assert fresh(parent, bad, behind) == ["complete"] * 3
+    assert bad.result == result
+
+
+def test_resolve_without_a_result_leaves_none(sim, family):
+    _, (bad,) = family(FAILS)
+    bad.resolve()
+    assert (bad.outcome, bad.result, bad.get_result()) == ("resolved", None, None)
+
+
+def test_the_result_is_kept_while_the_node_waits_for_its_children(sim, family):
+    _, (bad,) = family(FAILS)
+    bad.add_child(workflows.done.s("of the child"))
+    bad.resolve(result="by hand")
+    assert (bad.status, bad.result) == ("waiting", "by hand")
+    sim.run()
+    assert fresh(bad) == ["complete"]
+    assert (bad.outcome, bad.get_result()) == ("resolved", "by hand")
+
+
+def test_what_takes_the_result_as_input_goes_on_with_it(sim):
+    node = signal(chain(workflows.fatal.si(), workflows.plain.s(2)), subject="camera")
+    sim.run()
+    bad, behind = node.children.order_by("seq")
+    assert fresh(bad, behind) == ["failed", "ready"]
+    bad.resolve(result=40)
+    sim.run()
+    assert fresh(node) == ["complete"]
+    assert node.get_result() == 42
+
+
+@pytest.mark.parametrize("result", [{1}, object(), float("nan"), "x" * 300_000])
+def test_a_result_that_cannot_be_stored_resolves_nothing(sim, family, result):
+    _, (bad,) = family(FAILS)
+    before = len(bad.history)
+    with pytest.raises(BadPayload):
+        bad.resolve(result=result)
+    assert fresh(bad) == ["failed"]
+    assert (bad.result, len(bad.history)) == (None, before)
+
+
+def test_only_a_failed_node_takes_a_result(sim, family):
+    _, (node,) = family({})
+    with pytest.raises(InvalidTransition):
+        node.resolve(result=3)
+    assert fresh(node) == ["complete"]
+    assert node.result == ""
 
 
 def test_resolve_runs_children_added_from_outside(sim, family):

@@ -258,6 +258,8 @@ assert_type(node.attempts, list[Attempt])
 def steer(node: Node, by: Actor) -> None:
     node.retry(by=by, reason="the bank is back")
     node.resolve(by=by)
+    node.resolve({"receipt": 1}, by=by)
+    node.resolve(result=3, reason="by telephone")
     node.shutdown(by=by)
     node.cancel(by=by)
     node.reset(by=by)
