@@ -64,6 +64,11 @@ class Input(IntegerChoices):
     FAILURE = 3, _("request, exception and traceback of the node that has failed")
     FAILED_ID = 4, _("the id of the node that has failed")
 
+    @property
+    def arguments(self) -> int:
+        """How many arguments it is."""
+        return {Input.NONE: 0, Input.FAILURE: 3}.get(self, 1)
+
 
 class Yields(IntegerChoices):
     """What a node's value is."""

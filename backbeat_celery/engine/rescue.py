@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,7 @@ def call_back(node: Node, policy: Policy, reason: str, error: str | None = None)
     if specs:
         parent, now = lock_node(node.pk, node.alias)
         after_commit += add_at_once(parent, [replace(spec, rescue=True) for spec in specs], now)
-    after_commit += _call_back_bodies(node)
+    after_commit += _call_back_above(node)
     failpoints.hit("rescue_called")
     return after_commit
 
@@ -57,45 +57,71 @@ def _headers(node: Node, own: Mapping[str, Any]) -> dict[str, Any]:
     return {OPTION: headers} if headers else {}
 
 
-def _call_back_bodies(node: Node) -> AfterCommit:
-    """Call the error callbacks of each chord whose header the failed node belongs to.
+def _call_back_above(node: Node) -> AfterCommit:
+    """Call the error callbacks that a failure below them concerns.
 
-    As in Celery they are the body's, which will not run, and are called once, whatever the number
-    of members that fail.
+    Those of a chord's body are called when a member of the header fails, once, whatever the number
+    of members that do: as in Celery the body will not run. Those of a node that was replaced are
+    its replacement's.
     """
-    after_commit = AfterCommit()
-    for body in _bodies_above(node):
-        for called in _first_calls(body):
-            errbacks = callbacks_of(called.options).errbacks
-            if not errbacks:
-                continue
-            parent, now = lock_node(called.pk, called.alias)
-            known = Node.objects.using(node.alias).children_of(parent.pk).filter(rescue=True)
-            if parent.is_finished or known.exclude(key=None).exists():
-                continue
-            specs = [
-                replace(
-                    spec,
-                    rescue=True,
-                    key=f"errback:{number}",
-                    options={**spec.options, FAILED_NODE: str(node.pk)},
-                )
-                for number, spec in enumerate(errbacks)
-            ]
-            after_commit += add_at_once(parent, specs, now)
+    nodes = Node.objects.using(node.alias)
+    after_commit, called = AfterCommit(), _Called(node)
+    row = node
+    while row.parent_id is not None and row.counts:
+        parent = nodes.only(*PLACE, "options").get(pk=row.parent_id)
+        if parent.container == Container.CHORD and row.seq == 0:
+            body = nodes.only(*PLACE, "options").get(parent_id=parent.pk, seq=1)
+            called.carriers, called.once = list(_first_calls(body)), True
+            for carrier in called.carriers:
+                after_commit += called.call(carrier, carrier)
+        elif parent.yields == Yields.LAST and not parent.is_container:
+            for carrier in called.carriers:
+                after_commit += called.call(carrier, parent)
+        if parent.yields == Yields.OWN:
+            break
+        row = parent
     return after_commit
 
 
-def _bodies_above(node: Node) -> Iterator[Node]:
-    nodes = Node.objects.using(node.alias)
-    row = node
-    while row.parent_id is not None and row.counts:
-        parent = nodes.only(*PLACE).get(pk=row.parent_id)
-        if parent.container == Container.CHORD and row.seq == 0:
-            yield nodes.only(*PLACE, "options", "celery_id").get(parent_id=parent.pk, seq=1)
-        if parent.yields == Yields.OWN:
-            return
-        row = parent
+class _Called:
+    """The error callbacks that one failure has called further up."""
+
+    def __init__(self, failed: Node) -> None:
+        self._failed = failed
+        self._known: list[NodeSpec] = []
+        self.carriers: Sequence[Node] = [failed]
+        """The nodes whose ids the callbacks get, and whose children they become."""
+        self.once = False
+        """Whether later failures call them no more."""
+
+    def call(self, carrier: Node, source: Node) -> AfterCommit:
+        """Call those of `source` on a carrier, each once in this climb."""
+        errbacks = [
+            spec for spec in callbacks_of(source.options).errbacks if not self._is_known(spec)
+        ]
+        if not errbacks:
+            return AfterCommit()
+        self._known += errbacks
+        parent, now = lock_node(carrier.pk, carrier.alias)
+        keys = [f"errback {source.pk} {n}" if self.once else None for n in range(len(errbacks))]
+        children = Node.objects.using(parent.alias).children_of(parent.pk)
+        known = {*children.filter(key__in=keys).values_list("key", flat=True)}
+        if parent.is_finished:
+            return AfterCommit()
+        specs = [
+            replace(
+                spec,
+                rescue=True,
+                key=key,
+                options={**spec.options, FAILED_NODE: str(self._failed.pk)},
+            )
+            for spec, key in zip(errbacks, keys, strict=True)
+            if key is None or key not in known
+        ]
+        return add_at_once(parent, specs, now)
+
+    def _is_known(self, spec: NodeSpec) -> bool:
+        return any(replace(spec, id=other.id) == other for other in self._known)
 
 
 def _first_calls(body: Node) -> Iterator[Node]:

@@ -71,8 +71,6 @@ PARTS = frozenset({"tasks", "header", "body", "kwargs"})
 """Keyword arguments of a canvas that are what it is made of."""
 
 TIMES = frozenset({"countdown", "eta"})
-ARGUMENTS: Mapping[Input, int] = {Input.NONE: 0, Input.FAILURE: 3}
-"""How many arguments an input is; each other one is one."""
 
 
 def task_spec(
@@ -238,8 +236,17 @@ def _handed_on(options: Mapping[str, Any]) -> dict[str, Any]:
 class _Compiler:
     """Compiles one canvas."""
 
-    def __init__(self, own: Mapping[str, Any] = NOTHING, rescue: NodeSpec | None = None) -> None:
+    def __init__(
+        self,
+        own: Mapping[str, Any] = NOTHING,
+        rescue: NodeSpec | None = None,
+        *,
+        checks: bool = True,
+    ) -> None:
         self._own = own
+        self._checks = checks
+        """Whether a call with wrong arguments is refused. An error callback's fails by itself,
+        as in Celery, where many are written so that they only work by chance."""
         self._rescue = rescue
         self._count = 0
         self._known: dict[tuple[int, ...], str] = {}
@@ -311,8 +318,8 @@ class _Compiler:
         args, kwargs = list(signature.args or ()), dict(signature.kwargs or {})
         if not signature.immutable:
             args, kwargs = [*given.args, *args], {**kwargs, **given.kwargs}
-        count = 0 if signature.immutable else ARGUMENTS.get(given.input, 1)
-        return Call(name, task, args, kwargs, options, count)
+        count = 0 if signature.immutable else given.input.arguments
+        return Call(name, task, args, kwargs, options, count, self._checks)
 
     def _chain(self, chain: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
         steps = _unrolled(list(_steps(chain, given, place)))
@@ -475,7 +482,8 @@ class _Compiler:
         place = _Place((option,))
         signature = _as_signature(raw, place)
         takes = _convention(signature) if takes is None else takes
-        return _Compiler().step(signature, _Given(input=takes), Mode.FIRE_AND_FORGET, place)
+        compiler = _Compiler(checks=option != "link_error")
+        return compiler.step(signature, _Given(input=takes), Mode.FIRE_AND_FORGET, place)
 
 
 def _convention(errback: Any) -> Input:

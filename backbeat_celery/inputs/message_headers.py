@@ -29,6 +29,7 @@ from backbeat_celery.runtime.compat.celery import (
     sends_plainly,
 )
 from backbeat_celery.runtime.compat.kombu import HeaderRecorder
+from backbeat_celery.states import Input
 
 if TYPE_CHECKING:
     from backbeat_celery.inputs.node_spec import NodeSpec
@@ -140,12 +141,13 @@ def _make_message(
     app: Celery, task: Task[Any, Any] | None, spec: NodeSpec, taker: HeaderRecorder
 ) -> None:
     is_eager = app.conf.task_always_eager  # `apply_async` would run the task in place
+    args = (*[None] * Input(spec.input).arguments, *spec.args)
     if task is not None and not is_eager:
         with suppress(TakenTwice):
-            task.apply_async(tuple(spec.args), spec.kwargs, **_call_options(spec, taker))
+            task.apply_async(args, spec.kwargs, **_call_options(spec, taker))
     if taker.taken is None:  # it was postponed, or passed to another producer
         with _quiet() if is_eager else nullcontext():
-            app.send_task(spec.task, tuple(spec.args), spec.kwargs, **_call_options(spec, taker))
+            app.send_task(spec.task, args, spec.kwargs, **_call_options(spec, taker))
 
 
 @contextmanager

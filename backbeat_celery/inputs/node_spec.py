@@ -142,6 +142,8 @@ class Call:
     """The signature's options, without its callbacks."""
     given: int = 0
     """Arguments that other nodes give before its own."""
+    is_checked: bool = True
+    """Whether wrong arguments are refused, and do not only fail when it runs."""
 
 
 def call_spec(
@@ -171,7 +173,7 @@ def call_spec(
     fires_at, delay = check_times(name, fires_at, delay, times)
     expires_at, expires_in = _check_expires(name, options.pop("expires", None))
     celery_id = _check_task_id(name, options.pop("task_id", None))
-    _check_call(name, task, call.args, call.kwargs, call.given)
+    _check_call(name, task if call.is_checked else None, call.args, call.kwargs, call.given)
     if mode is None:
         mode = getattr(task, "mode", None) or Mode.BLOCKING
     mode = check_mode(mode, barrier)

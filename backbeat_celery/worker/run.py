@@ -273,7 +273,7 @@ class Run:
         if "chord" in signature.options:
             raise ImproperlyConfigured("A signature that replaces a node is not part of a chord.")
         if signature.get("subtask_type") == "chain" and not signature.kwargs["tasks"]:
-            raise ImproperlyConfigured("A node cannot be replaced by an empty chain.")
+            raise ImproperlyConfigured("Cannot replace with an empty chain: nothing would run.")
         if self.claim.node.awaits_report:
             raise UnsupportedOption(
                 f"{self.task.name} awaits completion from outside and cannot be replaced.",

@@ -1,0 +1,1 @@
+"""Celery's own tests of its canvas, run on plain Celery and on nodes: `python -m tests.canvas`."""
