@@ -13,11 +13,10 @@ from uuid import UUID, uuid5
 from backbeat_celery.api import CheckedSignal
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.running_node import RunningNode
+from backbeat_celery.engine.statements.signals import CLOSE_REASON
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.runtime import clock
 from backbeat_celery.runtime.current_node import running
-
-REASON = "closed by its last signal"
 
 
 def as_sent_here(signal: CheckedSignal) -> CheckedSignal:
@@ -53,5 +52,5 @@ def close_runs(ids: Collection[UUID], using: str) -> AfterCommit:
     if not ids:
         return AfterCommit()
     open_runs = Workflow.objects.using(using).filter(pk__in=ids, closed_at=None)
-    open_runs.update(closed_at=clock.now(), close_reason=REASON)
+    open_runs.update(closed_at=clock.now(), close_reason=CLOSE_REASON)
     return AfterCommit(maybe_complete=list(ids))

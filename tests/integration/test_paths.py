@@ -115,6 +115,25 @@ def many_signals_at_once(sim, script):
 
 
 @scenario
+def signals_that_close_their_runs(sim, script):
+    modes = ("blocking", "non_blocking", "fire_and_forget")
+    for close in (False, True):
+        for number, mode in enumerate(modes):
+            options = {"subject": f"{number}", "mode": mode, "delay": 5 * number, "close": close}
+            signal(workflows.done.s(close), **options)
+    signal(workflows.done.s("new and closed"), subject="lens", delay=60, close=True)
+    # Those of signals without a subject are made up, and would differ.
+    options = [
+        {"subject": f"{n % 5} of many", "mode": modes[n % 3], "close": n % 4 == 0}
+        for n in range(20)
+    ]
+    signal_many((workflows.done.s(n), o) for n, o in enumerate(options))
+    sim.advance(minutes=2)
+    signal_many((workflows.done.s(n), o) for n, o in enumerate(options))
+    sim.run()
+
+
+@scenario
 def many_signals_of_which_one_finds_its_run_closed(sim, script):
     for subject in ("open", "shut"):
         signal(workflows.done.s(), subject=subject)

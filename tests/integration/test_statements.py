@@ -11,14 +11,14 @@ from django.db import connection
 from django.db.models.sql.compiler import SQLCompiler
 from django.test.utils import CaptureQueriesContext
 
-from backbeat_celery import current_node, signal
+from backbeat_celery import current_node, signal, signal_many
 from backbeat_celery.engine.claim import NodeMessage, claim
 from backbeat_celery.engine.order import placement
 from backbeat_celery.engine.order.insertion import insert
 from backbeat_celery.engine.order.placement import ROWS_AT_ONCE
 from backbeat_celery.engine.statements import signals
 from backbeat_celery.inputs.policy import policy_of
-from backbeat_celery.models import Node
+from backbeat_celery.models import Node, Workflow
 from backbeat_celery.sql import session
 from tests import workflows
 from tests.statements import NEEDED
@@ -217,6 +217,23 @@ def test_a_signal_to_a_subject_not_met_opens_its_run_in_one_statement(sim):
         node = signal(workflows.done.s(), subject="a subject of its own")
     assert len(statements.texts) == 1, statements
     assert node.workflow.subject == "a subject of its own"
+
+
+@NEEDED
+def test_a_signal_without_a_subject_takes_one_statement(sim):
+    with Statements() as statements:
+        node = signal(workflows.done.s())
+    assert len(statements.texts) == 1, statements
+    assert node.workflow.closed_at == node.created_at
+
+
+@NEEDED
+@pytest.mark.parametrize("count", [2, 60])
+def test_many_without_subjects_take_two(sim, count):
+    with Statements() as statements:
+        signal_many((workflows.done.s(n), {}) for n in range(count))
+    assert len(statements.texts) == 2, statements
+    assert Workflow.objects.filter(closed_at__isnull=False).count() == count
 
 
 @NEEDED

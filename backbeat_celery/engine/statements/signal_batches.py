@@ -18,11 +18,14 @@ from backbeat_celery.engine.statements.signals import (
     IS_HELD,
     RETURNED,
     ROOT_COLUMNS,
+    RUN_COLUMNS,
+    closing,
     is_plain,
     node,
     open_run,
     publications,
     publish_at,
+    settled_runs,
 )
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
@@ -39,12 +42,13 @@ if TYPE_CHECKING:
 MOST = 1000
 """Signals in one statement."""
 
-# What the batch says of each signal. `run_id` is the id of a run that is to be opened.
+# What the batch says of each signal. `run_id` is the id of a run that is to be opened, and
+# `closes` whether one of its signals in the batch closes it.
 SENT = f"""
 sent AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1::json) AS sent (
-        position int, workflow varchar, subject varchar, run_id uuid, id uuid, counts boolean,
-        fires_at timestamptz, delay float8, {columns.typed()}
+        position int, workflow varchar, subject varchar, run_id uuid, closes boolean, id uuid,
+        counts boolean, fires_at timestamptz, delay float8, {columns.typed()}
     )
 )
 """
@@ -164,11 +168,13 @@ WITH {SENT.format()}, line AS (
     SELECT sent.*, {LINE.format()} FROM sent
     WINDOW line AS (PARTITION BY sent.run_id ORDER BY sent.position)
 ), opened AS (
-    INSERT INTO {{workflows}} (id, name, subject, run, unfinished, created_at, metadata)
+    INSERT INTO {{workflows}} (
+        {RUN_COLUMNS}
+    )
     SELECT line.run_id, line.workflow, line.subject, coalesce((
             SELECT max(earlier.run) FROM {{workflows}} AS earlier
             WHERE earlier.name = line.workflow AND earlier.subject = line.subject
-        ), 0) + 1, TRUE, {{now}}, '{{{{}}}}'
+        ), 0) + 1, TRUE, {{now}}, '{{{{}}}}', {closing("line.closes")}
     FROM line WHERE line.ahead = 0
     ORDER BY line.position
     ON CONFLICT DO NOTHING
@@ -208,13 +214,15 @@ def write_signals(
 ) -> tuple[list[Node], AfterCommit] | None:
     """Write signals in this order, in the caller's transaction; give their nodes.
 
-    None if a run is closed, or opened or ended by another process meanwhile. Then some may be
-    written: the caller rolls back.
+    None if a run is closed, if an open one is to be closed, or if one is opened or ended by
+    another process meanwhile. Then some may be written: the caller rolls back.
     """
     after_commit = AfterCommit()
     nodes: list[Node] = []
     for some in batched(signals, MOST):
         for rows, is_open in _group_by_run(some, using):
+            if is_open and any(row["closes"] for row in rows):
+                return None
             if is_open:
                 found = _written(_append, rows, using, _locked(rows, using))
             else:
@@ -225,8 +233,9 @@ def write_signals(
             for row in rows:
                 signal = some[row["position"]]
                 nodes.append(node(signal.spec, by_id[row["id"]], using))
-    for written in nodes:
+    for signal, written in zip(signals, nodes, strict=True):
         after_commit.publications += publications(written)
+        after_commit.maybe_complete += settled_runs(signal, written)
     return nodes, after_commit
 
 
@@ -236,10 +245,12 @@ def _group_by_run(
     """Neighbours whose runs are all open, or all to be opened."""
     runs: dict[tuple[str, str], str] = {}
     rows: list[Mapping[str, Any]] = []
+    closed = {signal.workflow for signal in signals if signal.close}
     for position, signal in enumerate(signals):
         run_id = runs.setdefault((signal.name, signal.subject), str(uuid7()))
         described = {"workflow": signal.name, "subject": signal.subject, "run_id": run_id}
-        rows.append({"position": position, **described, **_as_json(signal.spec)})
+        whether = {"position": position, "closes": signal.workflow in closed}
+        rows.append({**described, **whether, **_as_json(signal.spec)})
     found = session.execute(using, _look, payload.json_text(rows))
     is_open = {int(row[0] or 0) for row in found}
     for known, group in groupby(rows, key=lambda row: row["position"] in is_open):

@@ -53,9 +53,10 @@ def publish_at(lease: str, horizon: str) -> str:
 
 # $1 and $2 are the workflow's name and subject, $3 to $6 the child's id, whether it counts, and
 # its time; $7 and $8 lease and horizon; then the columns from its spec; the last parameter is
-# the id of a new workflow.
+# the id of a new workflow, and after it whether that takes no more signals.
 SPEC = columns.parameters(first=9)
 NEW_ID = f"${9 + len(SPEC)}"
+CLOSES = f"${10 + len(SPEC)}"
 CHILD = f"""
 child AS (
     INSERT INTO {{{{nodes}}}} (
@@ -74,6 +75,20 @@ TIMES = ("fires_at", "publish_at", "created_at")
 TIMED = publish_at("$7", "$8")
 RETURNED = ", ".join(rows.microseconds(name) for name in TIMES)
 FIRES_AT = "coalesce($5::timestamptz, {now} + make_interval(secs => $6::float8)) AS fires_at"
+
+
+CLOSE_REASON = "closed by its last signal"
+
+RUN_COLUMNS = """
+        id, name, subject, run, unfinished, created_at, metadata, closed_at, close_reason
+""".strip()
+
+
+def closing(closes: str) -> str:
+    """SQL for the last two columns of a new run, which may be closed by its own signal."""
+    return f"""
+        CASE WHEN {closes} THEN {{now}} END, CASE WHEN {closes} THEN '{CLOSE_REASON}' ELSE '' END
+""".strip()
 
 
 # The run that is open can only be the last one. A planner that knows nothing of the table takes
@@ -143,9 +158,11 @@ _open = Statement(
     "open_run",
     f"""
 WITH run AS (
-    INSERT INTO {{workflows}} (id, name, subject, run, unfinished, created_at, metadata)
+    INSERT INTO {{workflows}} (
+        {RUN_COLUMNS}
+    )
     SELECT {NEW_ID}::uuid, $1::varchar, $2::varchar, coalesce(max(run), 0) + 1, TRUE, {{now}},
-        '{{{{}}}}'
+        '{{{{}}}}', {closing(f"{CLOSES}::boolean")}
     FROM {{workflows}} WHERE name = $1::varchar AND subject = $2::varchar
     HAVING coalesce(current_setting('backbeat.locked', TRUE), '') = ''
     ON CONFLICT DO NOTHING
@@ -202,21 +219,21 @@ def write_signal(
     """Write a signal in a transaction of its own, or in the caller's; give what it leaves to do.
 
     `prepare` makes the message of a node that is due at once, while the server is at work.
-    None if it is not a plain one, or if its run is closed or just opened by another process;
-    then nothing is written.
+    None if it is not a plain one, if its run is closed or just opened by another process, or if
+    it closes a run that is open; then nothing is written.
     """
     spec = signal.spec
     if not is_plain(signal) or not session.is_available(using):
         return None
     values = [signal.name, signal.subject, *_texts(spec)]
-    begin = _open.call(*values, str(uuid7()))
+    begin = _open.call(*values, str(uuid7()), str(signal.close))
     is_due = spec.fires_at is None and spec.delay is None
     expected = Publication.first(spec, countdown=0) if is_due else None
     meanwhile = None if expected is None else partial(prepare, expected, using)
     found = []
-    if not _recent.has(signal):
+    if signal.close or not _recent.has(signal):
         (found,) = session.execute_all(using, [begin], meanwhile=meanwhile)
-    if not found:
+    if not found and not signal.close:
         lock, append = _lock.call(signal.name, signal.subject), _append.call(*values)
         _, appended, opened = session.execute_all(
             using, [lock, append, begin], meanwhile=meanwhile
@@ -224,18 +241,27 @@ def write_signal(
         found = appended or opened
     if not found:
         return None
-    _recent.add(signal)
+    if not signal.close:
+        _recent.add(signal)
     written = node(spec, found[0], using)
+    after_commit = AfterCommit(maybe_complete=settled_runs(signal, written))
     if expected is not None and written.status == Status.QUEUED:
-        return written, AfterCommit(publications=[expected])
-    return written, AfterCommit(publications=publications(written))
+        after_commit.publications.append(expected)
+    else:
+        after_commit.publications += publications(written)
+    return written, after_commit
+
+
+def settled_runs(signal: CheckedSignal, written: Node) -> list[UUID]:
+    """The closed run of a signal for which it does not wait: it may be finished at once."""
+    return [written.workflow_id] if signal.close and not signal.spec.counts else []
 
 
 def is_plain(signal: CheckedSignal) -> bool:
     """Whether a signal is one without key, link and expiry, sent from outside of handlers."""
     spec = signal.spec
     is_simple = not spec.container and spec.expires_at is None and spec.expires_in is None
-    is_simple = is_simple and spec.key is None and signal.link is None and not signal.close
+    is_simple = is_simple and spec.key is None and signal.link is None
     return is_simple and running.get() is None
 
 
