@@ -18,7 +18,7 @@ from backbeat_celery.engine.after_commit import ADVANCE, DISPATCH, AfterCommit
 from backbeat_celery.engine.external import remote
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.exceptions import BackbeatError, BadToken, InvalidTransition
-from backbeat_celery.inputs.canvas import MAP, STARMAP
+from backbeat_celery.inputs.mapped_tasks import MAP, STARMAP
 from backbeat_celery.inputs.node_spec import registered_task
 from backbeat_celery.models import node_alias
 from backbeat_celery.notifications import mail

@@ -17,7 +17,7 @@ from backbeat_celery.exceptions import BackbeatError
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.canvas import task_spec
 from backbeat_celery.inputs.node_spec import registered_task
-from backbeat_celery.inputs.redaction import redact, redact_args
+from backbeat_celery.inputs.redaction import given_arguments, redact_args, redact_kwargs
 from backbeat_celery.inputs.task_registry import load_tasks
 from backbeat_celery.states import Mode
 from backbeat_celery.verbs.arguments import digest, merged
@@ -200,8 +200,8 @@ class ArgumentsForm(ReasonForm):
         super().__init__(*args, **kwargs)
         node = self.target
         self.initial.update(
-            args=_text(redact_args(node.task, node.args)),
-            kwargs=_text(redact(node.kwargs)),
+            args=_text(redact_args(node.task, node.args, given=given_arguments(node))),
+            kwargs=_text(redact_kwargs(node.task, node.kwargs)),
             seen=digest(node),
         )
 

@@ -15,7 +15,14 @@ from backbeat_celery.admin.values import Value, cut, pretty
 from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.engine.after_commit import message_options
 from backbeat_celery.inputs.policy import policy_for
-from backbeat_celery.inputs.redaction import node_secrets, redact, redact_args, scrub
+from backbeat_celery.inputs.redaction import (
+    given_arguments,
+    node_secrets,
+    redact,
+    redact_args,
+    redact_kwargs,
+    scrub,
+)
 from backbeat_celery.inspection.tree import attempts, history
 from backbeat_celery.models import Attempt, Link, Node, Transition
 from backbeat_celery.states import CLAIMABLE, Status
@@ -79,8 +86,8 @@ def may_see_all(request: HttpRequest) -> bool:
 
 def _values(node: Node, secrets: set[str], whole: bool) -> list[tuple[str, Value]]:
     rows = [
-        (_("Arguments"), redact_args(node.task, node.args)),
-        (_("Keyword arguments"), redact(node.kwargs)),
+        (_("Arguments"), redact_args(node.task, node.args, given=given_arguments(node))),
+        (_("Keyword arguments"), redact_kwargs(node.task, node.kwargs)),
         (_("Result"), redact(node.result)),
         (_("Metadata"), redact(node.metadata)),
         (_("Options"), redact(message_options(node))),

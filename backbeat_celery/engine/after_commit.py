@@ -19,7 +19,7 @@ from backbeat_celery.engine.publish_times import seconds_until
 from backbeat_celery.inputs.message_headers import kept
 from backbeat_celery.inputs.node_spec import MESSAGE_OPTIONS, NodeSpec
 from backbeat_celery.inputs.policy import kept_sent_options
-from backbeat_celery.inputs.redaction import redact, redact_args
+from backbeat_celery.inputs.redaction import given_arguments, redact_args, redact_kwargs
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.text import shorten
 
@@ -96,9 +96,9 @@ class Publication:
             task=called_task(call),
             options=options_of(call),
             countdown=countdown,
-            argsrepr=shown_args(call.task, call.args),
+            argsrepr=shown_args(call),
             # Monitors that show arguments then show the node's id, too.
-            kwargsrepr=f"{shown_kwargs(call.kwargs)}  # node {pk}",
+            kwargsrepr=f"{shown_kwargs(call)}  # node {pk}",
             headers=kept(call.options),
         )
 
@@ -182,14 +182,15 @@ def publications_due(nodes: Iterable[Node], now: datetime) -> list[Publication]:
     ]
 
 
-def shown_args(task: str, args: list[Any]) -> str:
+def shown_args(call: Node | NodeSpec) -> str:
     """Give arguments as monitors and logs show them, with secrets hidden."""
-    return shorten(repr(tuple(redact_args(task, args, "***"))), LONGEST_REPR, "...")
+    args = redact_args(call.task, call.args, "***", given=given_arguments(call))
+    return shorten(repr(tuple(args)), LONGEST_REPR, "...")
 
 
-def shown_kwargs(kwargs: dict[str, Any]) -> str:
+def shown_kwargs(call: Node | NodeSpec) -> str:
     """Give keyword arguments as monitors and logs show them, with secrets hidden."""
-    return shorten(repr(redact(kwargs, "***")), LONGEST_REPR, "...")
+    return shorten(repr(redact_kwargs(call.task, call.kwargs, "***")), LONGEST_REPR, "...")
 
 
 def rebuild_after_commit(node_id: UUID, using: str, *, only_barriers: bool = False) -> AfterCommit:

@@ -34,6 +34,7 @@ def give_input(claim: Claim) -> bool:
     except BackbeatError as exc:
         claim.input_error = exc
         return True
+    claim.given = len(given)
     node.args = [*given, *node.args]
     node.input = Input.NONE  # in memory: these are all of its arguments
     return True

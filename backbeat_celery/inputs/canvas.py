@@ -22,6 +22,7 @@ from celery.utils.functional import maybe_list
 from backbeat_celery.exceptions import BadInput, UnsupportedOption
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.callbacks import Callbacks, encode_callbacks
+from backbeat_celery.inputs.mapped_tasks import MAP, STARMAP
 from backbeat_celery.inputs.node_spec import (
     CALLBACKS,
     Call,
@@ -51,9 +52,6 @@ DEEPEST = 100
 
 MOST_NODES = 100_000
 """Nodes that one canvas may have."""
-
-MAP, STARMAP = "backbeat.map", "backbeat.starmap"
-"""The tasks that call another task for each item, in one node."""
 
 MAPS: Mapping[str, str] = {"celery.map": MAP, "celery.starmap": STARMAP}
 

@@ -20,7 +20,7 @@ from celery.exceptions import AlwaysEagerIgnored
 
 from backbeat_celery.exceptions import BadPayload, UnsupportedOption
 from backbeat_celery.inputs import payload
-from backbeat_celery.inputs.redaction import redact, redact_args
+from backbeat_celery.inputs.redaction import given_arguments, redact_args, redact_kwargs
 from backbeat_celery.inputs.task_registry import known_task
 from backbeat_celery.runtime.compat.celery import (
     HEADERS,
@@ -170,14 +170,15 @@ def _call_options(spec: NodeSpec, taker: HeaderRecorder) -> dict[str, Any]:
     options = {name: value for name, value in spec.options.items() if name not in OF_NODES}
     headers = kept(spec.options)
     stamped, stamps = headers.pop(STAMPED, None), headers.pop(STAMPS, {})
+    args = redact_args(spec.task, spec.args, "***", given=given_arguments(spec))
     return {
         **options,
         **(stamps | {STAMPED: stamped} if stamped else {}),
         "headers": headers,
         "producer": taker,
         "task_id": str(spec.id),
-        "argsrepr": repr(tuple(redact_args(spec.task, spec.args, "***"))),
-        "kwargsrepr": repr(redact(spec.kwargs, "***")),
+        "argsrepr": repr(tuple(args)),
+        "kwargsrepr": repr(redact_kwargs(spec.task, spec.kwargs, "***")),
         "ignore_result": True,
         "add_to_parent": False,
         "retry": False,

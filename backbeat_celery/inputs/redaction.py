@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from celery import Task
 
 from backbeat_celery.conf import settings
+from backbeat_celery.inputs.mapped_tasks import MAP, STARMAP
 from backbeat_celery.inputs.task_registry import known_task
 from backbeat_celery.runtime.compat.celery import handler_of
 from backbeat_celery.runtime.text import ELLIPSIS
+from backbeat_celery.states import Input
 
 if TYPE_CHECKING:
+    from backbeat_celery.inputs.node_spec import NodeSpec
     from backbeat_celery.models import Node
 
 HIDDEN = "•••"
@@ -46,22 +49,53 @@ def _redact(value: Any, names: frozenset[str], mark: str) -> Any:
     return value
 
 
-def redact_args(task: str, args: Iterable[Any], mark: str = HIDDEN) -> list[Any]:
-    """Give positional arguments with those hidden whose parameters are to be hidden."""
+def redact_args(
+    task: str, args: Iterable[Any], mark: str = HIDDEN, *, given: int = 0
+) -> list[Any]:
+    """Give positional arguments with those hidden whose parameters are to be hidden.
+
+    `given` is the number of arguments that the task gets before these, from other nodes.
+    """
     if not settings.redact:
         return list(args)
-    hidden = hidden_positions(task, list(args))
+    hidden = hidden_positions(task, list(args), given)
     return [mark if i in hidden else redact(value, mark) for i, value in enumerate(args)]
 
 
-def hidden_positions(task: str, args: list[Any]) -> set[int]:
+def redact_kwargs(task: str, kwargs: dict[str, Any], mark: str = HIDDEN) -> dict[str, Any]:
+    """Give keyword arguments with everything hidden that is to be hidden.
+
+    What is mapped over a task is hidden as the task's own arguments are.
+    """
+    if not settings.redact:
+        return kwargs
+    shown: dict[str, Any] = redact(kwargs, mark)
+    if task in {MAP, STARMAP} and isinstance(shown.get("it"), list):
+        mapped = str(kwargs.get("task"))
+        calls = [redact_args(mapped, args, mark) for args in _mapped(task, kwargs["it"])]
+        shown["it"] = calls if task == STARMAP else [arg for (arg,) in calls]
+    return shown
+
+
+def _mapped(task: str, items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Give the positional arguments of each call of a task that is mapped over items."""
+    for item in items:
+        yield list(item) if task == STARMAP and isinstance(item, (list, tuple)) else [item]
+
+
+def hidden_positions(task: str, args: list[Any], given: int = 0) -> set[int]:
     """Tell which positional arguments of a task are hidden, or have no name that is known."""
     names = settings.redact
     if not names:
         return set()
-    known = _positions(known_task(task), names) if args else []
+    known = _positions(known_task(task), names)[given:] if args else []
     shown = {i for i, name in enumerate(known) if name not in names}
     return set(range(len(args))) - shown
+
+
+def given_arguments(call: Node | NodeSpec) -> int:
+    """Tell how many arguments a node gets from others, before its own."""
+    return Input(call.input).arguments
 
 
 def _positions(task: Task[Any, Any] | None, names: frozenset[str]) -> list[str]:
@@ -79,10 +113,13 @@ def _positions(task: Task[Any, Any] | None, names: frozenset[str]) -> list[str]:
     return [name for name, parameter in parameters.items() if parameter.kind in positional]
 
 
-def secrets_of(task: str, args: list[Any], kwargs: dict[str, Any]) -> set[str]:
+def secrets_of(task: str, args: list[Any], kwargs: dict[str, Any], given: int = 0) -> set[str]:
     """The texts of all values of a call that are hidden."""
-    hidden = hidden_positions(task, args)
+    hidden = hidden_positions(task, args, given)
     found = {text for i in hidden for text in _texts(args[i])}
+    if task in {MAP, STARMAP} and isinstance(kwargs.get("it"), list):
+        for each in _mapped(task, kwargs["it"]):
+            found |= secrets_of(str(kwargs.get("task")), each, {})
     return found | secrets_in([args, kwargs])
 
 
@@ -161,8 +198,19 @@ def node_secrets(node: Node) -> set[str]:
     """The texts of all values of a node that are hidden; reads them if need be."""
     if not settings.redact:
         return set()
-    hidden = secrets_of(node.task, list(node.args), dict(node.kwargs))
+    args, kwargs = list(node.args), dict(node.kwargs)
+    hidden = secrets_of(node.task, args, kwargs, given_arguments(node))
     return hidden | secrets_in(node.metadata)
+
+
+def given_secrets(node: Node, given: int) -> set[str]:
+    """The texts of hidden values among the first arguments, which other nodes have given.
+
+    Only the process that runs the handler has them: no column of this node does.
+    """
+    if not settings.redact or not given:
+        return set()
+    return secrets_of(node.task, list(node.args[:given]), {})
 
 
 def error_of(node: Node) -> str:

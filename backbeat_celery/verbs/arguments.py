@@ -14,9 +14,8 @@ from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.exceptions import BadInput, InvalidTransition
 from backbeat_celery.inputs import payload
-from backbeat_celery.inputs.canvas import task_spec
-from backbeat_celery.inputs.node_spec import registered_task
-from backbeat_celery.inputs.redaction import HIDDEN
+from backbeat_celery.inputs.node_spec import Call, call_spec, registered_task
+from backbeat_celery.inputs.redaction import HIDDEN, given_arguments
 from backbeat_celery.models import Node
 from backbeat_celery.runtime.transactions import repeat
 from backbeat_celery.states import Status
@@ -40,7 +39,9 @@ def edit_and_retry(node: Node, user: Any, data: dict[str, Any]) -> None:
             row, _ = lock_node(node.pk, using)
             if row.status not in EDITABLE:
                 raise InvalidTransition(row.status, "edit_arguments", row.pk)
-            stored = Node.objects.using(using).only("args", "kwargs", "task").get(pk=row.pk)
+            stored = (
+                Node.objects.using(using).only("args", "kwargs", "task", "input").get(pk=row.pk)
+            )
             if digest(stored) != data["seen"]:
                 raise BadInput("The arguments have changed meanwhile. Open the form again.")
             args, kwargs = merged(stored, data["args"], data["kwargs"])
@@ -69,7 +70,8 @@ def merged(
     """
     args = restore(args, list(node.args))
     kwargs = restore(kwargs, dict(node.kwargs))
-    task_spec(registered_task(node.task).s(*args, **kwargs))
+    task, given = registered_task(node.task), given_arguments(node)
+    call_spec(Call(node.task, task, args, kwargs, {}, given))
     return args, kwargs
 
 

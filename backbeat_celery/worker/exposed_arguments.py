@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from backbeat_celery.inputs.redaction import redact, redact_args
+from backbeat_celery.inputs.redaction import given_arguments, redact_args, redact_kwargs
 from backbeat_celery.models import Node
 
 MARK = "***"
@@ -25,9 +25,10 @@ class ExposedArguments:
     def show(self, node: Node) -> None:
         """Fill them with the redacted arguments of a node."""
         if isinstance(self._args, list) and isinstance(self._kwargs, dict):
-            self._args[:] = redact_args(node.task, node.args, MARK)
+            given = given_arguments(node)
+            self._args[:] = redact_args(node.task, node.args, MARK, given=given)
             self._kwargs.clear()
-            self._kwargs.update(redact(node.kwargs, MARK))
+            self._kwargs.update(redact_kwargs(node.task, node.kwargs, MARK))
         _show_in_sentry(node)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +40,7 @@ from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running_node import RunningNode, entered
 from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, UnsupportedOption
 from backbeat_celery.inputs.policy import has_own_limit, is_node_task
-from backbeat_celery.inputs.redaction import node_secrets, scrub, secrets_in
+from backbeat_celery.inputs.redaction import given_secrets, node_secrets, scrub, secrets_in
 from backbeat_celery.inputs.task_options import LONGEST_DELAY, refuse_unrun
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.compat.celery import handler_of
@@ -180,6 +181,18 @@ class Run:
         return Succeeded.of(result, self.task.name), None
 
     def _result_of(self, exc: BaseException) -> AttemptResult:
+        ending = self._ending_of(exc)
+        # Whoever shows the row later does not have the input, and cannot hide what is quoted.
+        secrets = given_secrets(self.claim.node, self.claim.given)
+        if secrets and isinstance(ending, Failed):
+            return replace(
+                ending,
+                error=scrub(ending.error, secrets, "***"),
+                traceback=scrub(ending.traceback, secrets, "***"),
+            )
+        return ending
+
+    def _ending_of(self, exc: BaseException) -> AttemptResult:
         policy = self.claim.policy
         if isinstance(exc, Reject):
             if exc.requeue:  # type: ignore[attr-defined]

@@ -9,7 +9,16 @@ from celery import current_app
 
 from backbeat_celery import node_task, signal
 from backbeat_celery.engine.after_commit import shown_args, shown_kwargs
-from backbeat_celery.inputs.redaction import redact, redact_args, scrub, secrets_of
+from backbeat_celery.inputs.mapped_tasks import MAP, STARMAP
+from backbeat_celery.inputs.redaction import (
+    node_secrets,
+    redact,
+    redact_args,
+    scrub,
+    secrets_of,
+)
+from backbeat_celery.models import Node
+from backbeat_celery.states import Input
 from tests import workflows
 
 
@@ -41,7 +50,7 @@ def test_a_value_whose_parameter_is_not_known_is_hidden():
     assert redact_args("unknown.task", ["4111", {"a": 1}]) == ["•••", "•••"]
     assert secrets_of("unknown.task", ["4111", {"a": 1}], {"b": "x"}) == {"4111", "a", "1"}
     assert redact_args("tests.charge", ["4111", 5, "rest", 7]) == ["•••", 5, "•••", "•••"]
-    assert shown_args("unknown.task", [1, 2]) == "('***', '***')"
+    assert shown_args(Node(task="unknown.task", args=[1, 2])) == "('***', '***')"
 
 
 def test_positions_of_a_task_without_a_signature_are_hidden(monkeypatch):
@@ -86,8 +95,38 @@ def test_what_celery_wraps_around_a_handler_hides_nothing():
 
 
 def test_messages_show_neither():
-    assert shown_args("tests.charge", ["4111", 5]) == "('***', 5)"
-    assert shown_kwargs({"deep": [{"pin": "4711"}]}) == "{'deep': [{'pin': '***'}]}"
+    node = Node(task="tests.charge", args=["4111", 5], kwargs={"deep": [{"pin": "4711"}]})
+    assert shown_args(node) == "('***', 5)"
+    assert shown_kwargs(node) == "{'deep': [{'pin': '***'}]}"
+
+
+def test_arguments_behind_those_that_other_nodes_give_are_where_they_will_be():
+    @node_task(name="tests.refund")
+    def refund(amount, card, note=""):
+        """A handler that gets the amount from another node."""
+
+    node = Node(task=refund.name, args=["4111", "late"], input=Input.PREVIOUS)
+    assert shown_args(node) == "('***', 'late')"
+    assert node_secrets(node) == {"4111"}
+    node = Node(task="tests.charge", args=[5], input=Input.PARENT)
+    assert shown_args(node) == "(5,)"
+    assert node_secrets(node) == set()
+    node = Node(task="tests.charge", args=[5], input=Input.FAILURE)
+    assert shown_args(node) == "('***',)"  # three come before it
+
+
+@pytest.mark.parametrize(
+    ("task", "items", "shown"),
+    [
+        (STARMAP, [["4111", 5], ["4222", 6, {"pin": 1}]], [["***", 5], ["***", 6, "***"]]),
+        (STARMAP, ["4111"], [["***"]]),
+        (MAP, ["4111", "4222"], ["***", "***"]),
+    ],
+)
+def test_what_is_mapped_over_a_task_is_hidden_as_its_arguments_are(task, items, shown):
+    node = Node(task=task, kwargs={"task": "tests.charge", "it": items})
+    assert shown_kwargs(node) == repr({"task": "tests.charge", "it": shown})
+    assert "4111" in node_secrets(node)
 
 
 def test_nothing_is_hidden_unless_it_is_named(settings):
