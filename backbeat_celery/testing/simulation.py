@@ -24,6 +24,7 @@ from django.utils import timezone
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.after_commit import Publication
 from backbeat_celery.engine.delivery.outbox import header, replaced_outbox
+from backbeat_celery.engine.order.expiry import MAY_EXPIRE
 from backbeat_celery.engine.repair.sweep import Sweep
 from backbeat_celery.inputs.message_headers import CLAIM_HEADER
 from backbeat_celery.inputs.node_spec import registered_task
@@ -154,8 +155,10 @@ class Simulation:
 
     def _next_time(self) -> datetime | None:
         """The earliest time in the rows of all databases."""
-        times = (Min("publish_at"), Min("lease_expires_at"), Min("times_out_at"))
-        rows = [Node.objects.using(using).aggregate(*times).values() for using in self._databases]
+        times = {name: Min(name) for name in ("publish_at", "lease_expires_at", "times_out_at")}
+        times["expires"] = Min("expires_at", filter=MAY_EXPIRE)
+        nodes = [Node.objects.using(using) for using in self._databases]
+        rows = [some.aggregate(**times).values() for some in nodes]
         return min((time for row in rows for time in row if time is not None), default=None)
 
     @property

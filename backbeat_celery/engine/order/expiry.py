@@ -17,9 +17,13 @@ from backbeat_celery.states import Status
 EXPIRED = "expired"
 """The reason of these cancels, of the node itself and of what needs its value."""
 
-WAITING_TO_BEGIN = (Status.PENDING, Status.READY, Status.QUEUED, Status.PAUSED)
+MAY_EXPIRE = Q(attempt=0, status__in=[Status.PENDING, Status.READY, Status.QUEUED, Status.PAUSED])
+"""Match nodes that no attempt has begun."""
 
-IS_OVER = Q(attempt=0, status__in=WAITING_TO_BEGIN, expires_at__lte=clock.now())
+
+def is_over() -> Q:
+    """Match nodes that have expired. The clock is asked anew: a Simulation has its own."""
+    return MAY_EXPIRE & Q(expires_at__lte=clock.now())
 
 
 def expire(node: Node) -> AfterCommit:
@@ -29,7 +33,7 @@ def expire(node: Node) -> AfterCommit:
     with step(using):
         lock_canvas(node)
         lock_node(node.parent_id, using)
-        if not Node.objects.using(using).filter(IS_OVER, pk=node.pk).locked().exists():
+        if not Node.objects.using(using).filter(is_over(), pk=node.pk).locked().exists():
             raise StaleNode
         after_commit = cancel_dependents(node, reason=EXPIRED)
         after_commit += cancel_trees([(node.pk, node.parent_id)], using, actor="", reason=EXPIRED)

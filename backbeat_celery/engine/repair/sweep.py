@@ -24,7 +24,7 @@ from backbeat_celery.engine.advance import advance, try_complete
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.attempt_results import write_failure
 from backbeat_celery.engine.order.cancel import cancel_orphan
-from backbeat_celery.engine.order.expiry import IS_OVER, expire
+from backbeat_celery.engine.order.expiry import expire, is_over
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.engine.order.turns import is_barrier_clear, open_ready
 from backbeat_celery.engine.order.waiting_graph import siblings_ahead
@@ -143,7 +143,7 @@ class Sweep:
         return due.order_by("times_out_at")[:BATCH]
 
     def _overdue(self) -> NodeQuerySet:
-        return self._nodes().filter(IS_OVER).order_by("expires_at")[:BATCH]
+        return self._nodes().filter(is_over()).order_by("expires_at")[:BATCH]
 
     def _stuck_paused(self) -> NodeQuerySet:
         going_on = Workflow.objects.filter(pk=OuterRef("workflow_id"), paused_at=None)
