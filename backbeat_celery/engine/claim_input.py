@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order.cancel import cancel_trees
 from backbeat_celery.engine.order.dependents import cancel_dependents, lock_canvas
+from backbeat_celery.engine.statements.claim import HANDED_TEXT
 from backbeat_celery.engine.values import ValueMissing, input_of
 from backbeat_celery.exceptions import BackbeatError
+from backbeat_celery.inputs import payload
+from backbeat_celery.models import Node
 from backbeat_celery.runtime.lock_timeouts import step
 from backbeat_celery.runtime.transactions import repeat
 from backbeat_celery.states import Input
@@ -23,7 +29,7 @@ def give_input(claim: Claim) -> bool:
     if node.input == Input.NONE:
         return True
     try:
-        given = repeat(
+        given = _handed(node) or repeat(
             lambda: input_of(node, is_lazy=claim.policy.lazy_input),
             using=claim.using,
             outage=True,
@@ -38,6 +44,14 @@ def give_input(claim: Claim) -> bool:
     node.args = [*given, *node.args]
     node.input = Input.NONE  # in memory: these are all of its arguments
     return True
+
+
+def _handed(node: Node) -> tuple[Any, ...]:
+    """The result that the claim's own statement has read, if it has."""
+    text = vars(node).pop(HANDED_TEXT, None)
+    if text is None or len(text) > settings.max_input:
+        return ()
+    return (payload.decode(text),)
 
 
 def _cancel(claim: Claim, reason: str) -> None:

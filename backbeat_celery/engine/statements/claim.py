@@ -11,7 +11,7 @@ from backbeat_celery.runtime.compat.django import instance, keep_related
 from backbeat_celery.runtime.sessions import connection_to
 from backbeat_celery.sql import columns, rows, session
 from backbeat_celery.sql.statement import Row, Statement, array
-from backbeat_celery.states import Status
+from backbeat_celery.states import Input, Status, Yields
 
 if TYPE_CHECKING:
     from backbeat_celery.engine.claim import NodeMessage
@@ -30,6 +30,19 @@ WORKFLOW = (
     "(SELECT workflow.{column} FROM {{workflows}} AS workflow"
     " WHERE workflow.id = node.workflow_id)"
 )
+# What most nodes with an input take: the result of the task before them. Anything else is read
+# by a query of its own.
+HANDED_TEXT = "handed_text"
+"""Where a claimed node notes that result, as the text of its JSON."""
+
+HANDED = f"""
+CASE WHEN node.input = {int(Input.PREVIOUS)} THEN (
+    SELECT before.result FROM {{nodes}} AS before
+    WHERE before.parent_id = node.parent_id AND before.seq = node.seq - 1
+      AND before.yields = {int(Yields.OWN)} AND before.status = {{complete}}
+      AND before.mode = {{blocking}}
+) END
+""".strip()
 CLAIM = f"""
 UPDATE {{nodes}} AS node
 SET status = {{running}}, attempt = 1, claim_id = $2::uuid, worker = $3, task_id = $7,
@@ -42,7 +55,8 @@ WHERE %s AND node.task = $6 AND node.status = {{queued}} AND node.attempt = 0
   AND NOT node.remote AND NOT node.awaits_completion
   AND {WORKFLOW.format(column="paused_at IS NULL")}
 RETURNING {rows.selected(COLUMNS, "node")},
-    {WORKFLOW.format(column="name")}, {WORKFLOW.format(column="subject")}%s
+    {WORKFLOW.format(column="name")}, {WORKFLOW.format(column="subject")},
+    {HANDED}%s
 """
 
 # A claim that a crash of the server forgets is made again, and `claim_id` fences the forgotten
@@ -157,7 +171,9 @@ def _claimed(message: NodeMessage, worker: str, row: Row) -> tuple[Node, datetim
         "container": "",
     }
     node = instance(Node, message.using, fields)
-    name, subject = row[len(COLUMNS)], row[len(COLUMNS) + 1]
+    name, subject, handed = row[len(COLUMNS) : len(COLUMNS) + 3]
+    if handed is not None:
+        vars(node)[HANDED_TEXT] = handed
     workflow = {"id": node.workflow_id, "name": name, "subject": subject, "paused_at": None}
     keep_related(node, "workflow", instance(Workflow, message.using, workflow))
     assert node.started_at is not None
