@@ -79,6 +79,7 @@ WORKLOADS = {
             (
                 "ours",
                 "ours_bundles",
+                "ours_canvas",
                 "celery",
                 "chord_redis",
                 "chord_postgres",
@@ -91,14 +92,19 @@ WORKLOADS = {
                 Goal("ours", "dbos", at_least=4),
                 Goal("ours", "absurd", at_least=1.3),
                 Goal("ours_bundles", "celery", at_least=1.5),
+                Goal("ours_canvas", "ours", "time", at_most=1.1),
+                Goal("ours_canvas", "chord_redis", at_least=1.0, at_least_on_rabbitmq=0.9),
             ),
         ),
         Workload(
             "w3",
             "a chain",
             200,
-            ("ours", "chain_redis", "dbos"),
-            (Goal("ours", "chain_redis", "time", at_most=1.3),),
+            ("ours", "ours_chain", "ours_values", "chain_redis", "dbos"),
+            (
+                Goal("ours", "chain_redis", "time", at_most=1.3),
+                Goal("ours_values", "ours_chain", "time", at_most=1.1),
+            ),
             "hops/s",
         ),
         Workload(
@@ -148,6 +154,19 @@ WORKLOADS = {
                 Goal("ours", "", "late, p99, s", at_most=1),
             ),
             rounds=2,
+        ),
+        Workload(
+            "w8",
+            "the body of a chord with many results",
+            10_000,
+            ("ours", "ours_lazy"),
+            (
+                Goal("ours", "", "from the last member to the body, ms", at_most=300),
+                Goal("ours", "", "growth, MB", at_most=20),
+                Goal("ours_lazy", "", "growth, MB", at_most=20),
+            ),
+            "members/s",
+            rounds=3,
         ),
     )
 }

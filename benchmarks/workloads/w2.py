@@ -22,6 +22,16 @@ def _fan_out(run: Round, in_bundles: bool) -> None:
     run_tree(run, fan_out.s(run.size, in_bundles), run.size + 2)
 
 
+def ours_canvas(run: Round) -> None:
+    """A chord as a Celery team writes it, signalled."""
+    from celery import chord
+
+    from benchmarks.ours.project import run_tree
+    from benchmarks.ours.tasks import merge, step
+
+    run_tree(run, chord([step.s()] * run.size, merge.s()), run.size + 1)
+
+
 def celery(run: Round) -> None:
     """Tasks without results and without a join: nothing is kept of them."""
     from benchmarks.plain.project import send_all
@@ -86,6 +96,7 @@ if __name__ == "__main__":
     main(
         ours=ours,
         ours_bundles=ours_bundles,
+        ours_canvas=ours_canvas,
         celery=celery,
         chord_redis=chord_redis,
         chord_postgres=chord_postgres,

@@ -19,6 +19,26 @@ def ours(run: Round) -> None:
         check(run.size + 1)
 
 
+def ours_chain(run: Round) -> None:
+    """A chain whose steps take nothing, signalled."""
+    from celery import chain
+
+    from benchmarks.ours.project import run_tree
+    from benchmarks.ours.tasks import step
+
+    run_tree(run, chain(*[step.si()] * run.size), run.size)
+
+
+def ours_values(run: Round) -> None:
+    """The same, each step with the result of the one before."""
+    from celery import chain
+
+    from benchmarks.ours.project import run_tree
+    from benchmarks.ours.tasks import passed_on
+
+    run_tree(run, chain(passed_on.s(1), *[passed_on.s()] * (run.size - 1)), run.size)
+
+
 def chain_redis(run: Round) -> None:
     """Celery's chain; results in Redis."""
     from celery import chain
@@ -44,4 +64,10 @@ def dbos(run: Round) -> None:
 
 
 if __name__ == "__main__":
-    main(ours=ours, chain_redis=chain_redis, dbos=dbos)
+    main(
+        ours=ours,
+        ours_chain=ours_chain,
+        ours_values=ours_values,
+        chain_redis=chain_redis,
+        dbos=dbos,
+    )
