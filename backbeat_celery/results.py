@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import states
 from celery.exceptions import TaskRevokedError, TimeoutError
-from django.db.models import Q
 from vine import promise
 
+from backbeat_celery.conf import settings
 from backbeat_celery.engine.values import ValueMissing, value_of
 from backbeat_celery.exceptions import NoValue
 from backbeat_celery.inspection.holder import failed_holder
-from backbeat_celery.models import Node
+from backbeat_celery.models import Node, node_alias
 from backbeat_celery.models.stored_errors import failure_of
 from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.states import Container, Status, Yields
@@ -280,16 +281,18 @@ class NodeGroupResult(NodeResult, GroupResult):  # type: ignore[misc]
 
 def _find(id: str | UUID) -> Node | None:
     """The node with that id; of those whose callers have chosen the same one, the newest."""
-    try:
-        is_it = Q(pk=UUID(str(id)))
-    except ValueError:
-        is_it = Q(celery_id=str(id))
-        return Node.objects.filter(is_it).order_by("-pk").first()
-    return (
-        Node.objects.filter(is_it).first()
-        or Node.objects.filter(celery_id=str(id)).order_by("-pk").first()
-        or Node.objects.for_task_id(str(id)).order_by("-pk").first()
-    )
+    for alias in settings.databases or [node_alias()]:
+        if found := _find_in(str(id), alias):
+            return found
+    return None
+
+
+def _find_in(id: str, alias: str) -> Node | None:
+    nodes = Node.objects.using(alias)
+    with suppress(ValueError):
+        if found := nodes.filter(pk=UUID(id)).first():
+            return found
+    return nodes.for_task_id(id).order_by("-pk").first()
 
 
 def _last_step(node: Node | None) -> Node | None:
