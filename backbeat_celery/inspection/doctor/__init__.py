@@ -21,7 +21,7 @@ from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.finish import lock_node
-from backbeat_celery.inspection.doctor import completion, history, ordering, workflows
+from backbeat_celery.inspection.doctor import canvas, completion, history, ordering, workflows
 from backbeat_celery.inspection.doctor.check import (
     Check,
     Checks,
@@ -39,7 +39,13 @@ from backbeat_celery.runtime.transactions import repeat
 
 __all__ = ["CHECKS", "DoctorReport", "Finding", "examine"]
 
-CHECKS: Checks = (*workflows.CHECKS, *history.CHECKS, *ordering.CHECKS, *completion.CHECKS)
+CHECKS: Checks = (
+    *workflows.CHECKS,
+    *history.CHECKS,
+    *ordering.CHECKS,
+    *completion.CHECKS,
+    *canvas.CHECKS,
+)
 MOST = 200
 """Findings of one check that one run keeps and repairs."""
 

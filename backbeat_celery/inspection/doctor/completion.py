@@ -100,7 +100,8 @@ def spawned_by_unaccepted_attempt(part: Slice) -> QuerySet[Node]:
         number=OuterRef("spawned_by"),
         outcome=AttemptOutcome.SUCCEEDED,
     )
-    spawned = part.families.filter(spawned_by__isnull=False, rescue=False)
+    # The steps of a container came with it: its parent's attempt spawned them.
+    spawned = part.families.filter(spawned_by__isnull=False, rescue=False, parent__container="")
     return spawned.exclude(status=Status.CANCELED).filter(~Exists(accepted))
 
 

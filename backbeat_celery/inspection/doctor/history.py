@@ -15,6 +15,9 @@ CHANGED_BY_HAND = (
     "The table was changed by hand. Nothing depends on this row, but do not trust its node."
 )
 
+_MAY_BEGIN_WAITING = Q(parent=None) | ~Q(container="")
+"""Roots, and containers whose turn came at once."""
+
 _ALLOWED = Q(pk__in=[])
 for _before, _after in TRANSITIONS.items():
     if _after:
@@ -33,9 +36,9 @@ def transition_gaps(part: Slice) -> QuerySet[Transition]:
 
 def inconsistent_first_transitions(part: Slice) -> QuerySet[Transition]:
     earlier = Transition.objects.filter(node_id=OuterRef("node_id"), pk__lt=OuterRef("pk"))
-    root = Node.objects.filter(pk=OuterRef("node_id"), parent=None)
+    waits = Node.objects.filter(_MAY_BEGIN_WAITING, pk=OuterRef("node_id"))
     rows = part.transitions.exclude(from_status__in=INITIAL)
-    return rows.exclude(Q(from_status=Status.WAITING) & Exists(root)).filter(~Exists(earlier))
+    return rows.exclude(Q(from_status=Status.WAITING) & Exists(waits)).filter(~Exists(earlier))
 
 
 def inconsistent_statuses(part: Slice) -> QuerySet[Node]:
@@ -48,7 +51,7 @@ def inconsistent_statuses(part: Slice) -> QuerySet[Node]:
     fits = Q(~running, is_new=False, last=F("status"))
     fits |= Q(running, is_new=False, last__in=CLAIMABLE) | Q(running, is_new=True)
     fits |= Q(is_new=True, status__in=INITIAL)
-    fits |= Q(is_new=True, status=Status.WAITING, parent__isnull=True)
+    fits |= Q(_MAY_BEGIN_WAITING, is_new=True, status=Status.WAITING)
     return rows.exclude(fits)
 
 
