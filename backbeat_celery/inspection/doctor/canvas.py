@@ -8,7 +8,7 @@ from django.db.models.expressions import Combinable
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.cancel import cancel_trees
 from backbeat_celery.engine.order.dependents import cancel_dependents
-from backbeat_celery.engine.order.expiry import WAITING_TO_BEGIN
+from backbeat_celery.engine.order.expiry import MAY_EXPIRE
 from backbeat_celery.inspection.doctor.check import Check, Checks, Slice
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.states import Input, Outcome, Status
@@ -78,8 +78,7 @@ def repair_open_without_value(node: Node) -> AfterCommit:
 
 
 def begun_with_expiry(part: Slice) -> QuerySet[Node]:
-    waits = Q(attempt=0, status__in=WAITING_TO_BEGIN)
-    return part.nodes.filter(expires_at__isnull=False).exclude(waits)
+    return part.nodes.filter(expires_at__isnull=False).exclude(MAY_EXPIRE)
 
 
 def repair_expiry(node: Node) -> None:
