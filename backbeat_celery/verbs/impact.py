@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from backbeat_celery.engine.order.consequences import (
     Consequences,
+    canceled_by_loss,
     canceled_by_shutdown,
     following_cancel,
     following_links,
@@ -134,12 +136,33 @@ def _below_but_rescues(node: Node) -> AffectedNodes:
     return affected
 
 
+def _canceled(node: Node) -> AffectedNodes:
+    """Read what a cancel cancels besides: what is below the node, and what needs its value."""
+    affected = _below(node)
+    affected.join(_without_value(node))
+    return affected
+
+
 def _behind(node: Node) -> AffectedNodes:
-    """Read what a shutdown cancels: the siblings that waited for the node, with their subtrees."""
+    """Read what a shutdown cancels: what waited for the node, or needs its value, as subtrees."""
     siblings = list(canceled_by_shutdown(node).without_payload()[: MOST + 1])
     affected = AffectedNodes()
     affected.take(siblings)
     _add_below(siblings, affected)
+    affected.join(_without_value(node, [row.pk for row in siblings]))
+    return affected
+
+
+def _without_value(node: Node, siblings: Sequence[UUID] = ()) -> AffectedNodes:
+    """Read what is canceled because it needs the node's value, as subtrees, in order."""
+    affected = AffectedNodes()
+    if node.is_root:
+        return affected
+    places = {pk: i for i, pk in enumerate(canceled_by_loss(node, siblings))}
+    rows = Node.objects.using(node.alias).filter(pk__in=list(places)).unfinished()
+    tops = sorted(rows.without_payload(), key=lambda row: places[row.pk])
+    affected.take(tops)
+    _add_below(tops, affected)
     return affected
 
 
@@ -164,7 +187,7 @@ _CANCELS: Mapping[str, Callable[[Node], AffectedNodes]] = {
     "retry": _below_but_rescues,
     "edit_arguments": _below_but_rescues,
     "shutdown": _behind,
-    "cancel": _below,
+    "cancel": _canceled,
     "reset": _below,
     "cancel_workflow": _whole_workflow,
 }

@@ -5,13 +5,15 @@ The verbs, their previews and `explain()` use these reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef
 
+from backbeat_celery.engine.order.dependents import dependents
 from backbeat_celery.engine.order.links import has_open_link
 from backbeat_celery.engine.order.turns import first_turn, next_turn
 from backbeat_celery.engine.order.waiting_graph import linked_signals, siblings_ahead
@@ -22,6 +24,9 @@ from backbeat_celery.states import COUNTING, Status
 
 HIGHEST = 50
 """Levels above a node, and nodes at the other ends of links, that are read."""
+
+MOST = 1000
+"""Nodes canceled with it that are read."""
 
 
 def canceled_by_shutdown(node: Node) -> NodeQuerySet:
@@ -41,6 +46,14 @@ def canceled_by_shutdown(node: Node) -> NodeQuerySet:
     return behind.none() if barrier is None else behind.filter(seq__gte=barrier)
 
 
+def canceled_by_loss(node: Node, siblings: Collection[UUID] = ()) -> list[UUID]:
+    """The topmost nodes that are canceled because they need the value of a node that has none.
+
+    `siblings` are canceled before them, by a shutdown. At most `MOST` are given.
+    """
+    return [pk for pk, _parent in islice(dependents(node, gone=siblings), MOST)]
+
+
 @dataclass(slots=True)
 class Consequences:
     """What starts and what completes once a node is finished."""
@@ -54,7 +67,7 @@ class Consequences:
 
 def following_cancel(node: Node) -> Consequences:
     """Read what follows when a node is canceled with its subtree."""
-    return _climb(node, Consequences(), without=None)
+    return _climb(node, Consequences(), without=None, gone=canceled_by_loss(node))
 
 
 def following_resolve(node: Node) -> Consequences:
@@ -64,7 +77,9 @@ def following_resolve(node: Node) -> Consequences:
 
 def following_shutdown(node: Node) -> Consequences:
     """Read what follows when a failed node is shut down."""
-    return _settled(node, without=canceled_by_shutdown(node))
+    siblings = canceled_by_shutdown(node)
+    ids = list(siblings.values_list("pk", flat=True)[:MOST])
+    return _settled(node, siblings, [*ids, *canceled_by_loss(node, ids)])
 
 
 def following_reset(node: Node) -> Consequences:
@@ -74,23 +89,33 @@ def following_reset(node: Node) -> Consequences:
     return _climb(node, Consequences(completed=[node]), without=None)
 
 
-def _settled(node: Node, without: NodeQuerySet | None) -> Consequences:
+def _settled(
+    node: Node, without: NodeQuerySet | None, gone: Collection[UUID] = ()
+) -> Consequences:
     own = first_turn(node)
     if _waits_itself(node):
         return Consequences(started=own)
-    result = _climb(node, Consequences(), without)
+    result = _climb(node, Consequences(), without, gone)
     result.started = own + result.started
     return result
 
 
-def _climb(node: Node, result: Consequences, without: NodeQuerySet | None) -> Consequences:
-    """Go up to the first ancestor that starts something or still waits."""
+def _climb(
+    node: Node,
+    result: Consequences,
+    without: NodeQuerySet | None,
+    gone: Collection[UUID] = (),
+) -> Consequences:
+    """Go up to the first ancestor that starts something or still waits.
+
+    `without` are siblings, and `gone` nodes anywhere, that are canceled with this one.
+    """
     result.ended = [node, *(without.without_payload()[:HIGHEST] if without is not None else ())]
-    for child, parent in _levels_above(node):
+    for child, parent in _levels_above(node, gone):
         if parent.status != Status.WAITING or not child.counts:
             break
         if without is None and child.has_ready_behind and not child.is_blocked:
-            result.started = next_turn(parent, child)
+            result.started = next_turn(parent, child, gone)
         if result.started or _still_waits(parent, child, without):
             break
         result.completed.append(parent)
@@ -99,7 +124,7 @@ def _climb(node: Node, result: Consequences, without: NodeQuerySet | None) -> Co
     return result
 
 
-def _levels_above(node: Node) -> Iterator[tuple[Any, Any]]:
+def _levels_above(node: Node, gone: Collection[UUID]) -> Iterator[tuple[Any, Any]]:
     """Give a node and its parent, then that one and its parent, and so on.
 
     All are read in two statements, with what their places in their lines need.
@@ -109,6 +134,8 @@ def _levels_above(node: Node) -> Iterator[tuple[Any, Any]]:
     behind = Node.objects.children_of(OuterRef("parent_id")).filter(
         seq__gt=OuterRef("seq"), status=Status.READY
     )
+    if gone:
+        others, behind = others.exclude(pk__in=gone), behind.exclude(pk__in=gone)
     ahead = siblings_ahead(OuterRef("parent_id"), OuterRef("seq"), barrier=False)
     links = Link.objects.filter(source=OuterRef("parent_id"), settled=False)
     rows = Node.objects.using(node.alias).without_payload().filter(pk__in=list(ids))

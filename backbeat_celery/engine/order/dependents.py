@@ -6,7 +6,7 @@ that loses its value or its input is not canceled by that: what else is in it go
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from backbeat_celery.engine.order.cancel import Top, cancel_trees
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.models import Node
 from backbeat_celery.models.querysets import NodeQuerySet
-from backbeat_celery.states import Input, Yields
+from backbeat_celery.states import Input, Status, Yields
 
 FEW = 500
 """Siblings that are read at once."""
@@ -43,15 +43,22 @@ def cancel_dependents(
     return cancel_trees(tops, node.alias, actor=actor, reason=reason)
 
 
-def dependents(node: Node, *, even_immutable: bool = False) -> Iterator[Top]:
-    """Give the nodes that cannot run without the value of a node, from the lowest up."""
+def dependents(
+    node: Node, *, even_immutable: bool = False, gone: Collection[UUID] = ()
+) -> Iterator[Top]:
+    """Give the nodes that cannot run without the value of a node, from the lowest up.
+
+    `gone` are siblings that are canceled before these are.
+    """
     row = node
     while row.counts and row.parent_id is not None:
         parent = _row(row.parent_id, node.alias)
         is_lost = True
         # Only in a container is a value handed on to the next one.
         for sibling in _behind(row) if parent.is_container else ():
-            if sibling.input == Input.PREVIOUS:
+            if sibling.pk in gone or sibling.status == Status.CANCELED:
+                loss = _Loss([], True, True)
+            elif sibling.input == Input.PREVIOUS:
                 loss = _loss(sibling)
             elif even_immutable:
                 loss = _Loss([(sibling.pk, parent.pk)], True, True)

@@ -7,9 +7,10 @@ before it is finished; a barrier waits for every earlier sibling that counts.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db.models import BigIntegerField, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -183,19 +184,36 @@ def has_counting_before(parent: Node) -> bool:
     return bool(_awaited(parent).first_awaited())
 
 
-def next_turn(parent: Node, child: Node) -> list[Node]:
+def next_turn(parent: Node, child: Node, gone: Collection[UUID] = ()) -> list[Node]:
     """Children behind one whose turn comes once that is gone; read without a lock.
 
-    At most `AT_ONCE` are given. Of a run of flags it is the first.
+    At most `AT_ONCE` are given. Of a run of flags it is the first; of a container it is what
+    opens in it. `gone` are nodes that are canceled before that.
     """
-    rows = _in_turn(parent, child.seq, 1, Status.READY).without_payload()[:AT_ONCE]
-    return _up_to_barrier(parent, rows, child)
+    rows = _in_turn(parent, child.seq, 1, Status.READY, gone).without_payload()[:AT_ONCE]
+    return _opened(_up_to_barrier(parent, rows, child), gone)
 
 
-def first_turn(parent: Node) -> list[Node]:
+def first_turn(parent: Node, gone: Collection[UUID] = ()) -> list[Node]:
     """Children that wait for their parent's handler, and have their turn once that is done."""
-    rows = _in_turn(parent, -1, 1, Status.PENDING).without_payload()[:AT_ONCE]
-    return _up_to_barrier(parent, rows, None)
+    rows = _in_turn(parent, -1, 1, Status.PENDING, gone).without_payload()[:AT_ONCE]
+    return _opened(_up_to_barrier(parent, rows, None), gone)
+
+
+def _opened(rows: Iterable[Node], gone: Collection[UUID]) -> list[Node]:
+    """Put what opens in containers in their place; an empty one stands for itself."""
+    found: list[Node] = []
+    ahead = [*rows][::-1]
+    while ahead and len(found) < AT_ONCE:
+        row = ahead.pop()
+        steps = row.is_container and list(
+            _in_turn(row, -1, 1, Status.PENDING, gone).without_payload()[:AT_ONCE]
+        )
+        if steps:
+            ahead += steps[::-1]
+        else:
+            found.append(row)
+    return found
 
 
 def _up_to_barrier(parent: Node, rows: Iterable[Node], but: Node | None) -> list[Node]:
@@ -226,9 +244,13 @@ def _turn(parent: Node, floor: int, stages: int, status: Status) -> NodeQuerySet
     return ready.locked()[:AT_ONCE]
 
 
-def _in_turn(parent: Node, floor: int, stages: int, status: Status) -> NodeQuerySet:
+def _in_turn(
+    parent: Node, floor: int, stages: int, status: Status, gone: Collection[UUID] = ()
+) -> NodeQuerySet:
     after = _children(parent).filter(seq__gt=floor)
     blocking = _awaited(parent).blocking().filter(seq__gt=floor).order_by("seq")
+    if gone:
+        after, blocking = after.exclude(pk__in=gone), blocking.exclude(pk__in=gone)
     bound = blocking.values("seq")[stages - 1 : stages]
     last = Coalesce(Subquery(bound), Value(END_OF_LINE), output_field=BigIntegerField())
     return after.filter(status=status, seq__lte=last).order_by("seq")
