@@ -91,14 +91,14 @@ class Failed:
         return cls(
             error=clean(shown),
             traceback=clean(text, tail=True),
-            **stored_error(exc)._asdict(),
+            **stored_error(exc),
             **fields,
         )
 
     @classmethod
     def unraised(cls, exc: BaseException, error: str, **fields: Any) -> Failed:
         """Describe a failure that no handler raised by the exception that stands for it."""
-        return cls(error=error, **stored_error(exc)._asdict(), **fields)
+        return cls(error=error, **stored_error(exc), **fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Lost:
     @classmethod
     def by(cls, exc: BaseException, error: str, **fields: Any) -> Lost:
         """Describe a loss by the exception that stands for it, should it be the last one."""
-        return cls(error, **stored_error(exc)._asdict(), **fields)
+        return cls(error, **stored_error(exc), **fields)
 
 
 AttemptResult = Succeeded | Failed | Lost

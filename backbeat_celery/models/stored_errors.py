@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import lru_cache, partial
 from pkgutil import resolve_name
-from typing import Any, NamedTuple
+from typing import Any, TypedDict
 
 from celery.exceptions import NotRegistered
 
@@ -27,7 +27,7 @@ LARGEST_ARGS = 16 * 1024
 NO_FAILURE = (AttemptOutcome.SUCCEEDED, AttemptOutcome.CANCELED)
 
 
-class StoredError(NamedTuple):
+class StoredError(TypedDict):
     """The class of an exception, with its module, and its arguments; None if they are not kept."""
 
     error_type: str
@@ -36,7 +36,7 @@ class StoredError(NamedTuple):
 
 def stored_error(exc: BaseException) -> StoredError:
     """Take an exception apart; an argument that JSON cannot carry loses all of them."""
-    return StoredError(_name(type(exc)), _args(exc))
+    return StoredError(error_type=_name(type(exc)), error_args=_args(exc))
 
 
 def _name(kind: type[BaseException]) -> str:
