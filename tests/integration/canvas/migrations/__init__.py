@@ -1,0 +1,1 @@
+"""Three projects before and after: their tasks are the same, their call sites differ by a line."""
