@@ -72,11 +72,9 @@ def _call_back_above(node: Node) -> AfterCommit:
         if parent.container == Container.CHORD and row.seq == 0:
             body = nodes.only(*PLACE, "options").get(parent_id=parent.pk, seq=1)
             called.carriers, called.once = list(_first_calls(body)), True
-            for carrier in called.carriers:
-                after_commit += called.call(carrier, carrier)
+            after_commit += called.call(called.carriers)
         elif parent.yields == Yields.LAST and not parent.is_container:
-            for carrier in called.carriers:
-                after_commit += called.call(carrier, parent)
+            after_commit += called.call([parent] * len(called.carriers))
         if parent.yields == Yields.OWN:
             break
         row = parent
@@ -94,14 +92,22 @@ class _Called:
         self.once = False
         """Whether later failures call them no more."""
 
-    def call(self, carrier: Node, source: Node) -> AfterCommit:
-        """Call those of `source` on a carrier, each once in this climb."""
-        errbacks = [
-            spec for spec in callbacks_of(source.options).errbacks if not self._is_known(spec)
-        ]
-        if not errbacks:
-            return AfterCommit()
-        self._known += errbacks
+    def call(self, sources: Sequence[Node]) -> AfterCommit:
+        """Call those of a source on each carrier; what was called further down, not again.
+
+        Celery gives the error callback of a chord to chords in its header as well.
+        """
+        after_commit, called = AfterCommit(), []
+        for carrier, source in zip(self.carriers, sources, strict=True):
+            found = callbacks_of(source.options).errbacks
+            fresh = [spec for spec in found if not self._is_known(spec)]
+            if fresh:
+                after_commit += self._call(carrier, source, fresh)
+            called += fresh
+        self._known += called
+        return after_commit
+
+    def _call(self, carrier: Node, source: Node, errbacks: Sequence[NodeSpec]) -> AfterCommit:
         parent, now = lock_node(carrier.pk, carrier.alias)
         keys = [f"errback {source.pk} {n}" if self.once else None for n in range(len(errbacks))]
         children = Node.objects.using(parent.alias).children_of(parent.pk)

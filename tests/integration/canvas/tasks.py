@@ -1,11 +1,13 @@
-"""Tasks as a Celery team writes them: nothing here knows of nodes."""
+"""Tasks as a Celery team writes them: but for one, nothing here knows of nodes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from celery import chord, group, shared_task
+from celery import chain, chord, group, shared_task
 from celery.exceptions import Ignore
+
+from backbeat_celery import NodeResult, signal
 
 CALLS: list[tuple[Any, ...]] = []
 """What callbacks were called with."""
@@ -99,3 +101,21 @@ def grow(self: Any, x: int) -> int:
 @shared_task(bind=True)
 def ids(self: Any, *args: Any) -> list[str]:
     return [self.request.id, self.request.root_id, self.request.parent_id]
+
+
+@shared_task
+def gives_results() -> Any:
+    """Start a canvas, and give the ids of its results."""
+    node = signal(chain(add.s(1, 1), add.s(5)), subject="another")
+    return NodeResult(node.pk).as_tuple()
+
+
+@shared_task(bind=True)
+def stamps(self: Any, *args: Any) -> Any:
+    return self.request.stamps
+
+
+@shared_task
+def tag(*args: Any) -> list[Any]:
+    """Give what it got: the value of a canvas of these tells who got what."""
+    return list(args)

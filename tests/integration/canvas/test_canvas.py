@@ -156,6 +156,28 @@ def test_an_error_callback_of_a_chord_is_called_once_for_many_failures(sim: Simu
     assert [("by_id", str(body.pk))] == CALLS
 
 
+def test_an_error_callback_is_called_once_for_each_task_of_a_group_as_body(
+    sim: Simulation,
+) -> None:
+    canvas = chord([boom.s(), boom.s()], group(total.s(), total.s(1)))
+    canvas.body.link_error(by_id.s())
+    node = signal(canvas, subject="x")
+    sim.run()
+    bodies = Node.objects.filter(parent__parent=node, task=total.name).order_by("seq")
+    assert sorted(CALLS) == sorted(("by_id", str(body.pk)) for body in bodies)
+
+
+def test_an_error_callback_that_an_inner_chord_has_as_well_is_called_once(
+    sim: Simulation,
+) -> None:
+    inner, outer = total.s(), total.s(1)
+    for body in (inner, outer):
+        body.link_error(note.si("once"))
+    signal(chord([chord([boom.s()], inner), add.s(1, 1)], outer), subject="x")
+    sim.run()
+    assert CALLS == [("note", "once")]
+
+
 def test_ignore_ends_the_canvas(sim: Simulation) -> None:
     node = signal(chain(ignored.s(), add.si(1, 1), double.s()), subject="x")
     sim.run()
