@@ -9,15 +9,14 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from backbeat_celery.admin import markup
-from backbeat_celery.admin.treepage import ancestors
+from backbeat_celery.admin import handed_values, markup
+from backbeat_celery.admin.treepage import ancestors, mode_tags
 from backbeat_celery.admin.values import Value, cut, pretty
 from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.engine.after_commit import message_options
 from backbeat_celery.inputs.policy import policy_for
 from backbeat_celery.inputs.redaction import (
     given_arguments,
-    node_secrets,
     redact,
     redact_args,
     redact_kwargs,
@@ -49,7 +48,8 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
     node = Node.objects.using(node.alias).select_related("workflow").get(pk=node.pk)
     whole = "whole" in request.GET and may_see_all(request)
     visibility: Visibility = admin.visibility(request)
-    secrets = node_secrets(node)
+    secrets = handed_values.all_secrets(node)
+    parent = node.parent
     now = markup.engine_now()
     return {
         "title": markup.short_name(node.name),
@@ -62,7 +62,11 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
         "siblings": _near(node, visibility),
         "children": _children(node, visibility),
         "links": _links(node, visibility),
-        "values": _values(node, secrets, whole),
+        "tags": mode_tags(node, parent),
+        "source": handed_values.source(node, visibility),
+        "callbacks": handed_values.callbacks(node),
+        "celery_id": scrub(node.celery_id, secrets),
+        "values": _values(node, secrets, whole) + _handed(node, visibility, secrets, whole),
         "whole": whole,
         "may_see_all": may_see_all(request),
         "attempts": _attempts(node, secrets, whole, now),
@@ -100,6 +104,17 @@ def _values(node: Node, secrets: set[str], whole: bool) -> list[tuple[str, Value
     if node.error:
         texts.append((_("Error"), scrub(node.error, secrets)))
     return [(label, cut(text, whole=whole)) for label, text in texts]
+
+
+def _handed(
+    node: Node, visibility: Visibility, secrets: set[str], whole: bool
+) -> list[tuple[str, Value]]:
+    """Give the value that a node hands on if it is that of other nodes."""
+    found = handed_values.value(node, visibility)
+    if found is None:
+        return []
+    value, theirs = found
+    return [(_("Value"), cut(scrub(pretty(value), secrets | theirs), whole=whole))]
 
 
 def _attempts(node: Node, secrets: set[str], whole: bool, now: datetime) -> list[RenderedAttempt]:

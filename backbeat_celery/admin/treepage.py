@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -22,8 +22,9 @@ from backbeat_celery.admin.values import shown
 from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.admin.waiting_notes import note
 from backbeat_celery.inputs.redaction import redact
+from backbeat_celery.inspection.canvas_places import is_errback, is_plain_member, places
 from backbeat_celery.models import Node, Workflow
-from backbeat_celery.states import Mode, Status
+from backbeat_celery.states import Container, Mode, Status
 
 HOLDING = (
     Status.FAILED,
@@ -54,6 +55,7 @@ class RenderedRow:
     took: Any = ""
     more: str = ""
     url: str = ""
+    tags: list[str] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -138,7 +140,7 @@ def _lines(
     root: TreeRow, state: TreeState, drawing: timeline.Timeline, now: datetime
 ) -> Iterator[RenderedRow]:
     if not root.node.is_root:
-        yield _line(root, {}, state, drawing, now)
+        yield _line(root, None, {}, state, drawing, now)
     yield from _below(root, state, drawing, now)
 
 
@@ -150,7 +152,7 @@ def _below(
         url = state.turn_to(parent.node.pk, parent.start - PAGE).url
         yield RenderedRow(parent, more="before", url=url)
     for row in parent.children:
-        yield _line(row, names, state, drawing, now)
+        yield _line(row, parent.node, names, state, drawing, now)
         yield from _below(row, state, drawing, now)
     if parent.after:
         url = state.turn_to(parent.node.pk, parent.start + PAGE).url
@@ -159,6 +161,7 @@ def _below(
 
 def _line(
     row: TreeRow,
+    parent: Node | None,
     names: dict[int, str],
     state: TreeState,
     drawing: timeline.Timeline,
@@ -171,7 +174,9 @@ def _line(
     is_idle = node.status in {Status.FAILED, Status.RETRYING, Status.QUEUED, Status.PAUSED}
     took = "" if is_idle else markup.lasting(node.started_at, node.finished_at, now)
     lane = drawing.lanes.get(node.pk)
-    return RenderedRow(row, toggle, note(row, names, now), lane, took)
+    return RenderedRow(
+        row, toggle, note(row, parent, names, now), lane, took, tags=mode_tags(node, parent)
+    )
 
 
 @dataclass(slots=True)
@@ -202,13 +207,17 @@ def _holding(workflow: Workflow, visibility: Visibility) -> list[Held]:
     return list(found.values())
 
 
-def mode_tags(node: Node) -> list[str]:
-    """Give the properties of a node that differ from the default."""
-    tags = [str(Mode(node.mode).label)] if node.mode != Mode.BLOCKING else []
+def mode_tags(node: Node, parent: Node | None) -> list[str]:
+    """Give the properties of a node that differ from the default, and its place in a canvas."""
+    tags = places(node, parent)
+    if node.container and node.container != node.name:
+        tags.append(str(Container(node.container).label))
+    is_plain = node.mode == Mode.BLOCKING or is_plain_member(node, parent)
+    tags += [] if is_plain or is_errback(node) else [str(Mode(node.mode).label)]
     flags = {
         _("barrier"): node.barrier,
         _("flag"): node.is_flag,
-        _("rescue"): node.rescue,
+        _("rescue"): node.rescue and not is_errback(node),
         _("remote"): node.remote,
         _("awaits completion"): node.awaits_completion,
     }

@@ -14,10 +14,13 @@ from django.utils.translation import gettext as _
 from backbeat_celery.admin.markup import ago
 from backbeat_celery.admin.treerows import TreeRow
 from backbeat_celery.inputs.policy import policy_for
-from backbeat_celery.states import Status
+from backbeat_celery.models import Node
+from backbeat_celery.states import Container, Status
 
 
-def note(row: TreeRow, names: dict[int, str], now: datetime) -> SafeString | str:
+def note(
+    row: TreeRow, parent: Node | None, names: dict[int, str], now: datetime
+) -> SafeString | str:
     """Say why a node waits; `names` has the names of its siblings by their places."""
     node = row.node
     if node.status == Status.RETRYING:
@@ -32,6 +35,8 @@ def note(row: TreeRow, names: dict[int, str], now: datetime) -> SafeString | str
         if row.blocker is None:
             return _("waits for its turn")
         return _("waits for %s") % names.get(row.blocker, _("sibling %d") % (row.blocker + 1))
+    if node.status == Status.PENDING and parent is not None and parent.is_container:
+        return _("waits for the %s to begin") % Container(parent.container).label
     words = {
         Status.PENDING: _("starts when its parent is accepted"),
         Status.PAUSED: _("the workflow is paused"),

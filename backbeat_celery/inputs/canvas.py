@@ -435,6 +435,7 @@ class _Compiler:
                 )
             )
         spec = _container(Container.GROUP, children, given, Mode.BLOCKING, Yields.LIST)
+        spec = replace(spec, name="header")
         celery_id = header.options.get("task_id")
         return replace(spec, celery_id=None if celery_id is None else str(celery_id)[:255])
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.termcolors import colorize
 
 from backbeat_celery.inputs.redaction import error_of, told_of
+from backbeat_celery.inspection.canvas_places import is_errback, is_plain_member, places
 from backbeat_celery.inspection.tree_reader import PAGE, TreeNode, tree
 from backbeat_celery.models import Attempt, Node, Transition, Workflow
 from backbeat_celery.models.transitions import status_before_claim
@@ -125,11 +126,14 @@ def _title(workflow: Workflow) -> str:
     return " ".join(words)
 
 
-def label(node: Node, color: bool = False) -> str:
-    """Render one line about a node: sign, name, status, and flags."""
+def label(node: Node, color: bool = False, parent: Node | None = None) -> str:
+    """Render one line about a node: sign, name, status, and flags.
+
+    With its parent it says what the node is in a canvas.
+    """
     status = Status(node.status)
     words = [SIGNS[status], node.name, node.outcome if _is_forced(node) else node.status]
-    words += _marks(node)
+    words += _marks(node, parent)
     if node.retries:
         words.append(f"after {node.retries} failed")
     if node.lost_attempts:
@@ -144,19 +148,24 @@ def _is_forced(node: Node) -> bool:
     return node.outcome in {Outcome.RESOLVED, Outcome.SHUTDOWN}
 
 
-def _marks(node: Node) -> Iterator[str]:
-    if node.mode != Mode.BLOCKING and not node.rescue:
+def _marks(node: Node, parent: Node | None) -> Iterator[str]:
+    for place in places(node, parent):
+        yield f"[{place}]"
+    if node.mode != Mode.BLOCKING and not node.rescue and not is_plain_member(node, parent):
         yield f"[{Mode(node.mode).label}]"
     for name in ("barrier", "rescue", "remote"):
-        if getattr(node, name):
+        if getattr(node, name) and not (name == "rescue" and is_errback(node)):
             yield f"[{name}]"
 
 
 def _times(node: Node) -> str:
-    """Say when a node that does not run yet is due."""
-    if node.fires_at is None or node.status not in {Status.QUEUED, Status.RETRYING}:
-        return ""
-    return f", due {timezone.localtime(node.fires_at):%Y-%m-%d %H:%M:%S %Z}"
+    """Say when a node that does not run yet is due, and when it expires."""
+    text = ""
+    if node.fires_at is not None and node.status in {Status.QUEUED, Status.RETRYING}:
+        text = f", due {timezone.localtime(node.fires_at):%Y-%m-%d %H:%M:%S %Z}"
+    if node.expires_at is not None:
+        text += f", expires {timezone.localtime(node.expires_at):%Y-%m-%d %H:%M:%S %Z}"
+    return text
 
 
 def _progress(node: Node) -> str:
@@ -170,20 +179,21 @@ def _progress(node: Node) -> str:
 
 def _lines(top: TreeNode, color: bool) -> Iterator[str]:
     """Give the lines below a node, without recursion, since trees may be deep."""
-    ahead: list[tuple[TreeNode | int, str, bool]] = _below(top, "")
+    ahead = _below(top, "")
     while ahead:
-        item, indent, is_last = ahead.pop()
+        item, indent, is_last, parent = ahead.pop()
         if isinstance(item, int):
             yield f"{indent}└─ … {item} more"
             continue
-        yield f"{indent}{'└─' if is_last else '├─'} {label(item.node, color)}"
+        yield f"{indent}{'└─' if is_last else '├─'} {label(item.node, color, parent)}"
         ahead += _below(item, indent + ("   " if is_last else "│  "))
 
 
-def _below(branch: TreeNode, indent: str) -> list[tuple[TreeNode | int, str, bool]]:
+def _below(branch: TreeNode, indent: str) -> list[tuple[TreeNode | int, str, bool, Node]]:
     """Give a node's children and the number of hidden ones, last first."""
     items: list[TreeNode | int] = [*branch.children]
     if branch.hidden:
         items.append(branch.hidden)
     last = len(items) - 1
-    return [(item, indent, index == last) for index, item in enumerate(items)][::-1]
+    lines = [(item, indent, index == last, branch.node) for index, item in enumerate(items)]
+    return lines[::-1]

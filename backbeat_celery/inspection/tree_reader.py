@@ -16,6 +16,7 @@ from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.lineage import lineage
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.runtime.batches import batched
+from backbeat_celery.states import Input
 
 PAGE = 1000
 """Nodes read of one tree by default."""
@@ -24,6 +25,7 @@ PLAIN = [
     "task",
     "name",
     "mode",
+    "container",
     "status",
     "outcome",
     "barrier",
@@ -35,9 +37,12 @@ PLAIN = [
     "lost_attempts",
     "worker",
 ]
-FREE_TEXT = ["error", "progress", "key"]
+FREE_TEXT = ["error", "progress", "key", "celery_id"]
 """Columns written by people and handlers, which may quote a hidden value."""
-TIMES = ["fires_at", "created_at", "started_at", "finished_at", "lease_expires_at", "times_out_at"]
+TIMES = [
+    *("fires_at", "expires_at", "created_at", "started_at", "finished_at"),
+    *("lease_expires_at", "times_out_at"),
+]
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +101,7 @@ def _plain(branch: TreeNode) -> dict[str, Any]:
     secrets = node_secrets(node)
     return {
         "id": str(node.pk),
+        "input": Input(node.input).name.lower(),
         **{name: getattr(node, name) for name in PLAIN},
         **{name: quiet(getattr(node, name), secrets) for name in FREE_TEXT},
         **{name: time and time.isoformat() for name, time in times.items()},

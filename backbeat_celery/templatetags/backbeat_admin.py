@@ -50,14 +50,6 @@ def bb_short(name: str) -> Any:
 
 
 @register.filter
-def bb_tags(node: Node) -> Any:
-    """Give the properties of a node that differ from the default."""
-    from backbeat_celery.admin.treepage import mode_tags
-
-    return mode_tags(node)
-
-
-@register.filter
 def bb_ago(at: datetime | None) -> Any:
     """Format how long ago something was."""
     from backbeat_celery.admin.markup import ago

@@ -5,9 +5,11 @@ from __future__ import annotations
 from uuid import UUID
 
 from backbeat_celery.engine.order.waiting_graph import find_cycle
+from backbeat_celery.inspection.canvas_places import is_errback, is_link
 from backbeat_celery.inspection.explain import reads
 from backbeat_celery.inspection.explain.blocked import Explanation, MaySee, everything_visible
 from backbeat_celery.inspection.explain.due import next_pass
+from backbeat_celery.inspection.explain.phrases import moment
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.states import Status
 
@@ -42,7 +44,25 @@ def _explanation(node: Node, may_see: MaySee) -> str:
     if parent is not None and parent.status == Status.CANCELED:
         above = Explanation(may_see).name(parent)
         return f"{subject} is below {above}, which was canceled; so is it {next_pass(node)}."
-    return f"{subject} {Explanation(may_see).describe(node)}."
+    explanation = Explanation(may_see)
+    follows = "" if parent is None else _follows(node, parent, explanation)
+    return f"{subject} {follows}{explanation.describe(node)}{_expiry(node)}."
+
+
+def _follows(node: Node, parent: Node, explanation: Explanation) -> str:
+    """Say what an unfinished callback was called for."""
+    if is_link(node, parent):
+        return f"was linked to {explanation.name(parent)}, gets its result, and "
+    if is_errback(node):
+        return f"is an error callback of {explanation.name(parent)}, and "
+    return ""
+
+
+def _expiry(node: Node) -> str:
+    """Say until when an attempt must have begun."""
+    if node.is_finished or node.expires_at is None:
+        return ""
+    return f"; it expires at {moment(node.expires_at, node.db_now)} unless it has begun by then"
 
 
 def _cycle(node: Node, may_see: MaySee) -> str:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
-from backbeat_celery.engine.order.consequences import canceled_by_shutdown, following_cancel
+from backbeat_celery.engine.order.consequences import (
+    canceled_by_loss,
+    canceled_by_shutdown,
+    following_cancel,
+)
 from backbeat_celery.inputs.redaction import error_of, told_of
+from backbeat_celery.inspection.canvas_places import is_errback
 from backbeat_celery.inspection.explain import reads
 from backbeat_celery.inspection.explain.due import claimable, next_pass, running
 from backbeat_celery.inspection.explain.phrases import by, moment, named, paused, short, times
 from backbeat_celery.inspection.explain.reads import Blockers
 from backbeat_celery.models import Node
-from backbeat_celery.states import Outcome, Status
+from backbeat_celery.states import Container, Input, Outcome, Status
 
 DEEPEST = 12
 """Nodes that one sentence names at most."""
@@ -21,6 +26,9 @@ DEEPEST = 12
 SOME = 100
 """Nodes that are counted at most if a sentence names only one."""
 
+
+CHILDREN = {Container.CHAIN.value: "step", Container.GROUP.value: "member"}
+"""What the children of a container are called."""
 
 MaySee = Callable[[Node], bool]
 UNSEEN = "a node that is not shown to you"
@@ -68,6 +76,9 @@ class Explanation:
         parent = reads.parent_of(node)
         if parent is None or parent.is_finished:
             return f"waits for its parent's handler, which has ended: cancel() it{self._doctor()}"
+        if parent.is_container and parent.status in {Status.PENDING, Status.READY}:
+            begins = "is a later step of" if node.stage else "starts with"
+            return f"{begins} {self._which(parent)}"
         if parent.status == Status.WAITING:
             return f"waits, although its parent's handler is done{self._doctor()}"
         return f"waits until the handler of its parent {self._which(parent)}"
@@ -78,7 +89,19 @@ class Explanation:
             return f"waits for nothing any more and is queued {next_pass(node)}"
         if node.barrier:
             return f"is a barrier and waits for {self._among(ahead, 'earlier sibling')}"
+        if node.input == Input.PREVIOUS:
+            return self._step(node, ahead.first)
         return f"waits for its turn behind its sibling {self._which(ahead.first)}"
+
+    def _step(self, node: Node, before: Node) -> str:
+        """Say what a step of a canvas waits for: a body for the members of the header."""
+        parent = reads.parent_of(node)
+        is_body = parent is not None and parent.container == Container.CHORD
+        members = reads.open_children(before) if is_body and self._may_see(before) else None
+        if members is not None:
+            return f"is the body of a chord and waits for {self._among(members, 'member', '')}"
+        place = "the body of a chord" if is_body else f"step {node.seq + 1} of its chain"
+        return f"is {place} and waits for the step before it, {self._which(before)}"
 
     def _waiting(self, node: Node) -> str:
         edges = self._edges(node)
@@ -88,9 +111,11 @@ class Explanation:
         children, links = reads.open_children(node), reads.open_links(node)
         if children is None and links is None:
             return ""
-        what = "signal" if node.is_root else "child"
+        what = CHILDREN.get(node.container, "signal" if node.is_root else "child")
         if links is None:
             assert children is not None
+            if node.container == Container.CHORD:
+                return f"waits for {self._part(children.first)}"
             return f"waits for {self._among(children, what)}"
         if not self._may_see(links.first):
             far = "a signal of another workflow that is not shown to you"
@@ -101,6 +126,15 @@ class Explanation:
         if children is None:
             return f"waits by a link for {far}, which {self.describe(links.first)}"
         return f"waits by a link for {far}" + self._and_children(children, what)
+
+    def _part(self, part: Node) -> str:
+        """Say which part of a chord is not done: members of the header, or the body."""
+        if part.seq:
+            return f"its body {self._which(part)}"
+        members = reads.open_children(part) if self._may_see(part) else None
+        if members is None:
+            return self._which(part)
+        return self._among(members, "member")
 
     def _and_children(self, children: Blockers | None, what: str) -> str:
         return f", and for {self._among(children, what)}" if children is not None else ""
@@ -129,11 +163,19 @@ class Explanation:
         why = f" ({short(told_of(node, change.reason))})" if change and change.reason else ""
         error = f": {short(error_of(node))}" if node.error else ""
         rescue = reads.rescue_of(node)
-        help_ = f"; its rescue {self.name(rescue)} is {rescue.status}" if rescue else ""
+        kind = "error callback" if rescue is not None and is_errback(rescue) else "rescue"
+        help_ = f"; its {kind} {self.name(rescue)} is {rescue.status}" if rescue else ""
         return f"failed at attempt {node.attempt}{at}{why}{error}{help_}; {self._choices(node)}"
 
     def _choices(self, node: Node) -> str:
         """Name the verbs that help a failed node, with what they start and cancel."""
+        if lost := canceled_by_loss(node):
+            rows = Node.objects.using(node.alias).without_payload().in_bulk(lost[: SOME + 1])
+            some = self._some([rows[pk] for pk in lost[: SOME + 1] if pk in rows])
+            return (
+                f"the canvas needs its value for {some}: retry() it, or resolve() it with a "
+                "result, to let the canvas go on, or shutdown() or cancel() it to cancel that, too"
+            )
         following = following_cancel(node)
         effect = "let the others continue"
         if following.started:
@@ -166,10 +208,10 @@ class Explanation:
         attempt = f" in attempt {node.attempt}" if node.attempt else ""
         return f"is complete: it succeeded{attempt} and finished at {at}"
 
-    def _among(self, blockers: Blockers, what: str) -> str:
+    def _among(self, blockers: Blockers, what: str, its: str = "its ") -> str:
         """Count the blockers, and describe the most relevant one."""
         if blockers.count == 1:
-            return f"its {what} {self._which(blockers.first)}"
+            return f"{its}{what} {self._which(blockers.first)}"
         return f"{times(blockers.count, what)}, among them {self._which(blockers.first)}"
 
     def _which(self, node: Node) -> str:
