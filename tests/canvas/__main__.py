@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.canvas.classes import class_of
 from tests.canvas.column import TITLES, Column, shortcomings, table
-from tests.canvas.common import UNTIL
+from tests.canvas.common import SEED, UNTIL
 from tests.canvas.processes import Plan, run
 from tests.canvas.suite import chosen, counted, unpack
 
@@ -29,12 +29,21 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="backbeat-canvas-") as folder:
         suite = unpack(Path(folder), options.cache)
         tests = chosen(counted(suite), options)
-        plan = Plan(
-            suite, options.broker, options.jobs, extra=_extra(options), is_verbose=options.verbose
-        )
-        columns: dict[str, Column] = {}
-        for beside in [options.columns] if options.at_once else [[c] for c in options.columns]:
-            columns |= run(plan, beside, tests)
+        codes = [_round(suite, tests, options, number) for number in range(options.rounds)]
+    return max(codes)
+
+
+def _round(suite: Path, tests: Sequence[str], options: argparse.Namespace, number: int) -> int:
+    extra, plugins = {}, ()
+    if options.minutes:
+        extra[UNTIL] = str(time.time() + 60 * options.minutes)
+    if options.kill:
+        print(f"killed with --seed {options.seed}, round {number + 1}", flush=True)
+        extra[SEED], plugins = f"{options.seed} {number}", ("tests.canvas.outside",)
+    plan = Plan(suite, options.broker, options.jobs, plugins, extra, options.verbose)
+    columns: dict[str, Column] = {}
+    for beside in [options.columns] if options.at_once else [[c] for c in options.columns]:
+        columns |= run(plan, beside, tests)
     if options.minutes:
         begun = {test for column in columns.values() for test in column.outcomes}
         tests = [test for test in tests if test in begun]
@@ -51,17 +60,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("-k", dest="word", default="", help="words, one of which is in a name")
     parser.add_argument("--jobs", type=int, default=2, help="processes of a column")
     parser.add_argument("--at-once", action="store_true", help="run the columns together")
+    parser.add_argument("--kill", action="store_true", help="kill a worker's child in each test")
+    parser.add_argument("--rounds", type=int, default=1, help="repeat it all")
     parser.add_argument("--broker", choices=("rabbitmq", "redis"), default="rabbitmq")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument(
         "--reasons", type=Path, help="write the whole reason of each failure there"
     )
+    parser.add_argument("--slowest", type=int, default=0, help="show that many tests' times")
     parser.add_argument("--verbose", action="store_true", help="show all that pytest prints")
     return parser.parse_args()
-
-
-def _extra(options: argparse.Namespace) -> dict[str, str]:
-    return {UNTIL: str(time.time() + 60 * options.minutes)} if options.minutes else {}
 
 
 def report(
@@ -70,10 +78,15 @@ def report(
     """Print the table and what failed; give 1 if that is not enough."""
     print(table(tests, columns))
     for name, column in columns.items():
+        if options.kill:
+            counts = ", ".join(f"{count} {was}" for was, count in sorted(column.killed.items()))
+            print(f"{TITLES[name]}: killed children: {counts}")
         for test, said in column.missed(tests):
             print(f"{TITLES[name]}: {class_of(test)} {test}: {said}")
             if options.verbose:
                 print(column.reasons.get(test, ""))
+        for test in sorted(column.times, key=lambda one: -column.times[one])[: options.slowest]:
+            print(f"{TITLES[name]}: {test} took {column.times[test]:.0f} s")
     if options.reasons:
         options.reasons.write_text(
             "\n".join(
@@ -82,7 +95,7 @@ def report(
                 for test, reason in column.reasons.items()
             )
         )
-    found = shortcomings(tests, columns)
+    found = shortcomings(tests, columns, are_killed=options.kill)
     for sentence in found:
         print(sentence)
     return int(bool(found))

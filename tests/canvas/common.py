@@ -11,6 +11,8 @@ from celery.app.control import Inspect
 
 UNTIL = "CANVAS_UNTIL"
 """The variable with the time, as of `time.time()`, after which no test begins."""
+SEED = "CANVAS_KILL_SEED"
+"""The variable with what the moments of kills are drawn by."""
 
 
 @pytest.hookimpl(tryfirst=True)
