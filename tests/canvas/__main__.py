@@ -20,6 +20,7 @@ from tests.canvas.column import TITLES, Column, shortcomings, table
 from tests.canvas.common import SEED, UNTIL
 from tests.canvas.processes import Plan, run
 from tests.canvas.suite import chosen, counted, unpack
+from tests.canvas.surroundings import may_use_rabbitmq
 
 
 def main() -> int:
@@ -62,7 +63,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--at-once", action="store_true", help="run the columns together")
     parser.add_argument("--kill", action="store_true", help="kill a worker's child in each test")
     parser.add_argument("--rounds", type=int, default=1, help="repeat it all")
-    parser.add_argument("--broker", choices=("rabbitmq", "redis"), default="rabbitmq")
+    found = "rabbitmq" if may_use_rabbitmq() else "redis"
+    parser.add_argument("--broker", choices=("rabbitmq", "redis"), default=found)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument(
         "--reasons", type=Path, help="write the whole reason of each failure there"

@@ -19,10 +19,15 @@ GOAL_OF_B = 24
 OUTSIDE = frozenset({"test_chord::test_error_propagates_from_chord"})
 """Tests of class A that fail on plain Celery, and say so themselves."""
 
-LONG: dict[str, int] = {}
-"""Tests that sleep for tens of seconds, and for how many: a sample leaves them out.
+LONG = {
+    "test_chord::test_disabling_flag_allow_error_cb_on_chord_header": 150,
+    "test_chord::test_enabling_flag_allow_error_cb_on_chord_header": 85,
+    "test_chord::test_flag_allow_error_cb_on_chord_header_on_upgraded_chord": 70,
+}
+"""Tests that sleep for longer than 40 seconds, and for how many: a sample leaves them out.
 
-Each waits ten seconds for a message that must not come, seven times or more.
+They try seven headers one after another, and wait ten seconds each time for a message that must
+not come.
 """
 
 B = frozenset(

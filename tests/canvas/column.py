@@ -23,7 +23,7 @@ class Column:
     """Of each test: `passed`, or in one line what went wrong; of parameters the worst."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Of each test that did not pass: all that pytest said."""
-    times: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    times: dict[str, float] = field(default_factory=dict)
     """Of each test: its seconds, those of its fixtures included."""
     killed: Counter[str] = field(default_factory=Counter)
     """Of the workers' children that were killed: how many were at work, and how many idle."""
@@ -41,6 +41,7 @@ class Column:
     def read(self, path: Path) -> None:
         """Take the outcomes of a junit report."""
         cases: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        seconds: dict[str, dict[str | None, float]] = {}
         for case in ET.parse(path).getroot().iter("testcase"):
             group = case.get("classname", "").rpartition(".")[2]
             name = case.get("name", "").partition("[")[0]
@@ -48,7 +49,12 @@ class Column:
             cases[test].append(_outcome(case))
             for found in case.iterfind("properties/property[@name='killed']"):
                 self.killed[found.get("value", "")] += 1
-            self.times[test] += float(case.get("time", 0))
+            # A subtest has an entry of its own within the time of its test.
+            known = seconds.setdefault(test, {})
+            known[case.get("name")] = max(
+                float(case.get("time", 0)), known.get(case.get("name"), 0.0)
+            )
+        self.times |= {test: sum(known.values()) for test, known in seconds.items()}
         for test, outcomes in cases.items():
             worse = [one for one in outcomes if one[0] != "passed"]
             self.outcomes[test] = worse[0][0] if worse else "passed"
