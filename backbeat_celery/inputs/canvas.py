@@ -23,6 +23,7 @@ from backbeat_celery.exceptions import BadInput, UnsupportedOption
 from backbeat_celery.inputs import payload
 from backbeat_celery.inputs.callbacks import Callbacks, encode_callbacks
 from backbeat_celery.inputs.mapped_tasks import MAP, STARMAP
+from backbeat_celery.inputs.message_headers import IN_CANVAS
 from backbeat_celery.inputs.node_spec import (
     CALLBACKS,
     Call,
@@ -199,6 +200,8 @@ class _Given:
     options: Mapping[str, Any] = field(default_factory=dict)
     links: tuple[Any, ...] = ()
     errbacks: tuple[Any, ...] = ()
+    task_id: str | None = None
+    """Chosen for a canvas, whose value is this step's; an id of the step's own comes before."""
 
 
 def _form(signature: Any) -> str:
@@ -295,6 +298,7 @@ class _Compiler:
             callbacks = self.callbacks(signature, given)
         except BadInput as exc:
             raise (place / str(signature.get("task"))).error(exc) from exc
+        spec.options[IN_CANVAS] = True
         return self.completed(replace(spec, input=takes), callbacks)
 
     def call(self, signature: Any, given: _Given, within: Iterable[str] = ()) -> Call:
@@ -308,6 +312,8 @@ class _Compiler:
         }
         for part in within:
             options.pop(part, None)
+        if given.task_id is not None:
+            options.setdefault("task_id", given.task_id)
         name = str(signature.get("task"))
         if name in MAPS:
             kwargs = _mapped(signature)
@@ -346,6 +352,7 @@ class _Compiler:
         place: _Place,
     ) -> NodeSpec:
         options = {**_handed_on(group.options), **given.options}
+        task_id = group.options.get("task_id") or given.task_id
         common = replace(
             given,
             input=_passed_on(given.input),
@@ -354,11 +361,13 @@ class _Compiler:
             options=options,
             links=(),
             errbacks=_joined(_callbacks_of(group, "link_error"), given.errbacks),
+            task_id=None,
         )
         members = list(_members(group, place))
         if len(members) == 1 and not place.names and _ends_in_group(members[0].signature):
             (only,) = members
-            return self.step(only.signature, replace(common, input=given.input), mode, only.place)
+            common = replace(common, input=given.input, task_id=task_id)
+            return self.step(only.signature, common, mode, only.place)
         self._counted()
         links = tuple(
             _as_signature(link, place).clone().set(immutable=True)
@@ -374,8 +383,7 @@ class _Compiler:
             for i, member in enumerate(members)
         ]
         spec = _container(Container.GROUP, children, given, mode, Yields.LIST)
-        celery_id = group.options.get("task_id")
-        return replace(spec, celery_id=None if celery_id is None else str(celery_id)[:255])
+        return replace(spec, celery_id=_shortened(task_id))
 
     def _chord(self, chord: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
         raw_header, raw_body = chord.kwargs.get("header"), chord.kwargs.get("body")
@@ -384,8 +392,6 @@ class _Compiler:
         self._counted()
         options = {**_handed_on(chord.options), **given.options}
         body = _as_signature(raw_body, place / "body")
-        if "task_id" in chord.options and "task_id" not in body.options:
-            body = body.clone().set(task_id=chord.options["task_id"])
         header = self._header(
             _as_group(raw_header, place),
             replace(
@@ -399,6 +405,7 @@ class _Compiler:
                 },
                 options=options,
                 links=(),
+                task_id=None,
             ),
             place / "header",
         )
@@ -407,6 +414,7 @@ class _Compiler:
             options={k: v for k, v in options.items() if k not in TIMES},
             links=_joined(_callbacks_of(chord, "link"), given.links),
             errbacks=_joined(given.errbacks, _callbacks_of(chord, "link_error")),
+            task_id=chord.options.get("task_id") or given.task_id,
         )
         children = [header, self.step(body, after, Mode.BLOCKING, place / "body")]
         return _container(Container.CHORD, children, given, mode, Yields.LAST)
@@ -436,8 +444,7 @@ class _Compiler:
             )
         spec = _container(Container.GROUP, children, given, Mode.BLOCKING, Yields.LIST)
         spec = replace(spec, name="header")
-        celery_id = header.options.get("task_id")
-        return replace(spec, celery_id=None if celery_id is None else str(celery_id)[:255])
+        return replace(spec, celery_id=_shortened(header.options.get("task_id")))
 
     def _chunks(self, chunks: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
         task, it, size = (_part(chunks, name, place) for name in ("task", "it", "n"))
@@ -533,6 +540,11 @@ def _container(
     )
 
 
+def _shortened(task_id: Any) -> str | None:
+    """The id of a group, as a row can keep it."""
+    return None if task_id is None else str(task_id)[:255]
+
+
 def _passed_on(given: Input) -> Input:
     """What the first steps of a container take, if it is given something."""
     return Input.NONE if given == Input.NONE else Input.PARENT
@@ -613,7 +625,8 @@ def _steps(chain: Any, given: _Given, place: _Place) -> Iterator[_Step]:
         )
         last = found[-1].given
         links = _joined(last.links, _callbacks_of(chain, "link"), given.links)
-        found[-1] = replace(found[-1], given=replace(last, links=links))
+        task_id = last.task_id or chain.options.get("task_id") or given.task_id
+        found[-1] = replace(found[-1], given=replace(last, links=links, task_id=task_id))
     yield from found
 
 
@@ -649,8 +662,10 @@ def _unrolled(steps: Sequence[_Step]) -> list[_Step]:
             ),
         )
     if kept[-1] is not full[-1]:
-        links = _joined(kept[-1].given.links, full[-1].given.links)
-        kept[-1] = replace(kept[-1], given=replace(kept[-1].given, links=links))
+        last, lost = kept[-1].given, full[-1].given
+        links = _joined(last.links, lost.links)
+        task_id = last.task_id or lost.task_id
+        kept[-1] = replace(kept[-1], given=replace(last, links=links, task_id=task_id))
     return kept
 
 

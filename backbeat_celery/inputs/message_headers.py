@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 OPTION = "headers"
 """The key of a node's options with its headers."""
 
-OF_NODES = frozenset({OPTION, "policy", "turn", "callbacks", "failure", "own"})
+IN_CANVAS = "canvas"
+"""The key of a node's options that says that it is a step of a canvas."""
+
+OF_NODES = frozenset({OPTION, "policy", "turn", "callbacks", "failure", "own", IN_CANVAS})
 """Keys of a node's options that are no options of its message."""
 
 HEADER = "backbeat"

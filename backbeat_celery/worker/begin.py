@@ -18,6 +18,7 @@ from backbeat_celery.inputs.task_options import check_task
 from backbeat_celery.runtime import failpoints, sessions
 from backbeat_celery.runtime.compat.celery import headers_of_call
 from backbeat_celery.worker.bundle import Bundle
+from backbeat_celery.worker.canvas_ids import show_ids
 from backbeat_celery.worker.current_run import raise_refusal, store_refusal, store_run
 from backbeat_celery.worker.exposed_arguments import ExposedArguments
 from backbeat_celery.worker.message import has_header, parse
@@ -57,6 +58,7 @@ def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
         request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
         if node.celery_id is not None:
             _show_chosen_id(request, node.celery_id)
+        show_ids(request, node)
         failpoints.hit("before_handler")
     return run
 

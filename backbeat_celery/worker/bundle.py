@@ -25,6 +25,7 @@ from backbeat_celery.engine.outcomes import AttemptResult, Lost
 from backbeat_celery.exceptions import StaleAttempt
 from backbeat_celery.runtime import failpoints, sessions
 from backbeat_celery.states import AttemptOutcome, Status
+from backbeat_celery.worker.canvas_ids import show_ids
 from backbeat_celery.worker.exposed_arguments import ExposedArguments
 from backbeat_celery.worker.recording import record_all_apart
 from backbeat_celery.worker.run import Run
@@ -112,6 +113,7 @@ class Bundle:
         run.before_handler = self.before_handler
         node = claim.node
         self.task.request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        show_ids(self.task.request, node)
         if self.exposed is not None:
             self.exposed.show(node)
         failpoints.hit("before_handler")

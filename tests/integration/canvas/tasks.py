@@ -99,8 +99,8 @@ def grow(self: Any, x: int) -> int:
 
 
 @shared_task(bind=True)
-def ids(self: Any, *args: Any) -> list[str]:
-    return [self.request.id, self.request.root_id, self.request.parent_id]
+def ids(self: Any, *args: Any) -> list[Any]:
+    return [self.request.id, self.request.root_id, self.request.parent_id, self.request.group]
 
 
 @shared_task
