@@ -109,7 +109,9 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
                     args, kwargs, exc, throw, eta, countdown, max_retries, **options
                 )
                 return celery_retry
-            if args is not None or kwargs is not None or options:
+            # An option that is None says nothing, as in Celery.
+            given = (args, kwargs, *options.values())
+            if any(value is not None for value in given):
                 raise UnsupportedOption(
                     "A node is retried with the arguments it has. Pass only exc, eta, "
                     "countdown, throw and max_retries to self.retry().",

@@ -70,7 +70,8 @@ def frozen(freeze: Callable[..., Any]) -> Callable[..., Any]:
             return freeze(self, *args, **kwargs)
         Switch.is_on = False
         try:
-            return NodeResult(freeze(self, *args, **kwargs).id)
+            result = freeze(self, *args, **kwargs)
+            return NodeResult(result.id) if type(self) is Signature else result
         finally:
             Switch.is_on = True
 
@@ -78,7 +79,9 @@ def frozen(freeze: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pytest_configure() -> None:
-    Signature.freeze = frozen(Signature.freeze)  # type: ignore[method-assign]
+    for kind in STARTS:
+        if "freeze" in vars(kind):
+            kind.freeze = frozen(kind.freeze)  # type: ignore[attr-defined]
     for kind in (*STARTS, Task):
         kind.apply_async = hooked(kind.apply_async)  # type: ignore[method-assign]
     call_command("migrate", verbosity=0)

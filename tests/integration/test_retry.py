@@ -155,6 +155,11 @@ def test_self_retry_without_a_time_takes_the_backoff(sim, script, send):
     assert send().fires_at == sim.now + timedelta(seconds=10)
 
 
+def test_an_option_of_self_retry_that_is_none_says_nothing(sim, script, send):
+    script(lambda task: task.request.retries or task.retry(args=None, expires=None))
+    assert send().fires_at == sim.now + timedelta(seconds=10)
+
+
 @pytest.mark.parametrize(("limit", "calls"), [(0, 1), (1, 2), (4, 5)])
 def test_self_retry_brings_its_own_limit(sim, script, send, limit, calls):
     script(lambda task: task.retry(countdown=1, max_retries=limit))
