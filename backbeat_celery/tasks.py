@@ -65,7 +65,7 @@ def sweep() -> None:
 def signal_on_schedule(self: FiredTask, *args: Any, **options: Any) -> str:
     """Start a workflow, or add a signal to it, once for each period of a beat schedule.
 
-    Takes `task`, `subject`, and those options of `signal()` that JSON can represent.
+    Takes `task` or `canvas`, `subject`, and those options of `signal()` that JSON can represent.
     """
     firing = Firing.of(self.request)
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from celery import Task, current_app
+from celery import Signature, Task, current_app
 from django.apps import apps
 from django.utils import timezone
 
@@ -25,7 +25,7 @@ FIRED_AT = "backbeat_fired_at"
 """The header with the time at which the message was first sent."""
 
 OPTIONS = frozenset(
-    "task subject args kwargs name key mode delay metadata close queue using".split()  # noqa: SIM905
+    "task canvas subject args kwargs name key mode delay metadata close queue using".split()  # noqa: SIM905
 )
 
 
@@ -72,8 +72,10 @@ class Firing:
 class Start:
     """The arguments of `backbeat.signal`."""
 
-    task: str
     subject: str
+    task: str = ""
+    canvas: Mapping[str, Any] | None = None
+    """A signature of Celery as JSON, in place of a task and its arguments."""
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
@@ -95,10 +97,15 @@ class Start:
                 f"backbeat.signal has no argument {', '.join(sorted(unknown))}; "
                 f"it takes {', '.join(sorted(OPTIONS))}."
             )
-        for required in ("task", "subject"):
+        for required in ("name" if "canvas" in options else "task", "subject"):
             if not isinstance(options.get(required), str):
                 raise BadInput(f"backbeat.signal needs a {required}, which is a string.")
-        for name, kind in (("args", list), ("kwargs", dict), ("metadata", dict)):
+        both = options.keys() & {"task", "args", "kwargs", "queue"}
+        if both and "canvas" in options:
+            raise BadInput(
+                f"backbeat.signal takes a canvas or {', '.join(sorted(both))}, not both."
+            )
+        for name, kind in (("args", list), ("kwargs", dict), ("metadata", dict), ("canvas", dict)):
             if not isinstance(options.get(name, kind()), kind):
                 raise BadInput(f"backbeat.signal takes a {kind.__name__} as {name}.")
         return cls(**options)
@@ -115,9 +122,6 @@ def start(request: Start, firing: Firing) -> Node:
     def filled(template: str, what: str) -> str:
         return render(template, what, moment, firing.schedule)
 
-    signature = current_app.signature(request.task, list(request.args), dict(request.kwargs))
-    if request.queue is not None:
-        signature = signature.set(queue=request.queue)
     subject = filled(request.subject, "subject")
     if request.key is None:
         key = f"{firing.schedule} {period.id}".strip()
@@ -126,7 +130,7 @@ def start(request: Start, firing: Firing) -> Node:
     if request.close and (known := _sent_before(request, subject, key)) is not None:
         return known
     return signal(
-        signature,
+        _signature(request),
         subject=subject,
         name=request.name,
         key=key,
@@ -140,6 +144,13 @@ def start(request: Start, firing: Firing) -> Node:
         },
         using=request.using,
     )
+
+
+def _signature(request: Start) -> Signature[Any]:
+    if request.canvas is not None:
+        return Signature.from_dict(dict(request.canvas))
+    signature = current_app.signature(request.task, list(request.args), dict(request.kwargs))
+    return signature if request.queue is None else signature.set(queue=request.queue)
 
 
 def _sent_before(request: Start, subject: str, key: str) -> Node | None:

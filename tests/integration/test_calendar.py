@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime
 
 import pytest
+from celery import chain, group
 from django.db import OperationalError
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
@@ -144,6 +145,34 @@ def test_a_key_of_your_own_is_a_template_too(sim, nightly):
     fire(nightly, subject="report", key="{week}")
     fire(nightly, subject="report", key="{week}", at="2026-11-25T02:00:01+00:00")
     assert [node.key for node in started()] == ["2026-W48"]
+
+
+def test_a_firing_may_start_a_canvas(sim, nightly):
+    canvas = chain(workflows.done.s(1), group(workflows.done.si(2), workflows.done.si(3)))
+    given = {"subject": "report {date}", "name": "nightly", "canvas": canvas}
+    nightly.kwargs = json.dumps(given)
+    for _ in range(2):
+        assert fire(nightly).successful()
+    sim.run()
+    [top] = Node.objects.filter(container="chain")
+    assert (top.status, top.workflow.name, len(sim.calls)) == ("complete", "nightly", 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"task": DONE}, "canvas or task, not both"),
+        ({"name": None}, "needs a name"),
+        ({"canvas": {"task": "celery.chain", "kwargs": {}}}, "has no tasks"),
+        ({"canvas": "chain"}, "a dict as canvas"),
+    ],
+)
+def test_a_canvas_that_cannot_be_used_is_told(sim, more, message):
+    canvas = chain(workflows.done.s(1), workflows.done.si(2))
+    given = {"subject": "x", "name": "nightly", "canvas": json.loads(json.dumps(canvas)), **more}
+    result = fire(None, **given)
+    assert message in str(result.result)
+    assert not Node.objects.exists()
 
 
 def test_everything_that_signal_takes_is_handed_on(sim, nightly):

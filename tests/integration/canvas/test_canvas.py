@@ -22,6 +22,7 @@ from tests.integration.canvas.tasks import (
     double,
     echo,
     fan_out,
+    first,
     grow,
     identity,
     ignored,
@@ -227,3 +228,26 @@ def test_a_bad_step_is_named_by_its_place(sim: Simulation) -> None:
     with pytest.raises(BadInput, match="disk"):
         signal(group(broken()), subject="x")
     assert not Node.objects.exists()
+
+
+def test_a_canvas_of_too_many_nodes_is_refused(sim: Simulation, monkeypatch: Any) -> None:
+    monkeypatch.setattr("backbeat_celery.inputs.canvas.MOST_NODES", 10)
+    with pytest.raises(BadInput, match="more than 10 nodes"):
+        signal(group(add.s(1, 1) for _ in range(11)), subject="x")
+    assert not Node.objects.exists()
+
+
+def test_messages_are_small_whatever_the_canvas(sim: Simulation, monkeypatch: Any) -> None:
+    """A chain of chords: in Celery each header's message has all the rest."""
+    sizes: list[int] = []
+    send = sim.send
+
+    def weighed(publications: Any, using: str) -> None:
+        sizes.extend(len(repr(publication)) for publication in publications)
+        send(publications, using)
+
+    monkeypatch.setattr(sim, "send", weighed)
+    chords = [chord([identity.s() for _ in range(10)], first.s()) for _ in range(10)]
+    assert value(chain(identity.s(1), *chords), sim) == 1
+    assert len(sizes) == 1 + 10 * 11
+    assert max(sizes) < 1024
