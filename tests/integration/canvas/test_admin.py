@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from celery import chain, chord, group, shared_task
 from django.contrib.auth.models import Permission, User
 from django.urls import reverse
@@ -14,8 +13,6 @@ from backbeat_celery import signal
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
 from tests.integration.canvas.tasks import add, boom, by_id, double, fan_out, identity, note, total
-
-pytestmark = pytest.mark.django_db(transaction=True)
 
 CARD = "4111-1111-1111"
 

@@ -29,8 +29,6 @@ from tests.integration.canvas.tasks import (
     total,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 def findings() -> list[str]:
     return [str(found) for found in examine(wait=0).findings]

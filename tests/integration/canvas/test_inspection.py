@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from celery import chain, chord, group
 
 from backbeat_celery import signal
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
 from tests.integration.canvas.tasks import add, boom, by_id, double, total
-
-pytestmark = pytest.mark.django_db(transaction=True)
 
 LATER = 600
 

@@ -16,8 +16,6 @@ from backbeat_celery.verbs import impact
 from tests.integration.canvas.tasks import add, boom, double, identity, total
 from tests.verbs import ONE_NODE
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 CANVASES: dict[str, Callable[[], Any]] = {
     "chain": lambda: chain(boom.s(), double.s(), double.s()),
     "immutable follower": lambda: chain(boom.s(), double.s(), add.si(1, 1), double.s()),

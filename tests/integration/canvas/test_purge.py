@@ -25,8 +25,6 @@ from tests.integration.canvas.tasks import (
 )
 from tests.integration.canvas.test_doctor import findings
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 LATER = 86400 * 60
 
 
