@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache, partial
 from types import FunctionType, GenericAlias
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from celery import Celery, Task, shared_task
 from celery.contrib.django.task import DjangoTask
@@ -134,13 +134,15 @@ def node_capable(cls: type[Any]) -> type[Any]:  # noqa: C901  (a class of short 
                 task_state.report_progress(state, meta)
             super().update_state(task_id, state, meta, **options)
 
-        def replace(self, sig: Any) -> NoReturn:
-            """Let the node have the value of a signature; outside of one, Celery's own replace."""
+        def replace(self, sig: Any) -> Any:
+            """Let the node have the value of a signature; outside of one, Celery's own replace.
+
+            It returns only in eager mode, the value.
+            """
             run = run_of(self.request)
             if run is not None:
                 raise run.replace(sig)
-            super().replace(sig)
-            raise AssertionError("Celery's replace raises")
+            return super().replace(sig)
 
         def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
             """Add a member to the header that this node belongs to, or as Celery does."""

@@ -15,7 +15,7 @@ from backbeat_celery.engine.order.cancel import Top, cancel_trees
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.models import Node
 from backbeat_celery.models.querysets import NodeQuerySet
-from backbeat_celery.states import Input, Status, Yields
+from backbeat_celery.states import Container, Input, Status, Yields
 
 FEW = 500
 """Siblings that are read at once."""
@@ -37,7 +37,7 @@ def cancel_dependents(
 ) -> AfterCommit:
     """Cancel what needs the value of a node, in the caller's transaction.
 
-    `even_immutable`: also the followers in a chain that would go on without it.
+    `even_immutable`: also what would go on without it behind the node, whole.
     """
     tops = list(dependents(node, even_immutable=even_immutable))
     return cancel_trees(tops, node.alias, actor=actor, reason=reason)
@@ -54,14 +54,15 @@ def dependents(
     while row.counts and row.parent_id is not None:
         parent = _row(row.parent_id, node.alias)
         is_lost = True
-        # Only in a container is a value handed on to the next one.
-        for sibling in _behind(row) if parent.is_container else ():
+        # Only in these is a value handed on to the next one.
+        is_line = parent.container in {Container.CHAIN, Container.CHORD}
+        for sibling in _behind(row) if is_line else ():
             if sibling.pk in gone or sibling.status == Status.CANCELED:
                 loss = _Loss([], True, True)
-            elif sibling.input == Input.PREVIOUS:
-                loss = _loss(sibling)
             elif even_immutable:
                 loss = _Loss([(sibling.pk, parent.pk)], True, True)
+            elif sibling.input == Input.PREVIOUS:
+                loss = _loss(sibling)
             else:
                 loss = _Loss([], False, False)
             yield from loss.tops

@@ -95,6 +95,10 @@ def test_values_are_what_celery_gives(make: Any, expected: Any, sim: Simulation)
     assert (sorted(found) if expected == [1, 2, 101, 102] else found) == expected
 
 
+def test_replace_outside_of_a_node_is_celerys_own(sim: Simulation) -> None:
+    assert chain(replaced.s(3), double.s()).apply().get() == 8
+
+
 def test_partial_arguments_reach_the_first_tasks(sim: Simulation) -> None:
     canvas = chain(group(echo.s(2), echo.s(3)), identity.s())
     assert value(canvas.clone((1,), {"k": 0}), sim) == [[[1, 2], {"k": 0}], [[1, 3], {"k": 0}]]
@@ -188,6 +192,17 @@ def test_ignore_ends_the_canvas(sim: Simulation) -> None:
         "canceled",
     ]
     assert {t.reason for n in node.children.filter(seq=1) for t in n.history} & {"ignored"}
+
+
+def test_ignore_in_a_group_leaves_the_other_members(sim: Simulation) -> None:
+    body = chord([identity.s()], note.si("no"))
+    canvas = chord([ignored.s(), note.si("yes"), ignored.s() | note.si("no")], body)
+    node = signal(canvas, subject="x")
+    sim.run()
+    node.refresh_from_db()
+    assert node.status == "complete", node.workflow.render()
+    assert CALLS == [("note", "yes")]
+    assert value(group(ignored.s(), add.s(1, 1)), sim) == [None, 2]
 
 
 def test_a_canceled_member_takes_the_body_with_it(sim: Simulation) -> None:
