@@ -112,6 +112,10 @@ class RunningNode:
         specs = [task_spec(signature, **options) for signature in signatures]
         return [self._register(spec) for spec in specs]
 
+    def spawn_replacement(self, signature: TaskOrSignature) -> None:
+        """Register the child whose value is to be this node's."""
+        self._register(task_spec(signature, mode=Mode.BLOCKING, is_replacement=True))
+
     def result_of(self, node: SpawnedChild | Node | UUID) -> Any:
         """Give the value of a finished node of the same workflow."""
         pk: Any = node.id if isinstance(node, SpawnedChild) else getattr(node, "pk", node)

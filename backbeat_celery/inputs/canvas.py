@@ -83,14 +83,18 @@ def task_spec(
     metadata: dict[str, Any] | None = None,
     max_retries: int | None = None,
     rescue: Any = None,
+    is_replacement: bool = False,
 ) -> NodeSpec:
     """Describe the node that a signature or a canvas will be, with its children.
 
-    `max_retries` and `rescue` come before those of each task.
+    `max_retries` and `rescue` come before those of each task. As in Celery a group that is sent
+    with one chain in it, which ends in a group, gives that one's list, unless it replaces a task.
 
     Raises BadInput for anything that cannot be used; in a canvas it names the place.
     """
-    compiler = _Compiler(_own_policy(max_retries), _own_rescue(rescue))
+    compiler = _Compiler(
+        _own_policy(max_retries), _own_rescue(rescue), is_replacement=is_replacement
+    )
     form = "" if isinstance(signature, Task) else _form_of(signature)
     if form:
         times = check_times(form, fires_at, delay, {})
@@ -243,8 +247,10 @@ class _Compiler:
         rescue: NodeSpec | None = None,
         *,
         checks: bool = True,
+        is_replacement: bool = False,
     ) -> None:
         self._own = own
+        self._is_replacement = is_replacement
         self._checks = checks
         """Whether a call with wrong arguments is refused. An error callback's fails by itself,
         as in Celery, where many are written so that they only work by chance."""
@@ -364,7 +370,8 @@ class _Compiler:
             task_id=None,
         )
         members = list(_members(group, place))
-        if len(members) == 1 and not place.names and _ends_in_group(members[0].signature):
+        is_sent = not place.names and not self._is_replacement
+        if is_sent and len(members) == 1 and _ends_in_group(members[0].signature):
             (only,) = members
             common = replace(common, input=given.input, task_id=task_id)
             return self.step(only.signature, common, mode, only.place)

@@ -48,7 +48,7 @@ from backbeat_celery.runtime.current_node import current_node
 from backbeat_celery.runtime.failpoints import WorkerDied
 from backbeat_celery.runtime.text import quote
 from backbeat_celery.runtime.transactions import is_broken, is_conflict
-from backbeat_celery.states import AttemptOutcome, Mode, Status, Yields
+from backbeat_celery.states import AttemptOutcome, Status, Yields
 from backbeat_celery.worker.exposed_arguments import ExposedArguments
 from backbeat_celery.worker.recording import record_or_fail
 from backbeat_celery.worker.shutdown import is_kill, is_shutdown
@@ -293,7 +293,8 @@ class Run:
                 anchor="replace",
             )
         running = current_node()
-        running.spawn(signature, mode=Mode.BLOCKING)
+        assert isinstance(running, RunningNode)
+        running.spawn_replacement(signature)
         self.claim.yields = Yields.LAST
         return Ignore("replaced")
 
