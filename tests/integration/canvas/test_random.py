@@ -25,7 +25,7 @@ from backbeat_celery import NodeResult, signal
 from backbeat_celery.inspection.doctor import examine
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
-from tests.integration.canvas.shapes import SHAPES, Shape, signature_of
+from tests.integration.canvas.random_shapes import SHAPES, Shape, signature_of
 
 EXAMPLES = {"brief": 60, "quick": 200, "thorough": 2000}
 PROFILE = settings(
