@@ -250,6 +250,8 @@ class NodeGroupResult(NodeResult, GroupResult):  # type: ignore[misc]
 
     def get(self, timeout: float | None = None, propagate: bool = True, *a: Any, **o: Any) -> Any:
         """Wait for all members; without `propagate` exceptions are in their places."""
+        if propagate and not o.get("callback"):
+            return NodeResult.get(self, timeout, propagate, *a, **o)  # one look for all members
         until = None if timeout is None else time.monotonic() + timeout
         results = self.results
         values = []
