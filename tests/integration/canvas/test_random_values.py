@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from celery import chain, chord, group
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from backbeat_celery import NodeResult, signal
@@ -71,6 +71,8 @@ CANVASES = st.recursive(leaves(), forms, max_leaves=8)
 )
 @given(canvas=CANVASES)
 def test_a_canvas_has_the_value_that_celery_gives(canvas: Any) -> None:
+    # A worker gives the list of a group that is alone in a group, eager mode a list of it.
+    assume(not (isinstance(canvas, group) and len(canvas.tasks) == 1))
     expected = canvas.clone().apply().get()
     Workflow.objects.all().delete()
     with Simulation() as sim:
