@@ -22,6 +22,7 @@ from django.db import connections  # noqa: E402
 
 from backbeat_celery import NodeResult, signal  # noqa: E402
 from backbeat_celery.models import Node, Workflow  # noqa: E402
+from backbeat_celery.runtime import sessions  # noqa: E402
 
 STARTS = (Signature, _chain, group, _chord, _basemap, chunks)
 
@@ -86,6 +87,8 @@ def pytest_configure() -> None:
         kind.apply_async = hooked(kind.apply_async)  # type: ignore[method-assign]
     call_command("migrate", verbosity=0)
     connections.close_all()
+    # As in a worker of its own: Celery's test worker may have to share a test's transaction.
+    signals.worker_init.connect(lambda **_: sessions.keep_apart(), weak=False)
     # The pool is forked from this process.
     signals.worker_process_init.connect(lambda **_: connections.close_all(), weak=False)
 

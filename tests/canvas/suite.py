@@ -13,7 +13,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from tests.canvas.classes import COUNTS, LONG, NAMED, counts, of_class
+from tests.canvas.classes import COUNTS, HURRIED, LONG, NAMED, counts, of_class
 
 VERSION = "5.7.0"
 SHA256 = "6a5dfcf6662287204f009a02002b9e66c83d4105e47ebabdc7079108772fc6f0"
@@ -91,7 +91,7 @@ def chosen(known: list[str], options: argparse.Namespace) -> list[str]:
     words = options.word.split(",")
     tests = [test for test in tests if any(word in test for word in words)]
     if options.minutes:
-        tests = [test for test in tests if test not in LONG]
+        tests = [test for test in tests if test not in LONG and test not in HURRIED]
     if options.sample or options.minutes:
         print(f"drawn with --seed {options.seed}", flush=True)
         tests = random.Random(options.seed).sample(tests, len(tests))[: options.sample]
