@@ -23,7 +23,7 @@ from backbeat_celery.models import Attempt, Node
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.models.stored_errors import failure_of
 from backbeat_celery.runtime.batches import batched
-from backbeat_celery.states import AttemptOutcome, Input, Status, Yields
+from backbeat_celery.states import AttemptOutcome, Input, Outcome, Status, Yields
 
 PAGE = 1000
 """Rows that are read at once."""
@@ -31,12 +31,15 @@ PAGE = 1000
 FAILED_NODE = "failure"
 """The key of an error callback's options with the node that failed, if that is not its parent."""
 
-SHAPE = ("id", "workflow_id", "parent_id", "seq", "container", "input", "yields", "mode", "status")
+SHAPE = (
+    *("id", "workflow_id", "parent_id", "seq", "mode", "status", "outcome"),
+    *("container", "input", "yields"),
+)
 """What must be known of a node to find its value."""
 
 
 class ValueMissing(Exception):
-    """A node will never have the value that is asked for: something in it was canceled."""
+    """A node will never have the value that is asked for: part of it was canceled."""
 
     def __init__(self, name: str, pk: UUID) -> None:
         super().__init__(f"{name} {pk} has no value")
@@ -60,7 +63,9 @@ def finished_value(node: Node) -> Any:
     try:
         return value_of(node)
     except ValueMissing as exc:
-        raise NoValue(f"{exc.name} {exc.pk} was canceled, so there is no value.") from None
+        raise NoValue(
+            f"{exc.name} {exc.pk} was canceled or shut down, so there is no value."
+        ) from None
 
 
 def input_of(node: Node, *, is_lazy: bool = False) -> tuple[Any, ...]:
@@ -174,11 +179,11 @@ class _Reader:
 
     def _rows(self, nodes: NodeQuerySet) -> Any:
         text = Cast("result", TextField())
-        return nodes.values_list("pk", "parent_id", "name", "status", "yields", text)
+        return nodes.values_list("pk", "parent_id", "name", "status", "outcome", "yields", text)
 
     def _place(self, row: tuple[Any, ...], target: list[Any], index: int) -> _Place:
-        pk, _, name, status, yields, text = row
-        if status != Status.COMPLETE:
+        pk, _, name, status, outcome, yields, text = row
+        if status != Status.COMPLETE or outcome == Outcome.SHUTDOWN:
             raise ValueMissing(name, pk)
         return _Place(pk, name, status, yields, text, target, index)
 
@@ -277,7 +282,7 @@ class LazyInput(Sequence[Any]):
             results = [m.pk for m in members if m.yields == Yields.OWN and m.result is None]
             _refuse_unstored(results, self._using)
             for member in members:
-                if member.status != Status.COMPLETE:
+                if member.status != Status.COMPLETE or member.outcome == Outcome.SHUTDOWN:
                     raise ValueMissing(member.name, member.pk)
                 yield member.result if member.yields == Yields.OWN else self._value(member)
 

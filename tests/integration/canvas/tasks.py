@@ -116,11 +116,5 @@ def stamps(self: Any, *args: Any) -> Any:
 
 
 @shared_task
-def tag(*args: Any) -> list[Any]:
-    """Give what it got: the value of a canvas of these tells who got what."""
-    return list(args)
-
-
-@shared_task
 def first(values: list[Any]) -> Any:
     return values[0]

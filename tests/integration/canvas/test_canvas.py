@@ -9,7 +9,7 @@ import pytest
 from celery import chain, chord, group
 
 from backbeat_celery import NodeResult, signal
-from backbeat_celery.exceptions import BadInput, NotFinished
+from backbeat_celery.exceptions import BadInput, NotFinished, NoValue
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Simulation
 from tests.integration.canvas.tasks import (
@@ -216,6 +216,19 @@ def test_a_canceled_member_takes_the_body_with_it(sim: Simulation) -> None:
     assert node.status == "complete", node.workflow.render()
     assert Node.objects.get(task=total.name).status == "canceled"
     assert CALLS == [("note", "went on")]
+
+
+def test_what_was_shut_down_has_no_value(sim: Simulation) -> None:
+    node = signal(chord([add.s(1, 1), boom.s()], total.s()), subject="x")
+    sim.run()
+    Node.objects.get(status="failed").shutdown()
+    sim.run()
+    assert Node.objects.get(task=total.name).status == "canceled"
+    header = node.children.get(seq=0)
+    assert header.status == "complete"
+    for ended in (header, header.children.get(seq=1), node):
+        with pytest.raises(NoValue):
+            ended.get_result()
 
 
 @pytest.mark.parametrize("form", ["chain", "chord"])
