@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -33,6 +34,7 @@ from tests.stateful.accidents import (
     mortal,
     rolled_back,
 )
+from tests.stateful.canvases import NAME, Canvases, grow_canvas
 from tests.stateful.compare import compare
 from tests.stateful.model import Model
 from tests.stateful.shapes import CHILDREN, LEAST, SEEDS, SIGNALS, grow
@@ -49,6 +51,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.growth = 0
         self.model = Model(handlers.MAX_RETRIES)
+        self.canvases = Canvases()
         self.labels: list[str] = []
         self.plan: tuple[str, int, Callable[[], None]] | None = None
         self.stack = ExitStack()
@@ -63,6 +66,7 @@ class Machine(RuleBasedStateMachine):
             if sys.exc_info()[0] is None:
                 self._come_to_rest()
                 compare(self.model, self.sim.calls)
+                self.canvases.compare(self.sim.calls)
         finally:
             self.stack.close()
 
@@ -90,6 +94,10 @@ class Machine(RuleBasedStateMachine):
         )
         for node, (shape, pair) in zip(nodes, batch, strict=True):
             assert node.metadata["label"] == self.model.signal(*pair, shape)
+
+    @rule(seed=SEEDS, size=st.integers(1, 7))
+    def signal_canvas(self, seed: int, size: int) -> None:
+        self.canvases.signal(grow_canvas(random.Random(seed), size))
 
     @precondition(lambda self: self.labels)
     @rule(shape=SIGNALS, pair=PAIRS, index=st.integers(0, 99))
@@ -242,7 +250,7 @@ class Machine(RuleBasedStateMachine):
         if accident == "add":
             self._add(self._pick(index), shape)
         elif accident == "add to all":
-            for node in Node.objects.filter(status="waiting").exclude(parent=None):
+            for node in self._trees().filter(status="waiting"):
                 self._add(node, deepcopy(shape))
         elif accident == "add above" and (below := self._pick(index)):
             self._add(below.parent, shape)
@@ -268,8 +276,12 @@ class Machine(RuleBasedStateMachine):
         options = handlers.options_of(shape)
         return {**options, "name": pair[0], "subject": pair[1]}
 
+    def _trees(self) -> QuerySet[Node]:
+        """All nodes but those of canvases, whose plan knows no other children."""
+        return Node.objects.exclude(parent=None).exclude(workflow__name=NAME)
+
     def _pick(self, index: int) -> Node | None:
-        nodes = list(Node.objects.exclude(parent=None).exclude(task="").order_by("pk"))
+        nodes = list(self._trees().exclude(task="").order_by("pk"))
         return nodes[index % len(nodes)] if nodes else None
 
     def _add(self, parent: Node | None, shape: dict[str, Any]) -> None:

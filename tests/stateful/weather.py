@@ -15,7 +15,9 @@ def weather(seed: int) -> None:
     try:
         for _ in range(rng.randint(1, 12)):
             shape = grow(rng.getrandbits(32), rng.randint(1, 9), is_signal=True)
-            if rng.random() < 0.1:
+            if rng.random() < 0.2:
+                machine.signal_canvas(rng.getrandbits(32), rng.randint(1, 7))
+            elif rng.random() < 0.1:
                 machine.link(shape, _pair(rng), rng.randint(0, 99))
             else:
                 machine.signal(shape, _pair(rng))

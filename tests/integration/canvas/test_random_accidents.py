@@ -12,69 +12,24 @@ from itertools import count
 from typing import Any
 
 import pytest
-from celery import chain, chord, group, states
+from celery import states
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backbeat_celery import NodeResult, node_task, signal
+from backbeat_celery import NodeResult, signal
 from backbeat_celery.exceptions import NoValue
 from backbeat_celery.inspection.doctor import examine
 from backbeat_celery.models import Node, Transition
 from backbeat_celery.testing import Simulation
 from tests.integration.canvas.plan import DOOMED, LOST, UNWANTED, Plan
-from tests.integration.canvas.test_random import PROFILE, Shape, simulated
+from tests.integration.canvas.plays import CURED, Shape, labelled, play, signature_of
+from tests.integration.canvas.test_random import PROFILE, simulated
 from tests.stateful.accidents import mortal
 
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(7200)]
 
-CURED: set[str] = set()
-"""Labels of tasks that an operator has put right."""
-
 FATES = ["retry", "resolve", "cancel", "shutdown"]
 DEATHS = ["before_handler", "in_handler", "after_handler", "after_record"]
-
-
-@node_task(
-    name="tests.canvas.play",
-    bind=True,
-    max_retries=2,
-    default_retry_delay=10,
-    retry_backoff=False,
-    retry_jitter=False,
-)
-def play(self: Any, *args: Any, label: str, failures: int, fate: str, shape: Shape | None) -> Any:
-    """Fail so many times, then tell how it was called, or replace itself."""
-    if label not in CURED and self.request.retries < failures:
-        raise RuntimeError(label)
-    if shape is not None:
-        self.replace(signature_of(shape))
-    return [label, *args]
-
-
-def signature_of(shape: Shape) -> Any:
-    """Make the canvas that a shape with labels describes."""
-    form, *parts = shape
-    if form == "play":
-        label, failures, fate, is_immutable, below = parts
-        signature = play.s(label=label, failures=failures, fate=fate, shape=below)
-        return signature.set(immutable=is_immutable)
-    if form == "chord":
-        header, body = parts
-        return chord([signature_of(member) for member in header], signature_of(body))
-    return {"chain": chain, "group": group}[form](*map(signature_of, parts[0]))
-
-
-def labelled(shape: Shape, numbers: Iterator[int]) -> Shape:
-    """Give each task of a shape its label, those of replacements included."""
-    form, *parts = shape
-    if form == "play":
-        failures, fate, is_immutable, below = parts
-        below = labelled(below, numbers) if below else None
-        return ["play", f"task {next(numbers)}", failures, fate, is_immutable, below]
-    if form == "chord":
-        header, body = parts
-        return ["chord", [labelled(member, numbers) for member in header], labelled(body, numbers)]
-    return [form, [labelled(part, numbers) for part in parts[0]]]
 
 
 def plays(below: Any) -> Any:
