@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import chain, chord, group
+from celery import VERSION, chain, chord, group
 
 from backbeat_celery import NodeResult, signal
 from backbeat_celery.exceptions import BadInput, NotFinished, NoValue
@@ -73,7 +73,13 @@ def value(canvas: Any, sim: Simulation) -> Any:
         (lambda: chain(group(add.s(1, 1)), identity.s()), 2),
         (lambda: add.s(1, 1) | group(add.s(1), double.s()) | total.s() | double.s(), 14),
         (lambda: group(add.s(1, 1), double.s(4)) | group(total.s(), total.s(1)), [10, 11]),
-        (lambda: chain(group(), add.s(1, 1), group(), double.s()), 4),
+        pytest.param(
+            lambda: chain(group(), add.s(1, 1), group(), double.s()),
+            4,
+            marks=pytest.mark.skipif(
+                VERSION < (5, 7), reason="Celery below 5.7 makes a chord of an empty group"
+            ),
+        ),
         (lambda: chord([group(add.s(0, 1), add.s(0, 2)), add.s(0, 3)], identity.s()), [1, 2, 3]),
         (lambda: chord([add.s(1, 1) | group(add.s(1), add.s(2))], identity.s()), [[3, 4]]),
         (lambda: chord([chain(), add.s(1, 1)], identity.s()), [2]),
