@@ -16,15 +16,14 @@ from celery.exceptions import TaskRevokedError, TimeoutError
 from vine import promise
 
 from backbeat_celery.conf import settings
-from backbeat_celery.engine.values import ValueMissing, value_of
 from backbeat_celery.exceptions import NoValue
-from backbeat_celery.inspection.holder import failed_holder
-from backbeat_celery.models import Node, node_alias
-from backbeat_celery.models.stored_errors import failure_of
 from backbeat_celery.runtime.compat.celery import app_in_use
 from backbeat_celery.states import Container, Status, Yields
 
 if TYPE_CHECKING:
+    from backbeat_celery.models import Node
+    from backbeat_celery.models.querysets import NodeQuerySet
+
     # Celery's classes have no types of their own, and other ones in stubs.
     AsyncResult: Any = object
     GroupResult: Any = object
@@ -80,7 +79,7 @@ class NodeResult(AsyncResult):  # type: ignore[misc]
         if self._node is None:
             self._node = _last_step(_find(self.id))
         else:
-            self._node = Node.objects.using(self._node.alias).filter(pk=self._node.pk).first()
+            self._node = _nodes(self._node.alias).filter(pk=self._node.pk).first()
         return self._node
 
     # What Celery reads -------------------------------------------------------------------------
@@ -112,6 +111,9 @@ class NodeResult(AsyncResult):  # type: ignore[misc]
         }
         if node.is_finished:
             return {**meta, **_end_of(node)}
+        from backbeat_celery.inspection.holder import failed_holder
+        from backbeat_celery.models.stored_errors import failure_of
+
         if holder := failed_holder(node):
             error, traceback = failure_of(holder)
             return {**meta, "status": states.FAILURE, "result": error, "traceback": traceback}
@@ -183,7 +185,7 @@ class NodeResult(AsyncResult):  # type: ignore[misc]
         """The result of the step before it in its canvas."""
         row = self._node
         while row is not None and row.parent_id is not None:
-            nodes = Node.objects.using(row.alias)
+            nodes = _nodes(row.alias)
             above = nodes.get(pk=row.parent_id)
             if above.container not in {Container.CHAIN, Container.CHORD}:
                 return None
@@ -198,7 +200,7 @@ class NodeResult(AsyncResult):  # type: ignore[misc]
         """The results of the node's children."""
         if self._node is None:
             return []
-        rows = Node.objects.using(self._node.alias).children_of(self._node.pk)
+        rows = _nodes(self._node.alias).children_of(self._node.pk)
         return [NodeResult(pk) for pk in rows.order_by("seq").values_list("pk", flat=True)]
 
     def as_list(self) -> list[str]:
@@ -231,7 +233,7 @@ class NodeGroupResult(NodeResult, GroupResult):  # type: ignore[misc]
     def results(self) -> list[NodeResult]:
         """The members' results."""
         assert self._node is not None
-        rows = Node.objects.using(self._node.alias).children_of(self._node.pk).counting()
+        rows = _nodes(self._node.alias).children_of(self._node.pk).counting()
         return [NodeResult(pk) for pk in rows.order_by("seq").values_list("pk", flat=True)]
 
     @property
@@ -281,8 +283,17 @@ class NodeGroupResult(NodeResult, GroupResult):  # type: ignore[misc]
         )
 
 
+def _nodes(using: str) -> NodeQuerySet:
+    # Task modules import this module before there are models.
+    from backbeat_celery.models import Node
+
+    return Node.objects.using(using)
+
+
 def _find(id: str | UUID) -> Node | None:
     """The node with that id; of those whose callers have chosen the same one, the newest."""
+    from backbeat_celery.models import node_alias
+
     for alias in settings.databases or [node_alias()]:
         if found := _find_in(str(id), alias):
             return found
@@ -290,7 +301,7 @@ def _find(id: str | UUID) -> Node | None:
 
 
 def _find_in(id: str, alias: str) -> Node | None:
-    nodes = Node.objects.using(alias)
+    nodes = _nodes(alias)
     with suppress(ValueError):
         if found := nodes.filter(pk=UUID(id)).first():
             return found
@@ -300,7 +311,7 @@ def _find_in(id: str, alias: str) -> Node | None:
 def _last_step(node: Node | None) -> Node | None:
     """The node that a chain's or a chord's value comes from."""
     while node is not None and node.is_container and node.yields == Yields.LAST:
-        steps = Node.objects.using(node.alias).children_of(node.pk).counting()
+        steps = _nodes(node.alias).children_of(node.pk).counting()
         last = steps.order_by("-seq").first()
         if last is None:
             break
@@ -311,10 +322,12 @@ def _last_step(node: Node | None) -> Node | None:
 def _end_of(node: Node) -> dict[str, Any]:
     if node.status == Status.CANCELED:
         return _revoked(node)
+    from backbeat_celery.engine.values import ValueMissing, value_of
+
     try:
         return {"status": states.SUCCESS, "result": value_of(node)}
     except ValueMissing as exc:
-        missing = Node.objects.using(node.alias).filter(pk=exc.pk).first()
+        missing = _nodes(node.alias).filter(pk=exc.pk).first()
         return _revoked(missing or node)
     except NoValue as exc:
         return {"status": states.FAILURE, "result": exc}
