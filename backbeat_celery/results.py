@@ -189,8 +189,7 @@ class NodeResult(AsyncResult):  # type: ignore[misc]
             above = nodes.get(pk=row.parent_id)
             if above.container not in {Container.CHAIN, Container.CHORD}:
                 return None
-            before = nodes.children_of(above.pk).counting().filter(seq__lt=row.seq)
-            if found := before.order_by("-seq").first():
+            if found := nodes.steps_before(above.pk, row.seq).first():
                 return NodeResult(found.pk)
             row = above
         return None

@@ -7,8 +7,7 @@ from typing import Any
 from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import Claim
-from backbeat_celery.engine.order.cancel import cancel_trees
-from backbeat_celery.engine.order.dependents import cancel_dependents, lock_canvas
+from backbeat_celery.engine.order.dependents import cancel_with_dependents, lock_canvas
 from backbeat_celery.engine.statements.claim import HANDED_TEXT
 from backbeat_celery.engine.values import ValueMissing, input_of
 from backbeat_celery.exceptions import BackbeatError
@@ -55,12 +54,7 @@ def _handed(node: Node) -> tuple[Any, ...]:
 
 
 def _cancel(claim: Claim, reason: str) -> None:
-    node = claim.node
-    assert node.parent_id is not None
-    top = (node.pk, node.parent_id)
-
     with step(claim.using):
-        lock_canvas(node)
-        after_commit = cancel_dependents(node, reason=reason)
-        after_commit += cancel_trees([top], claim.using, actor="", reason=reason)
+        lock_canvas(claim.node)
+        after_commit = cancel_with_dependents(claim.node, reason=reason)
     advance(after_commit, claim.using)

@@ -35,10 +35,15 @@ def is_due(fires_at: datetime | None, now: datetime) -> bool:
     return fires_at is None or fires_at <= now
 
 
-def turn_times(options: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Seconds from a node's turn to its start and to its expiry, where these count from it."""
+def turn_times(options: Mapping[str, Any], turn: datetime) -> dict[str, datetime]:
+    """`fires_at` and `expires_at` of a node, each if it counts from the node's turn."""
     times = options.get(TURN, {})
-    return times.get("countdown"), times.get("expires")
+    names = {"fires_at": "countdown", "expires_at": "expires"}
+    return {
+        column: turn + timedelta(seconds=times[name])
+        for column, name in names.items()
+        if times.get(name) is not None
+    }
 
 
 def publish_at(fires_at: datetime | None, now: datetime, *, is_flag: bool = False) -> datetime:

@@ -19,6 +19,9 @@ from backbeat_celery.models import Node
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.states import Container, Input, Mode, Yields
 
+ERRBACK_KEY = "errback"
+"""The first word of the key of an error callback that is called once for many failures."""
+
 
 def call_back(node: Node, policy: Policy, reason: str, error: str | None = None) -> AfterCommit:
     """Add the rescue and the error callbacks, in the transaction that sets `node` to failed.
@@ -109,7 +112,9 @@ class _Called:
 
     def _call(self, carrier: Node, source: Node, errbacks: Sequence[NodeSpec]) -> AfterCommit:
         parent, now = lock_node(carrier.pk, carrier.alias)
-        keys = [f"errback {source.pk} {n}" if self.once else None for n in range(len(errbacks))]
+        keys = [
+            f"{ERRBACK_KEY} {source.pk} {n}" if self.once else None for n in range(len(errbacks))
+        ]
         children = Node.objects.using(parent.alias).children_of(parent.pk)
         known = {*children.filter(key__in=keys).values_list("key", flat=True)}
         if parent.is_finished:

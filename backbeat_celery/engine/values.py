@@ -87,8 +87,7 @@ def source_of(node: Node) -> Node | None:
     nodes = Node.objects.using(node.alias).only(*SHAPE, "name", "task")
     while node.input != Input.FAILED_ID:
         if node.input == Input.PREVIOUS:
-            before = nodes.children_of(_parent_of(node)).counting().filter(seq__lt=node.seq)
-            found = before.order_by("-seq").first()
+            found = nodes.steps_before(_parent_of(node), node.seq).first()
             if found is None:
                 raise ValueMissing(node.name, node.pk)
             return found
@@ -183,8 +182,7 @@ class _Reader:
 
     def _place(self, row: tuple[Any, ...], target: list[Any], index: int) -> _Place:
         pk, _, name, status, outcome, yields, text = row
-        if status != Status.COMPLETE or outcome == Outcome.SHUTDOWN:
-            raise ValueMissing(name, pk)
+        _refuse_missing(name, pk, status, outcome)
         return _Place(pk, name, status, yields, text, target, index)
 
     def _take(self, places: Iterable[_Place]) -> list[_Place]:
@@ -228,6 +226,11 @@ class _Reader:
                 values = parents[row[1]]
                 values.append(None)
                 yield self._place(row, values, len(values) - 1)
+
+
+def _refuse_missing(name: str, pk: UUID, status: str, outcome: str | None) -> None:
+    if status != Status.COMPLETE or outcome == Outcome.SHUTDOWN:
+        raise ValueMissing(name, pk)
 
 
 def _refuse_unstored(node_ids: Sequence[UUID], using: str) -> None:
@@ -282,8 +285,7 @@ class LazyInput(Sequence[Any]):
             results = [m.pk for m in members if m.yields == Yields.OWN and m.result is None]
             _refuse_unstored(results, self._using)
             for member in members:
-                if member.status != Status.COMPLETE or member.outcome == Outcome.SHUTDOWN:
-                    raise ValueMissing(member.name, member.pk)
+                _refuse_missing(member.name, member.pk, member.status, member.outcome)
                 yield member.result if member.yields == Yields.OWN else self._value(member)
 
     def _page(self, last: int) -> NodeQuerySet:

@@ -26,6 +26,7 @@ from backbeat_celery.inputs.mapped_tasks import MAP, STARMAP
 from backbeat_celery.inputs.message_headers import IN_CANVAS
 from backbeat_celery.inputs.node_spec import (
     CALLBACKS,
+    TIME_OPTIONS,
     Call,
     NodeSpec,
     call_spec,
@@ -68,8 +69,6 @@ SHOWN = 8
 
 PARTS = frozenset({"tasks", "header", "body", "kwargs"})
 """Keyword arguments of a canvas that are what it is made of."""
-
-TIMES = frozenset({"countdown", "eta"})
 
 
 def task_spec(
@@ -418,7 +417,7 @@ class _Compiler:
         )
         after = _Given(
             input=Input.PREVIOUS,
-            options={k: v for k, v in options.items() if k not in TIMES},
+            options={k: v for k, v in options.items() if k not in TIME_OPTIONS},
             links=_joined(_callbacks_of(chord, "link"), given.links),
             errbacks=_joined(given.errbacks, _callbacks_of(chord, "link_error")),
             task_id=chord.options.get("task_id") or given.task_id,
@@ -450,8 +449,8 @@ class _Compiler:
                 )
             )
         spec = _container(Container.GROUP, children, given, Mode.BLOCKING, Yields.LIST)
-        spec = replace(spec, name="header")
-        return replace(spec, celery_id=_shortened(header.options.get("task_id")))
+        task_id = _shortened(header.options.get("task_id"))
+        return replace(spec, name="header", celery_id=task_id)
 
     def _chunks(self, chunks: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
         task, it, size = (_part(chunks, name, place) for name in ("task", "it", "n"))
@@ -529,6 +528,27 @@ class _Step:
     signature: Any
     given: _Given
     place: _Place
+
+    def begun_with(
+        self, args: Iterable[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> _Step:
+        """The same step, which gets what is given to the beginning of its chain."""
+        given = replace(
+            self.given,
+            args=(*args, *self.given.args),
+            kwargs={**self.given.kwargs, **kwargs},
+            options={**self.given.options, **options},
+        )
+        return replace(self, given=given)
+
+    def ended_with(self, links: Iterable[Any], task_id: str | None) -> _Step:
+        """The same step, which gets what follows the end of its chain."""
+        given = replace(
+            self.given,
+            links=_joined(self.given.links, links),
+            task_id=self.given.task_id or task_id,
+        )
+        return replace(self, given=given)
 
 
 def _container(
@@ -620,20 +640,12 @@ def _steps(chain: Any, given: _Given, place: _Place) -> Iterator[_Step]:
     ]
     if found:
         own = tuple(chain.args) if chain.immutable else (*given.args, *chain.args)
-        first = found[0].given
-        found[0] = replace(
-            found[0],
-            given=replace(
-                first,
-                args=(*own, *first.args),
-                kwargs={**first.kwargs, **_added_kwargs(chain), **given.kwargs},
-                options={**first.options, **_handed_on(chain.options), **given.options},
-            ),
-        )
-        last = found[-1].given
-        links = _joined(last.links, _callbacks_of(chain, "link"), given.links)
-        task_id = last.task_id or chain.options.get("task_id") or given.task_id
-        found[-1] = replace(found[-1], given=replace(last, links=links, task_id=task_id))
+        kwargs = {**_added_kwargs(chain), **given.kwargs}
+        options = {**_handed_on(chain.options), **given.options}
+        found[0] = found[0].begun_with(own, kwargs, options)
+        links = _joined(_callbacks_of(chain, "link"), given.links)
+        task_id = chain.options.get("task_id") or given.task_id
+        found[-1] = found[-1].ended_with(links, task_id)
     yield from found
 
 
@@ -658,21 +670,11 @@ def _unrolled(steps: Sequence[_Step]) -> list[_Step]:
     if not kept:
         return full[:1]
     if kept[0] is not full[0]:
-        first, lost = kept[0].given, full[0].given
-        kept[0] = replace(
-            kept[0],
-            given=replace(
-                first,
-                args=(*lost.args, *first.args),
-                kwargs={**first.kwargs, **lost.kwargs},
-                options={**first.options, **lost.options},
-            ),
-        )
+        lost = full[0].given
+        kept[0] = kept[0].begun_with(lost.args, lost.kwargs, lost.options)
     if kept[-1] is not full[-1]:
-        last, lost = kept[-1].given, full[-1].given
-        links = _joined(last.links, lost.links)
-        task_id = last.task_id or lost.task_id
-        kept[-1] = replace(kept[-1], given=replace(last, links=links, task_id=task_id))
+        lost = full[-1].given
+        kept[-1] = kept[-1].ended_with(lost.links, lost.task_id)
     return kept
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.utils.translation import gettext_lazy as _
 
+from backbeat_celery.engine.rescue import ERRBACK_KEY
 from backbeat_celery.models import Node
 from backbeat_celery.states import Container, Input, Mode
 
@@ -20,9 +21,8 @@ def is_link(node: Node, parent: Node) -> bool:
 
 def is_errback(node: Node) -> bool:
     """Whether a node is called because one above or beside it has failed; a rescue is not."""
-    return node.rescue and (
-        node.input in FAILURE_INPUTS or (node.key or "").startswith("errback ")
-    )
+    is_shared = (node.key or "").startswith(f"{ERRBACK_KEY} ")
+    return node.rescue and (node.input in FAILURE_INPUTS or is_shared)
 
 
 def places(node: Node, parent: Node | None) -> list[str]:

@@ -61,6 +61,13 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Children of a node, given as an id or an outer reference."""
         return self.filter(parent_id=parent)
 
+    def steps_before(self, parent: UUID | OuterRef, seq: int | OuterRef) -> NodeQuerySet:
+        """Children that count before a place in the line, the last one first.
+
+        In a chain and a chord that one's value is handed on to what stands at the place.
+        """
+        return self.children_of(parent).counting().filter(seq__lt=seq).order_by("-seq")
+
     def for_task_id(self, task_id: str) -> NodeQuerySet:
         """Nodes with this Celery id, chosen by the caller or of the message of an attempt.
 

@@ -75,8 +75,7 @@ def ids_in_canvas(node: Node) -> dict[str, str | None]:
         if above.container == Container.GROUP:
             group = group or above.shown_id
         elif before is None:
-            ahead = nodes.children_of(above.pk).counting().filter(seq__lt=top.seq)
-            before = ahead.order_by("-seq").first()
+            before = nodes.steps_before(above.pk, top.seq).first()
         top = above
     if top is node:
         return {}

@@ -43,6 +43,15 @@ def cancel_dependents(
     return cancel_trees(tops, node.alias, actor=actor, reason=reason)
 
 
+def cancel_with_dependents(node: Node, *, reason: str) -> AfterCommit:
+    """Cancel what needs the value of a node, then the node, in the caller's transaction."""
+    assert node.parent_id is not None  # a root is no part of a canvas
+    after_commit = cancel_dependents(node, reason=reason)
+    top = (node.pk, node.parent_id)
+    after_commit += cancel_trees([top], node.alias, actor="", reason=reason)
+    return after_commit
+
+
 def dependents(
     node: Node, *, even_immutable: bool = False, gone: Collection[UUID] = ()
 ) -> Iterator[Top]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from django.db.models import Q
 
 from backbeat_celery.engine.after_commit import AfterCommit
-from backbeat_celery.engine.order.cancel import cancel_trees
-from backbeat_celery.engine.order.dependents import cancel_dependents, lock_canvas
+from backbeat_celery.engine.order.dependents import cancel_with_dependents, lock_canvas
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.models import Node
 from backbeat_celery.models.transitions import StaleNode
@@ -35,6 +34,4 @@ def expire(node: Node) -> AfterCommit:
         lock_node(node.parent_id, using)
         if not Node.objects.using(using).filter(is_over(), pk=node.pk).locked().exists():
             raise StaleNode
-        after_commit = cancel_dependents(node, reason=EXPIRED)
-        after_commit += cancel_trees([(node.pk, node.parent_id)], using, actor="", reason=EXPIRED)
-    return after_commit
+        return cancel_with_dependents(node, reason=EXPIRED)

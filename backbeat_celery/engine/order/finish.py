@@ -83,7 +83,8 @@ def finish(
         after_commit += open_ready(parent, node.seq, now)
     if outcome != Outcome.SHUTDOWN and not node.is_root and CALLBACKS in node.options:
         links = callbacks_of(node.options).links
-        after_commit += add_at_once(node, links, clock_time(node) if parent is None else now)
+        if links:
+            after_commit += add_at_once(node, links, clock_time(node) if parent is None else now)
     return after_commit
 
 

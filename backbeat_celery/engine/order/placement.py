@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -123,11 +123,9 @@ class Placement:
         if slot.spec.container:
             slot.status = Status.WAITING
             return
-        fires_in, expires_in = turn_times(slot.spec.options)
-        if fires_in is not None:
-            slot.fires_at = self.now + timedelta(seconds=fires_in)
-        if expires_in is not None:
-            slot.expires_at = self.now + timedelta(seconds=expires_in)
+        times = turn_times(slot.spec.options, self.now)
+        slot.fires_at = times.get("fires_at", slot.fires_at)
+        slot.expires_at = times.get("expires_at", slot.expires_at)
         is_flag = slot.spec.is_flag
         slot.publish_at = publish_at(slot.fires_at, self.now, is_flag=is_flag)
 

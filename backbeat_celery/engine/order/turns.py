@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import BigIntegerField, Subquery, Value
@@ -301,13 +300,10 @@ def _queue(rows: Sequence[Node], now: datetime) -> None:
 
 def _note_times(row: Node, now: datetime) -> None:
     """Set the times of a node that count from its turn."""
-    fires_in, expires_in = turn_times(row.options)
-    values: dict[str, Any] = {}
-    if fires_in is not None:
-        row.fires_at = values["fires_at"] = now + timedelta(seconds=fires_in)
-    if expires_in is not None:
-        row.expires_at = values["expires_at"] = now + timedelta(seconds=expires_in)
-    Node.objects.using(row.alias).filter(pk=row.pk).update(**values)
+    times = turn_times(row.options, now)
+    row.fires_at = times.get("fires_at", row.fires_at)
+    row.expires_at = times.get("expires_at", row.expires_at)
+    Node.objects.using(row.alias).filter(pk=row.pk).update(**times)
 
 
 def complete_flags(flags: Sequence[Node]) -> None:

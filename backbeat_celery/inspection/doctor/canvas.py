@@ -6,8 +6,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.expressions import Combinable
 
 from backbeat_celery.engine.after_commit import AfterCommit
-from backbeat_celery.engine.order.cancel import cancel_trees
-from backbeat_celery.engine.order.dependents import cancel_dependents
+from backbeat_celery.engine.order.dependents import cancel_with_dependents
 from backbeat_celery.engine.order.expiry import MAY_EXPIRE
 from backbeat_celery.inspection.doctor.check import Check, Checks, Slice
 from backbeat_celery.models import Attempt, Node
@@ -27,21 +26,15 @@ def containers_with_attempts(part: Slice) -> QuerySet[Node]:
 
 
 def without_source(part: Slice) -> QuerySet[Node]:
-    before = _before(OuterRef("parent_id"), OuterRef("seq"))
+    before = Node.objects.steps_before(OuterRef("parent_id"), OuterRef("seq"))
     takes_previous = Q(~Exists(before), input=Input.PREVIOUS)
     takes_nothing = Q(input=Input.PARENT, parent__input=Input.NONE) & ~Q(parent__container="")
     # A purge that was stopped leaves finished trees without some of their leaves.
     return part.families.unfinished().filter(takes_previous | takes_nothing)
 
 
-def _before(parent: OuterRef, seq: OuterRef) -> QuerySet[Node]:
-    """The siblings before a node whose values are handed on, the last one first."""
-    rows = Node.objects.children_of(parent).counting().filter(seq__lt=seq)
-    return rows.order_by("-seq")
-
-
 def _status_before(parent: str, seq: str) -> Combinable:
-    rows = _before(OuterRef(parent), OuterRef(seq))
+    rows = Node.objects.steps_before(OuterRef(parent), OuterRef(seq))
     return Subquery(rows.values("status")[:1])
 
 
@@ -70,11 +63,7 @@ def open_without_value(part: Slice) -> QuerySet[Node]:
 
 def repair_open_without_value(node: Node) -> AfterCommit:
     """Cancel it with what needs its own value, as was due when what it needs was canceled."""
-    assert node.parent_id is not None
-    after_commit = cancel_dependents(node, reason=REASON)
-    top = (node.pk, node.parent_id)
-    after_commit += cancel_trees([top], node.alias, actor="", reason=REASON)
-    return after_commit
+    return cancel_with_dependents(node, reason=REASON)
 
 
 def begun_with_expiry(part: Slice) -> QuerySet[Node]:

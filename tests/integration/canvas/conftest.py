@@ -14,9 +14,16 @@ from backbeat_celery.testing import Simulation
 from tests import services
 from tests.integration.canvas import world
 from tests.integration.canvas.runners import OnCelery, OnNodes, PlainWorker, Runner
+from tests.integration.canvas.tasks import CALLS
 
 REDIS = "redis://127.0.0.1:6379/11"
 """A database of the machine's own Redis that is used for nothing else."""
+
+
+@pytest.fixture(autouse=True)
+def no_calls() -> None:
+    """Forget what tasks noted in the test before."""
+    CALLS.clear()
 
 
 def _redis() -> str:

@@ -37,13 +37,6 @@ from tests.integration.canvas.tasks import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def sim() -> Iterator[Simulation]:
-    CALLS.clear()
-    with Simulation() as simulation:
-        yield simulation
-
-
 def value(canvas: Any, sim: Simulation) -> Any:
     node = signal(canvas, subject="x")
     sim.run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -16,13 +15,6 @@ from backbeat_celery.testing import Simulation
 from tests.integration.canvas.tasks import CALLS, add, boom, by_id, identity, ids, total
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def sim() -> Iterator[Simulation]:
-    CALLS.clear()
-    with Simulation() as simulation:
-        yield simulation
 
 
 def run(canvas: Any, sim: Simulation) -> NodeResult:

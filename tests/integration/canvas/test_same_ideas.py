@@ -38,13 +38,6 @@ class Stamping(StampingVisitor):
         return {"customer": "703"}
 
 
-@pytest.fixture
-def sim() -> Iterator[Simulation]:
-    CALLS.clear()
-    with Simulation() as simulation:
-        yield simulation
-
-
 def sent(canvas: Any, sim: Simulation) -> Node:
     node = signal(canvas, subject="x")
     sim.run()
