@@ -9,17 +9,16 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from backbeat_celery.admin.visibility import Visibility
-from backbeat_celery.conf import settings
 from backbeat_celery.engine.values import (
     FAILED_NODE,
     ValueMissing,
-    input_of,
+    all_secrets,
     source_of,
     value_of,
 )
 from backbeat_celery.exceptions import BackbeatError
 from backbeat_celery.inputs.callbacks import callbacks_of
-from backbeat_celery.inputs.redaction import node_secrets, redact, secrets_of
+from backbeat_celery.inputs.redaction import redact
 from backbeat_celery.models import Node
 from backbeat_celery.states import Input, Status, Yields
 
@@ -103,18 +102,6 @@ def _givers(node: Node) -> Iterator[Node]:
             ahead += children.order_by("-seq")[:1]
         elif row.yields == Yields.LIST:
             ahead += children.order_by("seq")[: MOST + 1]
-
-
-def all_secrets(node: Node) -> set[str]:
-    """The texts of all hidden values of a node, those among its input included."""
-    secrets = node_secrets(node)
-    if not settings.redact or node.input in {Input.NONE, Input.FAILURE, Input.FAILED_ID}:
-        return secrets
-    try:
-        given = input_of(node) if node.task else ()
-    except (ValueMissing, BackbeatError):
-        return secrets
-    return secrets | secrets_of(node.task, list(given), {})
 
 
 def callbacks(node: Node) -> list[tuple[str, list[str]]]:

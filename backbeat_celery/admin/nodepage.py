@@ -14,6 +14,7 @@ from backbeat_celery.admin.treepage import ancestors, mode_tags
 from backbeat_celery.admin.values import Value, cut, pretty
 from backbeat_celery.admin.visibility import Visibility
 from backbeat_celery.engine.after_commit import message_options
+from backbeat_celery.engine.values import all_secrets
 from backbeat_celery.inputs.policy import policy_for
 from backbeat_celery.inputs.redaction import (
     given_arguments,
@@ -48,7 +49,7 @@ def context(request: HttpRequest, node: Node, admin: Any) -> dict[str, Any]:
     node = Node.objects.using(node.alias).select_related("workflow").get(pk=node.pk)
     whole = "whole" in request.GET and may_see_all(request)
     visibility: Visibility = admin.visibility(request)
-    secrets = handed_values.all_secrets(node)
+    secrets = all_secrets(node)
     parent = node.parent
     now = markup.engine_now()
     return {

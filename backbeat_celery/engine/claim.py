@@ -79,8 +79,8 @@ class Claim:
     """The latest progress, to be written with the result."""
     input_error: Exception | None = None
     """Why the handler cannot get its input; the attempt fails with it."""
-    given: int = 0
-    """How many of the arguments are that input."""
+    given_secrets: set[str] = field(default_factory=set, repr=False)
+    """The texts of the hidden values in that input."""
     yields: int | None = None
     """What the node's value will be, if the handler has changed that."""
 

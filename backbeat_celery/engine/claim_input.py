@@ -9,7 +9,7 @@ from backbeat_celery.engine.advance import advance
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order.dependents import cancel_with_dependents, lock_canvas
 from backbeat_celery.engine.statements.claim import HANDED_TEXT
-from backbeat_celery.engine.values import ValueMissing, input_of
+from backbeat_celery.engine.values import ValueMissing, input_of, secrets_given
 from backbeat_celery.exceptions import BackbeatError
 from backbeat_celery.inputs import payload
 from backbeat_celery.models import Node
@@ -28,10 +28,11 @@ def give_input(claim: Claim) -> bool:
     if node.input == Input.NONE:
         return True
     try:
-        given = _handed(node) or repeat(
-            lambda: input_of(node, is_lazy=claim.policy.lazy_input),
-            using=claim.using,
-            outage=True,
+        handed = _handed(node)
+        given, claim.given_secrets = (
+            (handed, secrets_given(node, handed))
+            if handed
+            else repeat(lambda: _read(claim), using=claim.using, outage=True)
         )
     except ValueMissing as exc:
         _cancel(claim, f"{exc.name} {exc.pk} gives no value")
@@ -39,10 +40,14 @@ def give_input(claim: Claim) -> bool:
     except BackbeatError as exc:
         claim.input_error = exc
         return True
-    claim.given = len(given)
     node.args = [*given, *node.args]
     node.input = Input.NONE  # in memory: these are all of its arguments
     return True
+
+
+def _read(claim: Claim) -> tuple[tuple[Any, ...], set[str]]:
+    given = input_of(claim.node, is_lazy=claim.policy.lazy_input)
+    return given, secrets_given(claim.node, given)
 
 
 def _handed(node: Node) -> tuple[Any, ...]:

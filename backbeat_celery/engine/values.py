@@ -17,8 +17,9 @@ from django.db.models import OuterRef, Subquery, TextField
 from django.db.models.functions import Cast
 
 from backbeat_celery.conf import settings
-from backbeat_celery.exceptions import InputTooLarge, NotFinished, NoValue
+from backbeat_celery.exceptions import BackbeatError, InputTooLarge, NotFinished, NoValue
 from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.redaction import given_arguments, node_secrets, secrets_of
 from backbeat_celery.models import Attempt, Node
 from backbeat_celery.models.querysets import NodeQuerySet
 from backbeat_celery.models.stored_errors import failure_of
@@ -114,17 +115,22 @@ def _failed_id(node: Node) -> str:
     return nodes.only("celery_id").get(pk=_parent_of(node)).shown_id
 
 
-def _failure(node: Node) -> tuple[Any, ...]:
-    """Request, exception and traceback, as Celery gives them to an error callback."""
+def _about(node: Node) -> tuple[Node, Node]:
+    """The node that an error callback hangs on, and the one that has failed; often the same."""
     nodes = Node.objects.using(node.alias)
     parent = nodes.get(pk=_parent_of(node))
     failed_id = node.options.get(FAILED_NODE)
-    failed = parent if failed_id is None else nodes.get(pk=failed_id)
+    return parent, parent if failed_id is None else nodes.get(pk=failed_id)
+
+
+def _failure(node: Node) -> tuple[Any, ...]:
+    """Request, exception and traceback, as Celery gives them to an error callback."""
+    parent, failed = _about(node)
     error, traceback = failure_of(failed)
     request = Context(
         id=parent.shown_id,
         task=parent.task,
-        args=list(parent.args),
+        args=[*_given(parent), *parent.args],
         kwargs=dict(parent.kwargs),
         retries=parent.retries,
         hostname=failed.worker,
@@ -132,6 +138,36 @@ def _failure(node: Node) -> tuple[Any, ...]:
         parent_id=str(parent.parent_id),
     )
     return request, error, traceback
+
+
+def _given(node: Node) -> tuple[Any, ...]:
+    """What a node has been given before its arguments; None in the place of what is not there."""
+    if not node.task:  # a container calls nothing
+        return ()
+    try:
+        return input_of(node)
+    except (ValueMissing, BackbeatError):
+        return (None,) * given_arguments(node)
+
+
+# Secrets ------------------------------------------------------------------------------------
+
+
+def all_secrets(node: Node) -> set[str]:
+    """The texts of all hidden values of a node, those among its input included; reads them."""
+    if not settings.redact:
+        return set()
+    given = () if node.input == Input.FAILURE else _given(node)
+    return node_secrets(node) | secrets_given(node, given)
+
+
+def secrets_given(node: Node, given: Sequence[Any]) -> set[str]:
+    """The texts of all hidden values among what a node is given, which its row does not have."""
+    if not settings.redact or node.input in {Input.NONE, Input.FAILED_ID}:
+        return set()
+    if node.input == Input.FAILURE:
+        return {text for each in {*_about(node)} for text in all_secrets(each)}
+    return secrets_of(node.task, [each for each in given if not isinstance(each, LazyInput)], {})
 
 
 # Values -------------------------------------------------------------------------------------

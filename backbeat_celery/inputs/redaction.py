@@ -203,16 +203,6 @@ def node_secrets(node: Node) -> set[str]:
     return hidden | secrets_in(node.metadata)
 
 
-def given_secrets(node: Node, given: int) -> set[str]:
-    """The texts of hidden values among the first arguments, which other nodes have given.
-
-    Only the process that runs the handler has them: no column of this node does.
-    """
-    if not settings.redact or not given:
-        return set()
-    return secrets_of(node.task, list(node.args[:given]), {})
-
-
 def error_of(node: Node) -> str:
     """A node's error without the secrets that it quotes, for logs, mails and terminals."""
     return told_of(node, node.error)

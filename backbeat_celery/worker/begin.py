@@ -55,7 +55,7 @@ def begin(task: Task[Any, Any], request: Any) -> Run | Bundle | None:
         request.headers = {k: v for k, v in request.headers.items() if k not in OURS} or None
     if isinstance(run, Run):
         node = run.claim.node
-        request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        request.update(args=list(node.args), kwargs=dict(node.kwargs), retries=node.retries)
         if node.celery_id is not None:
             _show_chosen_id(request, node.celery_id)
         show_ids(request, node)
@@ -81,7 +81,7 @@ def begin_early(task: Task[Any, Any], request: Any, args: Any, kwargs: Any) -> N
     else:
         if run is not None:
             run.exposed = ExposedArguments(args, kwargs)
-            run.exposed.show(run.claim.node)
+            run.exposed.show(run.claim)
 
 
 def _claimed(task: Task[Any, Any], message: NodeMessage, worker: str) -> Run | Bundle | None:

@@ -112,10 +112,12 @@ class Bundle:
         run = self._current = Run(self.task, claim)
         run.before_handler = self.before_handler
         node = claim.node
-        self.task.request.update(args=node.args, kwargs=node.kwargs, retries=node.retries)
+        self.task.request.update(
+            args=list(node.args), kwargs=dict(node.kwargs), retries=node.retries
+        )
         show_ids(self.task.request, node)
         if self.exposed is not None:
-            self.exposed.show(node)
+            self.exposed.show(claim)
         failpoints.hit("before_handler")
         ending, cause = run.attempt(own_call)
         self._ended.append((run, ending, cause))

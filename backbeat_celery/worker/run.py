@@ -7,7 +7,6 @@ exceptions of signal receivers.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -40,7 +39,7 @@ from backbeat_celery.engine.record import record
 from backbeat_celery.engine.running_node import RunningNode, entered
 from backbeat_celery.exceptions import BackbeatError, BadTime, StaleAttempt, UnsupportedOption
 from backbeat_celery.inputs.policy import has_own_limit, is_node_task
-from backbeat_celery.inputs.redaction import given_secrets, node_secrets, scrub, secrets_in
+from backbeat_celery.inputs.redaction import node_secrets, scrub, secrets_in
 from backbeat_celery.inputs.task_options import LONGEST_DELAY, refuse_unrun
 from backbeat_celery.runtime import failpoints
 from backbeat_celery.runtime.compat.celery import handler_of
@@ -51,13 +50,10 @@ from backbeat_celery.runtime.transactions import is_broken, is_conflict
 from backbeat_celery.states import AttemptOutcome, Status, Yields
 from backbeat_celery.worker.exposed_arguments import ExposedArguments
 from backbeat_celery.worker.recording import record_or_fail
+from backbeat_celery.worker.shown_errors import HandlerCrashed, without_secrets
 from backbeat_celery.worker.shutdown import is_kill, is_shutdown
 
 logger = logging.getLogger(__name__)
-
-
-class HandlerCrashed(BackbeatError):
-    """Raised to Celery instead of a BaseException, or of an error that contains secrets."""
 
 
 class Run:
@@ -183,7 +179,7 @@ class Run:
     def _result_of(self, exc: BaseException) -> AttemptResult:
         ending = self._ending_of(exc)
         # Whoever shows the row later does not have the input, and cannot hide what is quoted.
-        secrets = given_secrets(self.claim.node, self.claim.given)
+        secrets = self.claim.given_secrets
         if secrets and isinstance(ending, Failed):
             return replace(
                 ending,
@@ -236,17 +232,16 @@ class Run:
 
     def without_secrets(self, cause: BaseException) -> BaseException:
         """Give the error for Celery: another one if it contains secrets."""
-        secrets = node_secrets(self.claim.node)
-        text = "".join(traceback.format_exception(cause)) if secrets else ""
-        if scrub(text, secrets, "***") == text:
-            return cause
-        return HandlerCrashed(scrub(repr(cause), secrets, "***"))
+        return without_secrets(cause, self._secrets())
+
+    def _secrets(self) -> set[str]:
+        return node_secrets(self.claim.node) | self.claim.given_secrets
 
     def _result_without_secrets(self) -> Any:
         """Give the result for Celery: a redacted text if it contains secrets."""
         if not settings.redact:
             return self.result
-        secrets = node_secrets(self.claim.node) | secrets_in(self.result)
+        secrets = self._secrets() | secrets_in(self.result)
         text = saferepr(self.result, maxlen=None) if secrets else ""
         redacted = scrub(text, secrets, "***")
         return self.result if redacted == text else redacted
@@ -264,7 +259,7 @@ class Run:
     def log_retry(self, cause: BaseException) -> None:
         """Log a failure after which the node is retried."""
         node = self.claim.node
-        secrets = node_secrets(node)
+        secrets = self._secrets()
         error = scrub(repr(cause), secrets, "***")
         # A traceback may contain secrets; then only the row has it.
         quiet = isinstance(cause, (Retry, *self.claim.policy.log_without_traceback)) or bool(

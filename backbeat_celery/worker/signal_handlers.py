@@ -16,6 +16,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.exceptions import Retry
 
+from backbeat_celery.conf import settings
 from backbeat_celery.engine.advance import advance, is_needed
 from backbeat_celery.engine.repair import worker_events
 from backbeat_celery.inputs.message_headers import CLAIM_HEADER
@@ -39,6 +40,9 @@ def connect() -> None:
     signals.task_prerun.connect(on_prerun, dispatch_uid="backbeat_celery.on_prerun")
     # First in the list, so that receivers of other packages see the arguments.
     put_first(signals.task_prerun)
+    for signal in signals.task_failure, signals.task_retry:
+        signal.connect(on_error, dispatch_uid="backbeat_celery.on_error")
+        put_first(signal)  # and here nothing that is to be hidden
     for signal, receiver in (
         (signals.task_success, on_outcome),
         (signals.task_failure, on_outcome),
@@ -72,6 +76,17 @@ def on_prerun(task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) 
         from backbeat_celery.worker.begin import begin_early
 
         begin_early(task, request, args, kwargs)
+
+
+def on_error(sender: Any = None, **_: Any) -> None:
+    """In the process that ran the handler: hide its arguments from those who are told next.
+
+    Celery shows them what the handler has seen, once the task's own methods are through.
+    """
+    request = sender.request
+    run = run_of(request)
+    if run is not None and run.exposed is not None and settings.redact:
+        run.exposed.replace(request)
 
 
 def on_outcome(sender: Any = None, **_: Any) -> None:

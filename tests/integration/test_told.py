@@ -7,7 +7,7 @@ from traceback import walk_tb
 from types import SimpleNamespace
 
 import pytest
-from celery import current_app, signals
+from celery import Task, current_app, signals
 from celery.worker.request import Request
 
 from backbeat_celery import current_node, signal
@@ -55,6 +55,40 @@ def test_they_are_told_nothing_that_is_to_be_hidden(sim, told, settings, script)
     assert {"card": "***"} in [kwargs for _, _, kwargs in told]
     assert seen == [["4711"]]
     assert sorted(map(repr, (call.kwargs for call in sim.calls))) == ["{'card': '4711'}", "{}"]
+
+
+class Refuses(Task):
+    def on_failure(self, exc, task_id, args, kwargs, einfo):
+        self.told = repr((args, kwargs))
+
+
+@pytest.mark.parametrize("max_retries", [0, 1])
+def test_of_a_failure_too(sim, settings, max_retries):
+    settings.BACKBEAT = {"REDACT": ["card"], "RETRY_DELAY": 0}
+
+    options = {"autoretry_for": [ValueError], "default_retry_delay": 0}
+
+    @current_app.task(name="tests.refuses", base=Refuses, max_retries=max_retries, **options)
+    def refuses(card, *, secret):
+        raise ValueError("no")
+
+    heard = []
+
+    def hear(request=None, args=None, kwargs=None, **_):
+        args, kwargs = (args, kwargs) if request is None else (request.args, request.kwargs)
+        heard.append([list(args), dict(kwargs)])
+
+    try:
+        for told in signals.task_failure, signals.task_retry:
+            told.connect(hear, weak=False)
+        signal(refuses.s("4711", secret={"card": "4711"}), subject="camera")
+        sim.run()
+    finally:
+        for told in signals.task_failure, signals.task_retry:
+            told.disconnect(hear)
+        del current_app.tasks["tests.refuses"]
+    assert heard == [[["***"], {"secret": {"card": "***"}}]] * (max_retries + 1)
+    assert refuses.told == "(['4711'], {'secret': {'card': '4711'}})"  # the task's own method
 
 
 def test_of_a_bundle_they_are_told_each_node_in_turn(sim, told, script):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import chain, chord, shared_task
+from celery import chain, chord, shared_task, signals
+from celery.app.task import Context
 from django.urls import reverse
 
 from backbeat_celery import signal
@@ -25,6 +27,47 @@ def pay(amount: int, card: str, note: str = "") -> None:
 @shared_task(name="tests.canvas.pay_with")
 def pay_with(card: Any, amount: int) -> None:
     raise RuntimeError(f"the bank refused {amount} from {card}")
+
+
+@shared_task(name="tests.canvas.read")
+def read(card: str) -> str:
+    return card
+
+
+@shared_task(name="tests.canvas.on_failure")
+def on_failure(request: Any, exc: BaseException, traceback: str, loud: bool) -> str:
+    told = f"{request.args} {request.kwargs} {exc!r} {traceback}"
+    if loud:
+        raise LookupError(told)
+    return told
+
+
+@shared_task(name="tests.canvas.count", lazy_input=True)
+def count(values: Any) -> int:
+    return len(list(values))
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """The arguments, results and errors that Celery's signals show to receivers, as text."""
+    heard: list[str] = []
+
+    def hear(**shown: Any) -> None:
+        wanted = ("args", "kwargs", "retval", "result", "exception", "einfo", "reason")
+        request = shown.get("args") and vars(shown["args"][0]) if _is_errback(shown) else ""
+        heard.append(repr([shown.get(name) for name in wanted]) + str(request))
+
+    kinds = ("prerun", "postrun", "success", "failure", "retry")
+    receivers = [getattr(signals, f"task_{kind}") for kind in kinds]
+    for each in receivers:
+        each.connect(hear, weak=False)
+    yield heard
+    for each in receivers:
+        each.disconnect(hear)
+
+
+def _is_errback(shown: dict[str, Any]) -> bool:
+    return bool(shown.get("args")) and isinstance(shown["args"][0], Context)
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +122,46 @@ def test_arguments_behind_the_input_are_edited(sim: Simulation, admin_client: An
     admin_client.post(url, {**data, "args": json.dumps(["•••", "new"])}, follow=True)
     node.refresh_from_db()
     assert (node.args, node.status) == ([CARD, "new"], "queued")
+
+
+@pytest.mark.parametrize("loud", [False, True])
+@pytest.mark.parametrize("source", [pay.s(5, CARD), chain(read.s(CARD), pay_with.s(5))])
+def test_an_error_callback_shows_nothing_of_what_it_is_told(
+    source: Any, loud: bool, sim: Simulation, admin_client: Any, told: list[str]
+) -> None:
+    signal(source.clone().on_error(on_failure.s(loud)), subject="order")
+    sim.run()
+    (callback,) = Node.objects.filter(task=on_failure.name)
+    assert callback.status == ("failed" if loud else "complete")
+    if not loud:
+        assert CARD in callback.result  # the callback itself is told all
+    assert any("on_failure" in text or "the bank" in text for text in told)
+    attempt = Attempt.objects.get(node=callback)
+    for text in (*told, page(callback, admin_client), f"{attempt.error} {attempt.traceback}"):
+        assert CARD not in text
+    assert "•••" in page(callback, admin_client) or "***" in page(callback, admin_client)
+
+
+def test_an_error_callback_of_a_chord_shows_nothing_of_the_failed_member(
+    sim: Simulation, admin_client: Any, told: list[str]
+) -> None:
+    body = identity.s().on_error(on_failure.s(False))
+    failed(chord([add.s(1, 2), chain(read.s(CARD), pay_with.s(5))], body), sim)
+    (callback,) = Node.objects.filter(task=on_failure.name)
+    assert callback.status == "complete"
+    for text in (*told, page(callback, admin_client)):
+        assert CARD not in text
+
+
+def test_an_error_callback_is_told_the_value_before(sim: Simulation) -> None:
+    failed(chain(identity.s(703), pay_with.s(5)).on_error(on_failure.s(False)), sim)
+    (callback,) = Node.objects.filter(task=on_failure.name)
+    assert callback.result.startswith("[703, 5] {}")
+
+
+def test_values_that_are_read_later_are_shown_to_nobody(sim: Simulation, told: list[str]) -> None:
+    signal(chord([identity.s({"card": CARD})], count.s()), subject="order")
+    sim.run()
+    assert Node.objects.get(task=count.name).result == 1
+    assert CARD not in "".join(told[2:])
+    assert "<values of" not in "".join(told)
