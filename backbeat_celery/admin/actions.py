@@ -212,7 +212,7 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             done=_("Signalled"),
             explains=_(
                 "A node that runs the task with these arguments is added after the workflow's "
-                "other signals."
+                "other signals; of a canvas all nodes are."
             ),
             refuse=_closable,
             call=_send,

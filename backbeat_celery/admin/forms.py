@@ -9,14 +9,17 @@ from typing import Any
 
 from celery import current_app
 from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 from kombu.utils import json as kombu_json
 
+from backbeat_celery.admin.planned import outline, tasks_in
 from backbeat_celery.conf import settings
 from backbeat_celery.exceptions import BackbeatError
 from backbeat_celery.inputs import payload
-from backbeat_celery.inputs.canvas import task_spec
-from backbeat_celery.inputs.node_spec import registered_task
+from backbeat_celery.inputs.canvas import signature_of, task_spec
+from backbeat_celery.inputs.node_spec import NodeSpec, registered_task
 from backbeat_celery.inputs.redaction import given_arguments, redact_args, redact_kwargs
 from backbeat_celery.inputs.task_registry import load_tasks
 from backbeat_celery.states import Mode
@@ -25,9 +28,18 @@ from backbeat_celery.verbs.arguments import digest, merged
 DEEPEST = 32
 """Levels of nested JSON that a form accepts."""
 
+DEEPEST_CANVAS = 128
+"""Those of a canvas, which has three for each canvas in it."""
+
 
 class ReasonForm(forms.Form):
     """Asks for a reason, which is stored in the history."""
+
+    outline = ""
+    """What will be started, to be shown."""
+
+    asks_again = False
+    """Whether that is to be shown before anything is done, although the data are valid."""
 
     reason = forms.CharField(
         label=_("Reason"),
@@ -64,8 +76,8 @@ class PayloadField(forms.CharField):
 
     widget = forms.Textarea
 
-    def __init__(self, kind: type | None = None, **kwargs: Any) -> None:
-        self.kind = kind
+    def __init__(self, kind: type | None = None, deepest: int = DEEPEST, **kwargs: Any) -> None:
+        self.kind, self.deepest = kind, deepest
         attrs = {"class": "vLargeTextField bb-json", "rows": 5, "spellcheck": "false"}
         super().__init__(required=False, widget=forms.Textarea(attrs=attrs), **kwargs)
 
@@ -80,17 +92,17 @@ class PayloadField(forms.CharField):
         if self.kind is not None and not isinstance(found, self.kind):
             name = _("a list") if self.kind is list else _("an object")
             raise forms.ValidationError(_("Write %s.") % name)
-        if _depth(found) > DEEPEST:
+        if _depth(found, self.deepest) > self.deepest:
             raise forms.ValidationError(_("This is nested too deeply."))
         return found
 
 
-def _depth(value: Any) -> int:
+def _depth(value: Any, limit: int) -> int:
     deepest, rest = 0, [(value, 1)]
     while rest:
         item, level = rest.pop()
         deepest = max(deepest, level)
-        if deepest > DEEPEST:
+        if deepest > limit:
             break
         if isinstance(item, dict):
             item = list(item.values())
@@ -117,15 +129,28 @@ class ResolveForm(RequiredReasonForm):
 
 
 class SignalForm(ReasonForm):
-    """Describes a signal: a registered task, its arguments and options."""
+    """Describes a signal: a registered task and its arguments, or a canvas; and its options.
 
-    task = forms.ChoiceField(label=_("Task"))
+    A canvas is first shown as the tree that it will be, and sent when it comes again unchanged.
+    """
+
+    task = forms.ChoiceField(label=_("Task"), required=False)
     args = PayloadField(
         list, label=_("Arguments"), help_text=_('A JSON list, such as [703, "express"].')
     )
     kwargs = PayloadField(
         dict, label=_("Keyword arguments"), help_text=_('A JSON object, such as {"number": 703}.')
     )
+    canvas = PayloadField(
+        dict,
+        deepest=DEEPEST_CANVAS,
+        label=_("Canvas"),
+        help_text=_(
+            "In place of a task and its arguments: a signature of Celery as JSON, as "
+            "json.dumps(chord(...)) gives it. What it will start is shown before it is sent."
+        ),
+    )
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
     mode = forms.ChoiceField(label=_("Mode"), choices=Mode.choices, initial=Mode.BLOCKING)
     key = forms.CharField(
         label=_("Key"),
@@ -161,13 +186,42 @@ class SignalForm(ReasonForm):
             "delay": data["delay"],
         }
         try:
-            task = registered_task(data["task"])
-            signature = task.s(*data["args"], **data["kwargs"])
-            task_spec(signature, **options)
+            signature = self._signature(data)
+            spec = task_spec(signature, **options)
         except BackbeatError as exc:
-            raise forms.ValidationError(str(exc)) from exc
+            where = "canvas" if data["canvas"] else NON_FIELD_ERRORS
+            raise forms.ValidationError({where: str(exc)}) from exc
+        if data["canvas"]:
+            _refuse_hidden(spec)
+            self._show(spec)
         options["close"] = data.get("close", False)
         return {**data, "signature": signature, "options": options}
+
+    def _signature(self, data: dict[str, Any]) -> Any:
+        """Give what is to be sent, a call of the task or the canvas; exactly one is given."""
+        if data["canvas"]:
+            if data["task"] or data["args"] or data["kwargs"]:
+                told = _("Give a task with its arguments or a canvas, not both.")
+                raise forms.ValidationError({"canvas": told})
+            return signature_of(data["canvas"])
+        if not data["task"]:
+            raise forms.ValidationError({"task": _("Choose a task, or give a canvas.")})
+        return registered_task(data["task"]).s(*data["args"], **data["kwargs"])
+
+    def _show(self, spec: NodeSpec) -> None:
+        """Show what will be started, unless that was done, and the canvas is still the same."""
+        self.outline = outline(spec)
+        sent: Any = self.data
+        seen = salted_hmac("backbeat_celery.admin.forms", sent["canvas"]).hexdigest()
+        self.asks_again = self.cleaned_data["seen"] != seen
+        self.data = {**sent.dict(), "seen": seen}  # what the page sends next time
+
+
+def _refuse_hidden(spec: NodeSpec) -> None:
+    """Refuse a canvas with a task anywhere in it that cannot be signalled by itself."""
+    if refused := sorted(tasks_in(spec) - set(task_names())):
+        told = _("Not to be signalled from the admin: %s.") % ", ".join(refused)
+        raise forms.ValidationError({"canvas": told})
 
 
 def task_names() -> Iterator[str]:

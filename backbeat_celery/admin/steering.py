@@ -159,7 +159,7 @@ class SteeringAdmin(ViewAdmin):
         make: Any = verb.form
         may = partial(self.may, request)
         form = make(request.POST if is_confirmed else None, target=target, may=may)
-        if is_confirmed and form.is_valid():
+        if is_confirmed and form.is_valid() and not form.asks_again:
             report = do(verb, rows, request.user, form.cleaned_data)
             self._show_report(request, verb, report, form.cleaned_data.get("reason", ""))
             if verb.deletes and report.done and len(rows) == 1:

@@ -15,6 +15,7 @@ from backbeat_celery.api import signal
 from backbeat_celery.beat.period import Period, period_of
 from backbeat_celery.beat.template import render
 from backbeat_celery.exceptions import BadInput
+from backbeat_celery.inputs.canvas import signature_of
 from backbeat_celery.inputs.node_spec import check_key, check_name
 from backbeat_celery.inputs.subject import subject_key
 from backbeat_celery.models import Node, Workflow, node_alias
@@ -148,7 +149,7 @@ def start(request: Start, firing: Firing) -> Node:
 
 def _signature(request: Start) -> Signature[Any]:
     if request.canvas is not None:
-        return Signature.from_dict(dict(request.canvas))
+        return signature_of(request.canvas)
     signature = current_app.signature(request.task, list(request.args), dict(request.kwargs))
     return signature if request.queue is None else signature.set(queue=request.queue)
 

@@ -6,7 +6,7 @@ of them need not know their tasks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
@@ -47,6 +47,26 @@ def callbacks_of(options: Mapping[str, Any]) -> Callbacks:
         [_of_json(spec) for spec in described["errbacks"]],
         _of_json(described["rescue"]) if "rescue" in described else None,
     )
+
+
+def all_calls(spec: NodeSpec) -> Iterator[NodeSpec]:
+    """Give all nodes of a subtree that call a task, and those that may follow their end.
+
+    What many nodes share is given once.
+    """
+    waiting, known = [spec], set[str]()
+    while waiting:
+        for call in waiting.pop().calls():
+            yield call
+            if (text := call.options.get(CALLBACKS, "")) not in known:
+                known.add(text)
+                waiting += following(call)
+
+
+def following(spec: NodeSpec) -> list[NodeSpec]:
+    """Give the nodes that the end of one may start."""
+    found = callbacks_of(spec.options)
+    return [*found.links, *found.errbacks, *([found.rescue] if found.rescue is not None else [])]
 
 
 _PLAIN = tuple(f for f in fields(NodeSpec) if f.name not in {"id", "children"})

@@ -70,6 +70,18 @@ SHOWN = 8
 PARTS = frozenset({"tasks", "header", "body", "kwargs"})
 """Keyword arguments of a canvas that are what it is made of."""
 
+SHAPE: Mapping[str, tuple[type, ...]] = {
+    "task": (str,),
+    "args": (list, tuple),
+    "kwargs": (dict,),
+    "options": (dict,),
+    "subtask_type": (str, type(None)),
+}
+"""What a signature is made of. One that was JSON may be anything."""
+
+NOT_CELERYS = (AttributeError, KeyError, TypeError, ValueError)
+"""What Celery raises for a signature that it has not written."""
+
 
 def task_spec(
     signature: TaskOrSignature,
@@ -117,6 +129,18 @@ def task_spec(
         metadata=metadata,
     )
     return compiler.completed(spec, callbacks)
+
+
+def signature_of(described: Mapping[str, Any]) -> Signature[Any]:
+    """Give the signature or the canvas that was JSON, as `json.dumps(canvas)` writes it.
+
+    Raises BadInput for what is none; what is wrong within it, `task_spec` tells.
+    """
+    try:
+        found: Signature[Any] = _as_signature(dict(described), _Place())
+    except RecursionError:  # raised by Celery, which follows dictionaries down
+        raise TooDeep from None
+    return found
 
 
 def _form_of(signature: Any) -> str:
@@ -393,8 +417,11 @@ class _Compiler:
 
     def _chord(self, chord: Any, given: _Given, mode: Mode, place: _Place) -> NodeSpec:
         raw_header, raw_body = chord.kwargs.get("header"), chord.kwargs.get("body")
+        of_header = chord.kwargs.get("kwargs") or {}
         if raw_body is None:
             raise place.error(BadInput("A chord has no body: chord(header)(body)."))
+        if not isinstance(of_header, dict):
+            raise place.error(BadInput(f"The kwargs of a chord are {quote(of_header)}."))
         self._counted()
         options = {**_handed_on(chord.options), **given.options}
         body = _as_signature(raw_body, place / "body")
@@ -405,7 +432,7 @@ class _Compiler:
                 input=_passed_on(given.input),
                 args=(*given.args, *chord.args),
                 kwargs={
-                    **(chord.kwargs.get("kwargs") or {}),
+                    **of_header,
                     **_added_kwargs(chord),
                     **given.kwargs,
                 },
@@ -580,10 +607,20 @@ def _passed_on(given: Input) -> Input:
 def _as_signature(raw: Any, place: _Place) -> Any:
     if isinstance(raw, Task):
         return raw.s()
-    if not isinstance(raw, Signature) and not (isinstance(raw, dict) and "task" in raw):
-        raise place.error(BadInput(f"{raw!r:.100} is neither a task nor a signature."))
+    if not isinstance(raw, dict) or "task" not in raw:
+        raise place.error(BadInput(f"{quote(raw)} is neither a task nor a signature."))
+    if not SHAPE.keys() <= raw.keys():  # written by hand
+        raw = {"args": (), "kwargs": {}, "options": {}, "subtask_type": None, **raw}
+    for name, kinds in SHAPE.items():
+        if not isinstance(raw.get(name), kinds):
+            told = f"{raw['task']!r:.100} is no signature: its {name} is {quote(raw.get(name))}."
+            raise place.error(BadInput(told))
     is_plain = type(raw) in {dict, Signature} and _form(raw)
-    found: Any = Signature.from_dict(dict(raw)) if is_plain else maybe_signature(raw)
+    try:
+        found: Any = Signature.from_dict(dict(raw)) if is_plain else maybe_signature(raw)
+    except NOT_CELERYS as exc:
+        told = f"{raw['task']!r:.100} is no signature as Celery writes it: {exc!r:.200}."
+        raise place.error(BadInput(told)) from exc
     return found
 
 
@@ -619,7 +656,7 @@ def _members(group: Any, place: _Place) -> Iterator[_Step]:
         form = _form(signature)
         if form == Container.GROUP:
             yield from _members(signature, at.below())
-        elif form != Container.CHAIN or signature.kwargs["tasks"]:
+        elif form != Container.CHAIN or _part(signature, "tasks", at):
             yield _Step(signature, _Given(), at)
 
 
@@ -657,7 +694,7 @@ def _unrolled(steps: Sequence[_Step]) -> list[_Step]:
     full: list[_Step] = []
     for step in steps:
         if _form(step.signature) == Container.GROUP:
-            members = _listed(step.signature.kwargs["tasks"], step.place)
+            members = _listed(_part(step.signature, "tasks", step.place), step.place)
             if len(members) == 1:
                 step = replace(step, signature=_as_signature(members[0], step.place))
                 if _form(step.signature) == Container.CHAIN:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from celery import chain, chord, group, signature
 from django.contrib.auth.models import Permission, User
 
 from backbeat_celery import signal
@@ -54,6 +57,83 @@ def test_celerys_and_our_own_tasks_are_never_offered(settings, send):
     settings.BACKBEAT = {"ADMIN_TASKS": ["*"]}
     assert send("backbeat.purge") == (False, False)
     assert send("celery.accumulate") == (False, False)
+
+
+SECRET = workflows.fatal
+CANVASES = {
+    "member": group(workflows.done.s(1), SECRET.si()),
+    "header": chord([SECRET.si(), workflows.done.s(1)], workflows.done.s()),
+    "body": chord([workflows.done.s(1)], SECRET.si()),
+    "deep": chain(workflows.done.s(1), chord([workflows.done.s(1)], group(SECRET.si()))),
+    "alone": SECRET.s(),
+    "link": workflows.done.s(1).set(link=SECRET.si()),
+    "errback": chain(workflows.done.s(1), workflows.done.s()).on_error(SECRET.si()),
+    "errback of an errback": workflows.done.s(1).on_error(
+        workflows.done.s().on_error(SECRET.si())
+    ),
+    "link of a chord": chord([workflows.done.s(1)], workflows.done.s()).set(link=[SECRET.si()]),
+    "map": SECRET.map([1]),
+    "starmap": chain(workflows.done.s(1), SECRET.starmap([(1,)])),
+    "chunks": SECRET.chunks([(1,), (2,)], 1),
+    "our map": signature("backbeat.map", kwargs={"task": SECRET.name, "it": [1]}),
+}
+
+
+@pytest.fixture
+def refused(client, sim):
+    """Post a canvas as somebody who may send signals; give the complaint about it."""
+    node = signal(workflows.done.s(), subject="camera")
+    client.force_login(User.objects.create_superuser("root"))
+    url = f"/admin/backbeat_celery/workflow/{node.workflow_id}/act/signal/"
+
+    def post(canvas):
+        data = {"post": "yes", "mode": "blocking", "canvas": json.dumps(canvas)}
+        before = Node.objects.count()
+        form = client.post(url, data).context["form"]
+        is_sent = client.post(url, {**data, "seen": form["seen"].value() or ""}).status_code == 302
+        assert is_sent == (not form.errors) == (Node.objects.count() > before)
+        return form.errors.get("canvas", [""])[0]
+
+    return post
+
+
+@pytest.mark.parametrize("place", CANVASES)
+def test_no_task_is_reached_through_a_canvas(settings, refused, place):
+    settings.BACKBEAT = {"ADMIN_TASKS": [DONE, PLAIN]}
+    assert refused(CANVASES[place]) == f"Not to be signalled from the admin: {SECRET.name}."
+    settings.BACKBEAT = {"ADMIN_TASKS": [DONE, SECRET.name]}
+    assert refused(CANVASES[place]) == ""
+
+
+@pytest.mark.parametrize(
+    ("canvas", "name"),
+    [
+        (signature("backbeat.purge"), "backbeat.purge"),
+        (
+            chain(workflows.done.s(DONE), signature("backbeat.map", kwargs={"it": [1]})),
+            "backbeat.map",
+        ),
+        (signature("backbeat.map", args=(DONE, [1])), "backbeat.map"),
+        (
+            signature(
+                "celery.map", kwargs={"task": {"task": "backbeat.map"}, "it": [[DONE, [1]]]}
+            ),
+            "backbeat.map",
+        ),
+        (chain(workflows.done.s(1), signature("other.task", queue="other")), "other.task"),
+    ],
+)
+def test_a_canvas_takes_tasks_of_the_project_only(settings, refused, canvas, name):
+    """A map whose task is not in the canvas might call any; another code base's is not ours."""
+    for allowed in (None, ["*"]):
+        settings.BACKBEAT = {"ADMIN_TASKS": allowed}
+        assert name in refused(canvas)
+
+
+def test_every_task_that_is_refused_is_named(settings, refused):
+    settings.BACKBEAT = {"ADMIN_TASKS": []}
+    canvas = group(workflows.done.s(1), workflows.plain.s(1))
+    assert refused(canvas) == f"Not to be signalled from the admin: {DONE}, {PLAIN}."
 
 
 def test_the_permission_says_what_it_allows(db):
