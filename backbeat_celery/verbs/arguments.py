@@ -14,6 +14,7 @@ from backbeat_celery.engine.claim import lock_workflow
 from backbeat_celery.engine.order.finish import lock_node
 from backbeat_celery.exceptions import BadInput, InvalidTransition
 from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.mapped_tasks import MAP, STARMAP
 from backbeat_celery.inputs.node_spec import Call, call_spec, registered_task
 from backbeat_celery.inputs.redaction import HIDDEN, given_arguments
 from backbeat_celery.models import Node
@@ -70,6 +71,9 @@ def merged(
     """
     args = restore(args, list(node.args))
     kwargs = restore(kwargs, dict(node.kwargs))
+    if node.task in {MAP, STARMAP} and (args or kwargs.get("task") != node.kwargs["task"]):
+        # Who may edit arguments may not choose which task is run.
+        raise BadInput(f"Edit the items only, not the task {node.kwargs['task']} or its place.")
     task, given = registered_task(node.task), given_arguments(node)
     call_spec(Call(node.task, task, args, kwargs, {}, given))
     return args, kwargs

@@ -42,6 +42,11 @@ def on_failure(request: Any, exc: BaseException, traceback: str, loud: bool) -> 
     return told
 
 
+@shared_task(name="tests.canvas.refuse")
+def refuse(item: int) -> None:
+    raise RuntimeError(f"no {item}")
+
+
 @shared_task(name="tests.canvas.count", lazy_input=True)
 def count(values: Any) -> int:
     return len(list(values))
@@ -165,3 +170,26 @@ def test_values_that_are_read_later_are_shown_to_nobody(sim: Simulation, told: l
     assert Node.objects.get(task=count.name).result == 1
     assert CARD not in "".join(told[2:])
     assert "<values of" not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "refused"),
+    [
+        ([], {"task": pay_with.name, "it": [1]}, True),
+        ([], {"it": [1]}, True),
+        ([pay_with.name], {"it": [1]}, True),
+        ([], {"task": refuse.name, "it": [5, 6]}, False),
+    ],
+)
+def test_the_task_that_a_map_calls_is_not_edited(
+    args: Any, kwargs: Any, refused: bool, sim: Simulation, admin_client: Any
+) -> None:
+    node = failed(refuse.map([1, 2]), sim)
+    url = reverse("admin:backbeat_celery_node_act", args=[node.pk, "edit_arguments"])
+    seen = admin_client.get(url).context["form"]["seen"].initial
+    data = {"post": "yes", "reason": "", "seen": seen}
+    sent = {**data, "args": json.dumps(args), "kwargs": json.dumps(kwargs)}
+    answer = admin_client.post(url, sent, follow=True).content.decode()
+    node.refresh_from_db()
+    assert ("Edit the items only" in answer) is refused
+    assert node.kwargs == ({"task": refuse.name, "it": [1, 2]} if refused else kwargs)
