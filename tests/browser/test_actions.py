@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from celery import chord
 from selenium.webdriver.support.ui import Select
 
 from backbeat_celery import current_node, signal
@@ -75,6 +78,20 @@ def test_on_a_workflow(look, failed, backbeat, verb):
         assert not Workflow.objects.exists()
     elif verb == "signal":
         assert Node.objects.filter(workflow=workflow, args=[42]).exists()
+
+
+def test_a_canvas_is_shown_before_it_is_sent(look, failed):
+    workflow = failed.workflow
+    look.at_tree(workflow)
+    press(look, "Send a signal")
+    canvas = chord([workflows.done.s(1), workflows.done.s(2)], workflows.done.s())
+    look.one("#id_canvas").send_keys(json.dumps(canvas))
+    look.follow(".submit-row input[type=submit]")
+    assert "tests.workflows.done [body]" in look.text("[aria-labelledby=bb-outline]")
+    assert look.violations() == []
+    assert not Node.objects.filter(container="chord").exists()
+    assert confirm(look).startswith("Signalled")
+    assert Node.objects.filter(workflow=workflow, container="chord").exists()
 
 
 def test_on_a_selection(look, failed):
