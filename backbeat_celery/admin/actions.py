@@ -211,8 +211,8 @@ WORKFLOW_ACTIONS: Mapping[str, Action] = {
             many=_("Send a signal to selected workflows"),
             done=_("Signalled"),
             explains=_(
-                "A node that runs the task with these arguments, or the whole of a canvas, is added "
-                "after the workflow's other signals."
+                "A node that runs the task with these arguments, or the whole of a canvas, is "
+                "added after the workflow's other signals."
             ),
             refuse=_closable,
             call=_send,
