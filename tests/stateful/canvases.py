@@ -10,7 +10,7 @@ from backbeat_celery import signal
 from backbeat_celery.models import Node
 from backbeat_celery.testing import Call
 from tests.integration.canvas.plan import Plan
-from tests.integration.canvas.plays import Shape, labelled, play, signature_of
+from tests.integration.canvas.plays import Shape, grow, labelled, play, signature_of
 
 NAME = "canvas"
 """The name of the workflows of canvases."""
@@ -18,20 +18,11 @@ NAME = "canvas"
 
 def grow_canvas(rng: random.Random, size: int) -> Shape:
     """Grow a canvas of about that many tasks, none of which fails for good."""
-    return labelled(_grow(rng, size), count(1))
 
-
-def _grow(rng: random.Random, size: int) -> Shape:
-    if size <= 1 or rng.random() < 0.15:
-        below = _grow(rng, size - 1) if size > 1 else None
+    def finish(below: Shape | None) -> Shape:
         return ["play", rng.choice([0, 0, 0, 1, 2]), "retry", rng.random() < 0.2, below]
-    parts, rest = [], size
-    while rest > 0:
-        parts.append(rng.randint(1, rest))
-        rest -= parts[-1]
-    shapes = [_grow(rng, part if part < size else size - 1) for part in parts]
-    form = rng.choice(["chain", "group", "chord"])
-    return ["chord", shapes[:-1], shapes[-1]] if form == "chord" else [form, shapes]
+
+    return labelled(grow(rng, size, finish), count(1))
 
 
 class Canvases:
