@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> bool:
 def _play(arena: object, arguments: argparse.Namespace) -> bool:
     # Only now is Django set up, which these need.
     from tests.chaos.audit import audit
-    from tests.chaos.evidence import Evidence
+    from tests.chaos.evidence import Evidence, read_values
     from tests.chaos.purge import PurgeRun
     from tests.chaos.report import Report
     from tests.chaos.run import Run
@@ -96,8 +96,9 @@ def _play(arena: object, arguments: argparse.Namespace) -> bool:
     arena.fleet.stop()
     arena.tell("workers are stopped; auditing")
     effects = Counter(name[:36] for (name,) in ask("SELECT name FROM auth_group"))
+    rows = Rows()
     evidence = Evidence(
-        Rows(),
+        rows,
         arena.log.lines(),
         outcome.labels,
         effects,
@@ -105,6 +106,8 @@ def _play(arena: object, arguments: argparse.Namespace) -> bool:
         outcome.reports,
         outcome.closed,
         outcome.crashes,
+        outcome.canvases,
+        read_values(rows),
     )
     report = Report(profile, outcome, evidence, audit(evidence))
     print(f"\n{report.text()}")

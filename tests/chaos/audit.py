@@ -12,7 +12,8 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos import audit_outside
+from tests.chaos import audit_canvases, audit_outside
+from tests.chaos.canvases import is_in_canvas, is_linked, label_of
 from tests.chaos.evidence import Evidence
 from tests.chaos.outsiders import TASK
 from tests.chaos.verdict import Found, Kind, Violation
@@ -49,9 +50,11 @@ def nothing_is_lost(evidence: Evidence) -> Found:
     """Each node that was sent or spawned is there, once, and came to an end."""
     by_label = defaultdict(list)
     for node in evidence.rows.nodes.values():
-        is_sent = node.parent_id is not None and not node.rescue
-        if is_sent and node.status != "canceled":
-            by_label[node.metadata.get("label")].append(node)
+        is_sent = node.parent_id is not None and not node.rescue and not is_linked(node)
+        # Of the containers in a canvas only the outermost has a label.
+        is_known = label_of(node) is not None or not node.container
+        if is_sent and is_known and node.status != "canceled":
+            by_label[label_of(node)].append(node)
         if node.status not in SETTLED and not _is_excused(node, evidence.rows):
             yield Violation("stuck", plain(node.id), f"{_name(node)} did not come to an end")
     cut = _cut_off(evidence.rows) | _cut_short(evidence)
@@ -109,7 +112,7 @@ def handlers_run_in_their_context(evidence: Evidence) -> Found:
             node = nodes.get(plain(node.parent_id))
         if node is None:
             continue
-        shape = node.args[0]
+        shape = {} if is_in_canvas(node) else node.args[0]
         expected = shape["label"] if shape.get("context") else None, shape.get("ambient")
         for line in lines:
             if (line.context, line.ambient) != expected:
@@ -200,15 +203,15 @@ def attempts_come_one_after_another(evidence: Evidence) -> Found:
 def failures_are_within_budget(evidence: Evidence) -> Found:
     """A node fails as often as its shape says, and timeouts."""
     short = _cut_short(evidence)
-    for node in evidence.handlers():
+    for node in evidence.may_fail():
         failed = [a for a in evidence.rows.attempts[node.id] if a.outcome == "failed"]
-        allowed = node.args[0]["fails"] if node.args else 0
+        allowed = _failures_planned(node)
         # A handler that was killed after its report has not come to what fails.
         needed = 0 if node.metadata.get("label") in short else allowed - _timeouts(node, evidence)
         if node.outcome == "succeeded" and len(failed) < needed:
             yield Violation("broken", plain(node.id), f"{_name(node)} failed {len(failed)} times")
         failed = [a for a in failed if not any(point in (a.traceback or "") for point in WITHIN)]
-        if node.args and "link" in node.args[0]:
+        if not is_in_canvas(node) and node.args and "link" in node.args[0]:
             # Its handler signals, and so hears of a database that is away, or of a closed run.
             failed = [a for a in failed if not any(word in a.error for word in OF_LINKS)]
         if node.task == "chaos.atomic":
@@ -262,6 +265,7 @@ CHECKS = (
     nothing_starts_in_a_pause,
     nothing_is_held,
     *audit_outside.CHECKS,
+    *audit_canvases.CHECKS,
 )
 
 
@@ -290,10 +294,17 @@ class _Spans:
         ends += evidence.reported_at(node)
         for child in evidence.rows.children.get(node.id, []):
             first, last = self.of(child)
-            starts += [] if first is None else [first]
+            # An error callback of a chord is below the body, and is not held with it.
+            starts += [] if first is None or child.rescue else [first]
             ends += [last] if child.mode != "fire_and_forget" else []
         self._known[node.id] = min(starts, default=None), max(ends, default=0.0)
         return self._known[node.id]
+
+
+def _failures_planned(node: Any) -> int:
+    if is_in_canvas(node):
+        return int(node.kwargs["failures"])
+    return int(node.args[0]["fails"]) if node.args else 0
 
 
 def _timeouts(node: Any, evidence: Evidence) -> int:
@@ -324,7 +335,7 @@ def _is_excused(node: Any, rows: Rows) -> bool:
 def _cut_off(rows: Rows) -> set[str]:
     """Labels of nodes that an operator has ended: what is below them may be missing."""
     return {
-        node.metadata.get("label")
+        label_of(node)
         for node in rows.nodes.values()
         if node.status == "canceled" or node.outcome in {"resolved", "shutdown"}
     }

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Set
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from uuid import UUID
 
+from celery.states import SUCCESS
+
+from backbeat_celery import NodeResult
+from backbeat_celery.exceptions import NotFinished, NoValue
+from backbeat_celery.models import Node
+from tests.chaos.canvases import is_in_canvas, is_linked
 from tests.chaos.outsiders import TASK, Report
 from tests.chaos.watch import Line, plain
+from tests.integration.canvas.plays import Shape
 from tests.stateful.invariants import Rows
 
 Pause = tuple[str, float, float]
 """A workflow, and from when until when it was surely paused."""
+
+
+class Values(NamedTuple):
+    """What code that asks for values is told, by the ids of nodes."""
+
+    given: dict[UUID, Any]
+    """By `get_result()`; nothing of a node that has no value."""
+    shown: dict[UUID, tuple[str, Any]]
+    """The state and the value that `NodeResult` has."""
+
+
+NO_VALUES = Values({}, {})
 
 
 class Evidence:
@@ -27,10 +49,16 @@ class Evidence:
         reports: Iterable[Report] = (),
         closed: Set[str] = frozenset(),
         crashes: Iterable[tuple[float, float]] = (),
+        canvases: Mapping[str, Shape] = MappingProxyType({}),
+        values: Values = NO_VALUES,
     ) -> None:
         self.rows = rows
         self.pauses = list(pauses)
         self.labels = labels
+        self.canvases = canvases
+        """The shapes of canvases, by the labels of their outermost nodes."""
+        self.values = values
+        """What the nodes of canvases give."""
         self.effects = effects
         """How many rows each atomic node has written."""
         self.crashes = list(crashes)
@@ -51,8 +79,12 @@ class Evidence:
 
     def handlers(self) -> Iterator[Any]:
         """Nodes that call a handler of ours and have a shape."""
-        nodes = self.rows.nodes.values()
-        return (node for node in nodes if node.task.startswith("chaos.") and not node.rescue)
+        return (node for node in self.runs() if not node.rescue and not is_in_canvas(node))
+
+    def may_fail(self) -> Iterator[Any]:
+        """Nodes whose failures are planned."""
+        yield from self.handlers()
+        yield from (node for node in self.runs() if is_in_canvas(node) and not is_linked(node))
 
     def runs(self) -> Iterator[Any]:
         """Nodes that call any handler of ours."""
@@ -87,3 +119,17 @@ class Evidence:
     def accepted(self, node: Any) -> list[Any]:
         """The attempts of a node that were accepted."""
         return [a for a in self.rows.attempts[node.id] if a.outcome == "succeeded"]
+
+
+def read_values(rows: Rows) -> Values:
+    """Ask for the values of all nodes of canvases, as any code of a project would."""
+    values = Values({}, {})
+    for row in rows.nodes.values():
+        if not (is_in_canvas(row) or row.container):
+            continue
+        with suppress(NotFinished, NoValue):
+            values.given[row.id] = Node.objects.get(pk=row.id).get_result()
+        result = NodeResult(row.id)
+        state = result.state
+        values.shown[row.id] = state, result.get(timeout=0) if state == SUCCESS else None
+    return values

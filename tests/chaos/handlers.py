@@ -1,53 +1,21 @@
-"""Handlers whose whole behaviour is in their argument. Each call leaves lines in a file.
-
-The file is appended to with one write a line, apart from the database: it tells what ran,
-whatever the database says. Times in it are of the machine's monotonic clock, which no skew
-of a worker's own clock touches.
-"""
+"""Handlers whose whole behaviour is in their argument. Each call leaves lines in a file."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from contextlib import suppress
 from typing import Any
 
-from celery import current_task
-
 from backbeat_celery import current_node, node_task, signal
-from tests.chaos import agent
+from tests.chaos import agent, canvases
+from tests.chaos.notes import CONTEXT, note
+from tests.chaos.profiles import QUICK
+from tests.chaos.shapes import CANVAS
 
 agent.install()
 
-LOG = "BACKBEAT_CHAOS_LOG"
-CONTEXT, AMBIENT = "chaos-context", "chaos-ambient"
-"""Headers: one that a signal or a spawn names, one that a publisher's surroundings add."""
-QUICK = {"default_retry_delay": 0.5, "retry_backoff": False, "retry_jitter": False}
 SHORT_TIMEOUT = 4
 """Seconds; a handler of kind `hang` takes longer at its first attempt."""
-
-_log = (
-    os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT) if LOG in os.environ else -1
-)
-
-
-def note(event: str) -> None:
-    """Append a line about the running node."""
-    if _log < 0:
-        return
-    node = current_node()
-    headers = current_task.request.headers or {}
-    line = {
-        "event": event,
-        "node": str(node.id),
-        "attempt": node.attempt,
-        "pid": os.getpid(),
-        "at": time.monotonic(),
-        "context": headers.get(CONTEXT),
-        "ambient": headers.get(AMBIENT),
-    }
-    os.write(_log, (json.dumps(line) + "\n").encode())
 
 
 @node_task(name="chaos.work", bind=True, max_retries=5, timeout=60, **QUICK)
@@ -137,7 +105,9 @@ def _spawn(child: dict[str, Any]) -> None:
 
 
 def call_of(shape: dict[str, Any]) -> Any:
-    """The call that a shape describes."""
+    """The call that a shape describes, or the canvas."""
+    if shape["task"] == CANVAS:
+        return canvases.signature_of(shape["canvas"])
     call = TASKS[shape["task"]].s(shape)
     return call.set(headers={CONTEXT: shape["label"]}) if shape.get("context") else call
 

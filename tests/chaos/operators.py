@@ -15,6 +15,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections
 
 from tests.chaos.arena import Arena, Blow
+from tests.chaos.canvases import label_of
 from tests.chaos.faults import fault
 from tests.chaos.watch import ask, insist, plain, queued, running
 
@@ -23,8 +24,15 @@ UNFINISHED = "('pending', 'ready', 'queued', 'running', 'retrying', 'paused', 'w
 BUSY = "('running', 'waiting')"
 LONGEST_PAUSE = 3.0
 SWEEPERS, PASSES = 8, 5
+BY_HAND = "by hand"
+"""The result that operators resolve a failed node with."""
 LONGEST_NEGLECT = 4.0
 """Seconds that a failed node waits for an operator at most."""
+
+
+def results_of(verb: str) -> dict[str, Any]:
+    """The result that an operator gives to a node, if the verb takes one."""
+    return {"result": BY_HAND} if verb == "resolve" else {}
 
 
 def pick(arena: Arena, statuses: str) -> str | None:
@@ -61,7 +69,8 @@ def _register(verb: str, statuses: str) -> None:
     @fault(verb)
     def strike(arena: Arena) -> Blow | None:
         node = pick(arena, statuses)
-        if node is None or not steer(node, verb, by="chaos", reason="at a random moment"):
+        given = {"by": "chaos", "reason": "at a random moment", **results_of(verb)}
+        if node is None or not steer(node, verb, **given):
             return None
         return Blow(verb, [node])
 
@@ -191,7 +200,7 @@ class Attendant:
         for node, since in sorted(self._seen.items()):
             if now - since > arena.rng.uniform(0.5, LONGEST_NEGLECT):
                 verb = arena.rng.choices(["retry", "resolve", "shutdown"], [6, 3, 1])[0]
-                if steer(node, verb, by="attendant"):
+                if steer(node, verb, by="attendant", **results_of(verb)):
                     blows.append(Blow(verb, [node]))
         return blows
 
@@ -199,4 +208,7 @@ class Attendant:
 def _label(node: str) -> str:
     from backbeat_celery.models import Node
 
-    return str(insist(lambda: Node.objects.get(pk=node)).metadata.get("label", "rescue"))
+    row = insist(lambda: Node.objects.get(pk=node))
+    if row.is_container and label_of(row) is None:
+        return _label(str(row.parent_id))
+    return label_of(row) or "rescue"

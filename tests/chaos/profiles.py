@@ -16,6 +16,9 @@ SETTINGS = {
 }
 
 
+QUICK = {"default_retry_delay": 0.5, "retry_backoff": False, "retry_jitter": False}
+"""How handlers are retried."""
+
 KINDS = ["kill", "exception", "lose answer", "sleep"]
 """What may happen at a point of the engine."""
 

@@ -16,7 +16,7 @@ from tests.chaos.metronome import Metronome
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.outsiders import Outsiders, Report
 from tests.chaos.profiles import LEASE, Profile
-from tests.chaos.shapes import Tree, Workload, labels
+from tests.chaos.shapes import Tree, Workload, canvases_of, labels
 from tests.chaos.soak import Soak
 from tests.chaos.surroundings import surroundings
 from tests.chaos.watch import counts, insist, newest
@@ -45,6 +45,8 @@ class Outcome:
     """What a run has shown, for the auditor."""
 
     labels: set[str] = field(default_factory=set)
+    canvases: dict[str, Any] = field(default_factory=dict)
+    """The canvases that were sent or are spawned, by their labels."""
     pauses: list[tuple[str, float, float]] = field(default_factory=list)
     blows: list[Blow] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
@@ -75,8 +77,9 @@ class Run:
             slow_share=profile.slow_share,
             brittle=profile.brittle,
             pairs=profile.pairs,
-            # An earlier version of the package keeps no headers with its nodes.
+            # An earlier version of the package keeps no headers with its nodes, nor every canvas.
             contexts=not profile.mixed,
+            canvases=not profile.mixed,
         )
         self.nemesis = Nemesis(arena)
         self.metronome = Metronome(arena)
@@ -166,8 +169,10 @@ class Run:
                 break
             trees = [self.workload.next_tree() for _ in range(pack)]
             self._send(*trees)
-            fresh = set(labels([shape for tree in trees for shape in tree.signals]))
+            shapes = [shape for tree in trees for shape in tree.signals]
+            fresh = set(labels(shapes))
             self.arena.labels |= fresh
+            self.outcome.canvases |= canvases_of(shapes)
             self._total += len(fresh)
 
     def _send(self, *trees: Tree) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.chaos.audit import audit
+from tests.chaos.audit import CHECKS
+from tests.chaos.canvases import label_of
 from tests.chaos.evidence import Evidence
+from tests.chaos.verdict import Found
 from tests.chaos.watch import plain
+
+Check = Callable[[Evidence], Found]
 
 
 class Scene:
@@ -22,7 +26,7 @@ class Scene:
         self.rows = self.evidence.rows
 
     def node(self, label: str) -> Any:
-        (found,) = (n for n in self.rows.nodes.values() if n.metadata.get("label") == label)
+        (found,) = (n for n in self.rows.nodes.values() if label_of(n) == label)
         return found
 
     def at(self, label: str) -> tuple[str, int]:
@@ -69,8 +73,10 @@ class Plants:
         return register
 
 
-def found_in(good: Evidence, put: Callable[[Scene], None]) -> set[str]:
+def found_in(
+    good: Evidence, put: Callable[[Scene], None], checks: Iterable[Check] = CHECKS
+) -> set[str]:
     """The kinds of violation that the auditor finds after something was planted."""
     scene = Scene(good)
     put(scene)
-    return {violation.kind for violation in audit(scene.evidence)}
+    return {violation.kind for check in checks for violation in check(scene.evidence)}

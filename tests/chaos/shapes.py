@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.chaos.canvases import grow_canvas
+from tests.integration.canvas.plays import tasks_of
+
 Shape = dict[str, Any]
 BLOCKING, PARALLEL, FORGET = "blocking", "non_blocking", "fire_and_forget"
 DEEPEST = 4
 KINDS = {"work": 80, "atomic": 20, "timed": 10, "awaited": 6}
+CANVAS = "canvas"
+"""What stands for a task where a whole canvas is called."""
 NESTED_EVERY = 166
 REPORTS = {
     **{"soon": 40, "early": 15, "fail": 15, "twice": 10, "both": 10, "wrong": 10},
@@ -43,6 +48,8 @@ class Workload:
     pairs: bool = False
     contexts: bool = True
     """Whether some trees carry headers, which each attempt has to see."""
+    canvases: bool = True
+    """Whether canvases are among the signals, and among what handlers spawn."""
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -75,6 +82,8 @@ class Workload:
 
     def _grow(self, label: str, depth: int) -> Shape:
         rng = self.rng
+        if self.canvases and rng.random() < (0.12 if depth == 1 else 0.02):
+            return self._canvas(label)
         shape = self._leaf(label, rng.choices([BLOCKING, PARALLEL, FORGET], [5, 4, 1])[0])
         if depth < DEEPEST and rng.random() < 0.75 / depth:
             for n in range(rng.randint(1, 5)):
@@ -93,6 +102,11 @@ class Workload:
         if shape["mode"] == BLOCKING and rng.random() < 0.25:
             shape["barrier"] = True
         return shape
+
+    def _canvas(self, label: str) -> Shape:
+        mode = self.rng.choices([BLOCKING, PARALLEL, FORGET], [5, 4, 1])[0]
+        shape: Shape = {"label": label, "task": CANVAS, "mode": mode, "delay": self._delay(0.05)}
+        return {**shape, "canvas": grow_canvas(self.rng, label)}
 
     def _leaf(self, label: str, mode: str) -> Shape:
         rng = self.rng
@@ -129,4 +143,12 @@ def everything(shapes: list[Shape]) -> Iterator[Shape]:
 
 def labels(shapes: list[Shape]) -> Iterator[str]:
     """The labels of shapes and of everything below them."""
-    return (shape["label"] for shape in everything(shapes))
+    for shape in everything(shapes):
+        yield shape["label"]
+        if canvas := shape.get("canvas"):
+            yield from tasks_of(canvas)
+
+
+def canvases_of(shapes: list[Shape]) -> dict[str, Any]:
+    """The canvases among shapes and everything below them, by the labels of the whole."""
+    return {s["label"]: s["canvas"] for s in everything(shapes) if "canvas" in s}

@@ -8,11 +8,12 @@ from typing import Any
 
 from celery.signals import before_task_publish
 
+from tests.chaos.notes import AMBIENT
+
 
 @contextmanager
 def surroundings(ambient: str | None) -> Iterator[None]:
     """Add a header to each message that is made meanwhile; with None, nobody adds anything."""
-    from tests.chaos.handlers import AMBIENT
 
     def add(headers: dict[str, Any], **_: Any) -> None:
         headers[AMBIENT] = ambient

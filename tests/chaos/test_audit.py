@@ -208,7 +208,7 @@ def a_child_of_a_canceled_node_goes_on(scene: Scene) -> None:
 
 @plant("broken")
 def a_workflow_has_two_unfinished_runs(scene: Scene) -> None:
-    (workflow,) = scene.rows.workflows.values()
+    workflow = scene.rows.workflows[scene.node("root").workflow_id]
     scene.rows.workflows["other"] = workflow
 
 

@@ -59,19 +59,19 @@ def what_waits_started_before_the_report(scene: Scene) -> None:
 
 @plant("broken")
 def a_closed_workflow_took_a_signal(scene: Scene) -> None:
-    (workflow,) = scene.rows.workflows.values()
+    workflow = scene.rows.workflows[scene.node("root").workflow_id]
     workflow.closed_at = scene.node("root").created_at - timedelta(seconds=1)
 
 
 @plant("lost")
 def a_close_was_forgotten(scene: Scene) -> None:
-    (workflow,) = scene.rows.workflows.values()
+    workflow = scene.rows.workflows[scene.node("root").workflow_id]
     workflow.closed_at = None
 
 
 @plant("stuck")
 def a_closed_workflow_does_not_end(scene: Scene) -> None:
-    (workflow,) = scene.rows.workflows.values()
+    workflow = scene.rows.workflows[scene.node("root").workflow_id]
     scene.rows.nodes[workflow.id].status = "waiting"
 
 

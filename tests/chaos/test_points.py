@@ -19,7 +19,7 @@ from backbeat_celery import signal
 from backbeat_celery.exceptions import InvalidTransition
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.testing import Simulation
-from tests.chaos import handlers
+from tests.chaos import handlers, notes
 from tests.chaos.audit import audit
 from tests.chaos.evidence import Evidence
 from tests.chaos.places import POINTS
@@ -119,7 +119,7 @@ def day(tmp_path: Any, monkeypatch: Any, settings: Any) -> Any:
     settings.BACKBEAT = {"MAX_LOST_ATTEMPTS": 10}
     log = tmp_path / "handlers.jsonl"
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    monkeypatch.setattr(handlers, "_log", file)
+    monkeypatch.setattr(notes, "_log", file)
     with Simulation(seed=SEED) as sim:
         yield Day(sim)
     os.close(file)
@@ -127,7 +127,7 @@ def day(tmp_path: Any, monkeypatch: Any, settings: Any) -> Any:
 
 def evidence() -> Evidence:
     effects = Counter(name[:36] for name in Group.objects.values_list("name", flat=True))
-    path = Path(os.readlink(f"/proc/self/fd/{handlers._log}"))
+    path = Path(os.readlink(f"/proc/self/fd/{notes._log}"))
     return Evidence(Rows(), Log(path).lines(), set(labels(SHAPES)), effects)
 
 

@@ -26,6 +26,8 @@ class Line(NamedTuple):
     context: str | None = None
     """What the handler saw of the headers that its node was created with."""
     ambient: str | None = None
+    given: Any = None
+    """What a handler in a canvas was called with."""
 
 
 class Log:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import services
-from tests.chaos import agent, handlers, previous
+from tests.chaos import agent, notes, previous
 from tests.real.workers import Worker
 
 STOPPED = ("T", "t")
@@ -50,7 +50,7 @@ class ChaosWorker(Worker):
             **os.environ,
             "BACKBEAT_TEST_SETTINGS": json.dumps(self.fleet.settings),
             "PYTHONWARNINGS": "default",
-            handlers.LOG: str(log),
+            notes.LOG: str(log),
             agent.FLAGS: str(self.fleet.flags),
             agent.NAME: self.name,
             **self.fleet.environments[self.slot],

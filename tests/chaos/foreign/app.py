@@ -26,3 +26,5 @@ def called(*args, **kwargs):
 
 for kind in ("work", "atomic", "timed", "awaited", "brittle", "rescue"):
     app.task(called, name=f"chaos.{kind}")
+for kind in ("patient", "brittle", "linked", "told"):
+    app.task(called, name=f"chaos.canvas.{kind}")

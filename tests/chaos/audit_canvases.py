@@ -1,0 +1,230 @@
+"""What must be true of canvases: each value, what each handler got, and how often callbacks came.
+
+What a canvas gives is computed from its shape, before and without any run. Where operators had
+a hand in it, what they did is read off the rows, and all else is computed from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from celery import states
+
+from backbeat_celery.inputs.callbacks import callbacks_of
+from backbeat_celery.states import Input
+from tests.chaos.canvases import TASKS, signature_of
+from tests.chaos.evidence import Evidence
+from tests.chaos.operators import BY_HAND
+from tests.chaos.verdict import Found, Violation
+from tests.chaos.verdict import name_of as _name
+from tests.chaos.watch import plain
+from tests.integration.canvas.plan import LOST
+from tests.stateful.invariants import Rows
+from tests.stateful.steered_plan import (
+    SteeredPlan,
+    counting,
+    everything_below,
+    is_at_rest,
+)
+
+Followed = tuple[Any, SteeredPlan]
+"""The outermost row of a canvas, and its plan."""
+
+
+def canvases_are_whole(evidence: Evidence) -> Found:
+    """Each node that a canvas is made of is there, at its place."""
+    for top, plan in _followed(evidence):
+        for text in plan.missing():
+            yield Violation("lost", plain(top.id), f"{_name(top)}: {text}")
+        for place, spec in plan.specs.items():
+            row = plan.row_at(place)
+            if row is None or not spec.container:
+                continue
+            for other in counting(evidence.rows, row)[len(spec.children) :]:
+                if other.container or "label" not in other.metadata:
+                    yield Violation("doubled", plain(other.id), f"{_name(other)} is there again")
+
+
+def canvases_give_what_was_computed(evidence: Evidence) -> Found:
+    """Each node ended as planned and gives that value to whoever asks, or none if it has none."""
+    for top, plan in _followed(evidence):
+        for row, text in plan.otherwise(evidence.values.given):
+            yield Violation("broken", plain(row.id), f"{_name(top)}: {text}")
+        state, value = evidence.values.shown.get(top.id, ("", None))
+        planned = plan.values[()]
+        expected = (states.REVOKED, None) if planned is LOST else (states.SUCCESS, planned)
+        if (state, value) != expected:
+            text = f"NodeResult of {_name(top)} is {state} with {value!r}"
+            yield Violation("broken", plain(top.id), text)
+
+
+def steps_are_called_with_what_was_computed(evidence: Evidence) -> Found:
+    """Each attempt of each step got the values of the steps before it, and its own arguments."""
+    for _, plan in _followed(evidence):
+        for place, spec in plan.specs.items():
+            row = plan.row_at(place)
+            if row is None or spec.container:
+                continue
+            expected = plan.given.get(spec.kwargs["label"])
+            for given in _calls(evidence, row):
+                if given != expected:
+                    text = f"{_name(row)} was called with {given} instead of {expected}"
+                    yield Violation("broken", plain(row.id), text)
+
+
+def steps_are_opened_once(evidence: Evidence) -> Found:
+    """The turn of a step, of a body too, comes once: however many members end at once."""
+    for top, _ in _followed(evidence):
+        for row in everything_below(evidence.rows, top):
+            steps = evidence.rows.history[row.id]
+            turns = [s for s in steps if s.from_status in {"", "pending", "ready"}]
+            turns = [s for s in turns if s.to_status in {"queued", "waiting"}]
+            if len(turns) > 1:
+                yield Violation("doubled", plain(row.id), f"{_name(row)} was opened twice")
+
+
+def bodies_run_after_their_members(evidence: Evidence) -> Found:
+    """No handler of a body began before each member was complete and gave its value."""
+    for top, _ in _followed(evidence):
+        for chord in everything_below(evidence.rows, top):
+            if chord.container != "chord":
+                continue
+            header, body = counting(evidence.rows, chord)[:2]
+            ends = [m.finished_at for m in counting(evidence.rows, header) if m.finished_at]
+            for row in everything_below(evidence.rows, body):
+                begun = [a.started_at for a in evidence.rows.attempts[row.id] if a.started_at]
+                if ends and begun and not row.rescue and min(begun) < max(ends):
+                    text = f"{_name(row)} began before the header of its chord was complete"
+                    yield Violation("doubled", plain(row.id), text)
+
+
+def links_are_called_once(evidence: Evidence) -> Found:
+    """What is linked to a step is called once it is complete, with its value, and else never."""
+    for _, plan in _followed(evidence):
+        for row, callbacks, value in _steps(plan):
+            is_due = row.status == "complete" and row.outcome != "shutdown"
+            expected = sorted(spec.kwargs["label"] for spec in callbacks.links) if is_due else []
+            called = _called(evidence.rows, row, "link")
+            labels = sorted(link.kwargs["label"] for link in called)
+            if labels != expected:
+                yield _miscounted(row, "links", labels, expected)
+            for link in called:
+                given = [value] if link.input == Input.PARENT else []
+                for got in _calls(evidence, link):
+                    if got != given:
+                        text = f"{_name(link)} was called with {got} instead of {given}"
+                        yield Violation("broken", plain(link.id), text)
+
+
+def errbacks_are_called_as_often_as_it_fails(evidence: Evidence) -> Found:
+    """Once for each final failure of the step itself, and a body's once for its header's."""
+    for top, plan in _followed(evidence):
+        of_headers = _failures_of_headers(evidence.rows, top)
+        for row, callbacks, _ in _steps(plan):
+            times = len(_failures(evidence.rows, row)) + (row.id in of_headers)
+            expected = sorted([spec.kwargs["label"] for spec in callbacks.errbacks] * times)
+            called = _called(evidence.rows, row, "link_error")
+            labels = sorted(one.kwargs["label"] for one in called)
+            # A reset gives the keys back by which a second call for a header is known.
+            is_reset = any(one.status == "canceled" for one in called)
+            if labels != expected and not (is_reset and {*labels} == {*expected}):
+                yield _miscounted(row, "errbacks", labels, expected)
+            yield from _told_wrongly(evidence, row, called)
+
+
+CHECKS = (
+    canvases_are_whole,
+    canvases_give_what_was_computed,
+    steps_are_called_with_what_was_computed,
+    steps_are_opened_once,
+    bodies_run_after_their_members,
+    links_are_called_once,
+    errbacks_are_called_as_often_as_it_fails,
+)
+
+
+def _followed(evidence: Evidence) -> Iterator[Followed]:
+    """The canvases that have come to their end, with their plans."""
+    for row in list(evidence.rows.nodes.values()):
+        shape = evidence.canvases.get(row.metadata.get("label"))
+        if shape is not None and is_at_rest(evidence.rows, row):
+            plan = SteeredPlan(evidence.rows, row, signature_of, lambda label: BY_HAND)
+            plan.value_of(signature_of(shape))
+            yield row, plan
+
+
+def _steps(plan: SteeredPlan) -> Iterator[tuple[Any, Any, Any]]:
+    """The rows of tasks, what is linked to them, and their values."""
+    for place, spec in plan.specs.items():
+        row = plan.row_at(place)
+        if row is not None and not spec.container:
+            yield row, callbacks_of(spec.options), plan.values[place]
+
+
+def _calls(evidence: Evidence, row: Any) -> Iterator[Any]:
+    """What the handler of a row was called with, by its own words."""
+    for number in range(1, row.attempt + 1):
+        yield from (line.given for line in evidence.starts.get((plain(row.id), number), []))
+
+
+def _called(rows: Rows, row: Any, form: str) -> list[Any]:
+    return [child for child in rows.children[row.id] if child.task == TASKS[form].name]
+
+
+def _told_wrongly(evidence: Evidence, row: Any, called: list[Any]) -> Found:
+    for errback in called:
+        given = [plain(row.id) if errback.input == Input.FAILED_ID else None]
+        for got in _calls(evidence, errback):
+            if got != given:
+                text = f"{_name(errback)} was called with {got} instead of {given}"
+                yield Violation("broken", plain(errback.id), text)
+
+
+def _miscounted(row: Any, what: str, found: list[str], expected: list[str]) -> Violation:
+    kind = "doubled" if len(found) > len(expected) else "lost"
+    text = f"{_name(row)} has called the {what} {found}, not {expected}"
+    return Violation(kind, plain(row.id), text)  # type: ignore[arg-type]
+
+
+def _failures(rows: Rows, row: Any) -> list[int]:
+    """The steps in which a row has failed for good."""
+    return [step.id for step in rows.history[row.id] if step.to_status == "failed"]
+
+
+def _failures_of_headers(rows: Rows, top: Any) -> set[Any]:
+    """The ids of steps that begin the body of a chord, a member of whose header has failed.
+
+    A body that was finished by then, as one that was canceled, calls nobody.
+    """
+    found = set()
+    for chord in everything_below(rows, top):
+        if chord.container != "chord":
+            continue
+        header, body = counting(rows, chord)[:2]
+        failures = [step for row in _members(rows, header) for step in _failures(rows, row)]
+        for row in _first_calls(rows, body):
+            end = rows.history[row.id][-1]
+            if any(end.id > failure for failure in failures):
+                found.add(row.id)
+    return found
+
+
+def _members(rows: Rows, row: Any) -> Iterator[Any]:
+    """What a container waits for, down to its tasks."""
+    if not row.container:
+        yield row
+        return
+    for child in counting(rows, row):
+        yield from _members(rows, child)
+
+
+def _first_calls(rows: Rows, body: Any) -> Iterator[Any]:
+    """The tasks that stand for a body: the first of a chain, the members of a group."""
+    if not body.container:
+        yield body
+        return
+    line = counting(rows, body)
+    chosen = {"group": line, "chain": line[:1], "chord": line[1:2]}[body.container]
+    for child in chosen:
+        yield from _first_calls(rows, child)
