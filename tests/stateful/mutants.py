@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 from django.db.models import Q
 
-from backbeat_celery.engine import advance, attempt_results, record
+from backbeat_celery.engine import advance, attempt_results, record, values
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.claim import Claim
 from backbeat_celery.engine.order import cancel, turns
@@ -141,6 +141,28 @@ def forgets_what_is_paused(patch: pytest.MonkeyPatch) -> None:
 def retries_beside_the_old_children(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(nodes, "cancel_below", lambda *args, **kwargs: None)
 
+
+def resolves_without_the_result(patch: pytest.MonkeyPatch) -> None:
+    settle = nodes._settle
+    patch.setattr(nodes, "_settle", lambda locked, outcome, result=None: settle(locked, outcome))
+
+
+def cancels_what_takes_nothing(patch: pytest.MonkeyPatch) -> None:
+    """A step that would go on without the value is canceled like those that need it."""
+    lose = nodes.cancel_dependents
+    patch.setattr(
+        nodes, "cancel_dependents", lambda *args, **kw: lose(*args, **kw, even_immutable=True)
+    )
+
+
+def fills_holes(patch: pytest.MonkeyPatch) -> None:
+    """What needs the value of a canceled node is called all the same, without it."""
+    patch.setattr(nodes, "cancel_dependents", lambda *args, **kwargs: AfterCommit())
+    patch.setattr(values, "_refuse_missing", lambda *args: None)
+
+
+CANVAS_MUTANTS = [resolves_without_the_result, cancels_what_takes_nothing, fills_holes]
+"""Faults that only an operator brings to light, and only in a canvas."""
 
 STEERING_MUTANTS = [
     cancels_without_opening,

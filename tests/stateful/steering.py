@@ -3,6 +3,7 @@
 Where each node ends depends on the moment, so no model foretells it. Instead each verb must do
 what it says or be refused, the invariants hold throughout, and in the end, when the operator has
 resumed everything and resolved what failed, nothing but open roots is left unfinished.
+In canvases, what the operator did says where all else ends, and with which value.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from backbeat_celery import signal
 from backbeat_celery.exceptions import InvalidTransition, LinkCycle, NodeFinished, WorkflowClosed
 from backbeat_celery.models import Node, Transition, Workflow
 from backbeat_celery.states import UNFINISHED, Status
+from tests.integration.canvas.plays import play
 from tests.stateful import handlers, invariants
+from tests.stateful.canvases import MAY_FAIL, SteeredCanvases, grow_canvas, result_by_hand
 from tests.stateful.machine import Machine
 from tests.stateful.shapes import grow
 
@@ -43,8 +46,21 @@ def _waits_for(node: Node) -> list[UUID]:
     return given_up
 
 
+def _result(verb: str, node: Node) -> dict[str, Any]:
+    """The result that a task in a canvas is resolved with, as what follows it gets it."""
+    is_canvas = verb == "resolve" and node.task == play.name
+    return {"result": result_by_hand(node.kwargs["label"])} if is_canvas else {}
+
+
 class SteeredMachine(Machine):
     """Signals, accidents, and an operator who does whatever the admin allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.canvases = SteeredCanvases()
+
+    def signal_canvas(self, seed: int, size: int) -> None:
+        self.canvases.signal(grow_canvas(random.Random(seed), size, MAY_FAIL))
 
     def signal(self, shape: dict[str, Any], pair: tuple[str, str]) -> None:
         self._label(shape)
@@ -107,7 +123,7 @@ class SteeredMachine(Machine):
         act = getattr(node, verb)
         if before in TAKES[verb]:
             given_up = list(_waits_for(node)) if verb == "shutdown" else []
-            act(by="operator", reason=verb)
+            act(by="operator", reason=verb, **_result(verb, node))
             self._check(verb, node, before)
             assert not Node.objects.filter(pk__in=given_up).unfinished().exists()
         else:
@@ -150,7 +166,7 @@ class SteeredMachine(Machine):
             workflow.resume(by="operator")
         self._come_to_rest()
         while failed := Node.objects.filter(status=Status.FAILED).order_by("pk").first():
-            failed.resolve(by="operator")
+            failed.resolve(by="operator", **_result("resolve", failed))
             self._come_to_rest()
         left = Node.objects.unfinished().exclude(parent=None)
         assert not left.exists(), [str(node) for node in left]
@@ -158,17 +174,25 @@ class SteeredMachine(Machine):
             workflow.close()
         self._come_to_rest()
         assert not Node.objects.unfinished().exists()
+        self.canvases.compare(self.sim.calls)
 
 
-def steered_weather(seed: int) -> None:
-    """Run the machine once; raise what it finds."""
+def steered_canvases(seed: int) -> None:
+    """Run the machine once with more canvases than trees; raise what it finds."""
+    steered_weather(seed, canvases=0.7)
+
+
+def steered_weather(seed: int, canvases: float = 0.0) -> None:
+    """Run the machine once, with such a share of canvases; raise what it finds."""
     rng = random.Random(seed)
     machine = SteeredMachine()
     try:
         for _ in range(rng.randint(1, 10)):
             shape = grow(rng.getrandbits(32), rng.randint(1, 9), is_signal=True)
             pair = rng.choice(["order", "return"]), f"lens {rng.randint(0, 5)}"
-            if rng.random() < 0.15:
+            if canvases and rng.random() < canvases:
+                machine.signal_canvas(rng.getrandbits(32), rng.randint(2, 9))
+            elif rng.random() < 0.15:
                 machine.link(shape, pair, rng.randint(0, 99))
             else:
                 machine.signal(shape, pair)

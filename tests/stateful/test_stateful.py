@@ -12,8 +12,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from backbeat_celery.sql import session
 from tests.stateful.machine import Machine
-from tests.stateful.mutants import MUTANTS, STEERING_MUTANTS
-from tests.stateful.steering import steered_weather
+from tests.stateful.mutants import CANVAS_MUTANTS, MUTANTS, STEERING_MUTANTS
+from tests.stateful.steering import steered_canvases, steered_weather
 from tests.stateful.weather import weather
 
 PROFILES = {
@@ -31,6 +31,7 @@ FOUND_BY = {
     "spares_siblings_at_a_shutdown": 25,
     "forgets_what_is_paused": 6,
     "retries_beside_the_old_children": 12,
+    "cancels_what_takes_nothing": 24,
 }
 
 
@@ -76,6 +77,16 @@ def test_whatever_an_operator_does_in_a_storm_nothing_gets_stuck():
             raise
 
 
+@pytest.mark.timeout(7200)
+def test_whatever_an_operator_does_to_canvases_each_value_is_right():
+    for seed in range(SEEDS):
+        try:
+            steered_canvases(seed)
+        except Exception as exc:
+            exc.add_note(f"The seed was {seed}: call steered_canvases({seed}).")
+            raise
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
@@ -95,6 +106,16 @@ def test_a_fault_in_the_verbs_is_found_out(mutant, monkeypatch):
     # The seed that found it when it was planted saves the hunt, as long as it still does.
     seeds = [FOUND_BY.get(mutant.__name__, 0), *range(HUNT)]
     assert any(_is_found(seed, steered_weather) for seed in seeds)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("mutant", CANVAS_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_fault_in_what_a_verb_does_to_a_canvas_is_found_out(mutant, monkeypatch):
+    monkeypatch.setattr(session, "is_enabled", False)
+    mutant(monkeypatch)
+    seeds = [FOUND_BY.get(mutant.__name__, 0), *range(HUNT)]
+    assert any(_is_found(seed, steered_canvases) for seed in seeds)
 
 
 def _is_found(seed: int, run: Callable[[int], None] = weather) -> bool:

@@ -116,7 +116,8 @@ class Plan:
             return LOST
         self.statuses[label] = ("complete", "succeeded")
         if shape := spec.kwargs["shape"]:
-            return self._follow(task_spec(self.signature_of(shape)), None, (*place, 0))
+            spec = task_spec(self.signature_of(shape), is_replacement=True)
+            return self._follow(spec, None, (*place, 0))
         return [label, *args]
 
     def _cancel(self, spec: NodeSpec, place: Place) -> Any:
