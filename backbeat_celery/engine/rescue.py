@@ -9,7 +9,7 @@ from typing import Any
 from backbeat_celery.engine.after_commit import AfterCommit, Announcements
 from backbeat_celery.engine.failure_log import Failure
 from backbeat_celery.engine.order.dependents import PLACE
-from backbeat_celery.engine.order.finish import add_at_once, lock_node
+from backbeat_celery.engine.order.finish import add_at_once, in_context_of, lock_node
 from backbeat_celery.engine.values import FAILED_NODE
 from backbeat_celery.inputs.callbacks import callbacks_of
 from backbeat_celery.inputs.message_headers import OPTION
@@ -33,7 +33,7 @@ def call_back(node: Node, policy: Policy, reason: str, error: str | None = None)
         announcements=Announcements(failed=[Failure.of(node, reason, error)])
     )
     callbacks = callbacks_of(node.options)
-    specs = [*_rescue(node, policy, callbacks.rescue), *callbacks.errbacks]
+    specs = [*_rescue(node, policy, callbacks.rescue), *in_context_of(node, callbacks.errbacks)]
     if specs:
         parent, now = lock_node(node.pk, node.alias)
         after_commit += add_at_once(parent, [replace(spec, rescue=True) for spec in specs], now)
@@ -126,7 +126,7 @@ class _Called:
                 key=key,
                 options={**spec.options, FAILED_NODE: str(self._failed.pk)},
             )
-            for spec, key in zip(errbacks, keys, strict=True)
+            for spec, key in zip(in_context_of(source, errbacks), keys, strict=True)
             if key is None or key not in known
         ]
         return add_at_once(parent, specs, now)

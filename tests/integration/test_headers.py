@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 import pytest
-from celery import Celery, Task, signals
+from celery import Celery, Task, chord, signals
 from django.db import transaction
 from kombu import Connection, Producer
 
@@ -199,6 +199,43 @@ def test_a_rescue_runs_for_whom_the_failed_node_ran(sim, surroundings, script):
     as_user("ann", signal, workflows.rescued.s(), subject="camera")
     as_user("sweeper", sim.advance, hours=1)
     assert seen == ["ann"]
+
+
+@pytest.mark.parametrize("form", ["link", "link_error", "link_error of a body"])
+def test_a_callback_runs_for_whom_its_task_ran(sim, surroundings, script, form):
+    if "apply_async" in surroundings:
+        pytest.skip("the tasks here are not those that are overridden")
+    seen = []
+    script(lambda *_: seen.append(workflows.rescuing.request.headers["user"]), "rescue")
+    script(lambda _: None)
+    if form == "link":
+        canvas = scripted()
+        canvas.link(workflows.rescuing.s())
+    elif form == "link_error":
+        canvas = workflows.revealing.s("7").on_error(workflows.rescuing.s())
+    else:
+        canvas = chord([workflows.revealing.s("7")], workflows.scripted.si())
+        canvas.body.link_error(workflows.rescuing.s())
+    as_user("ann", signal, canvas, subject="camera")
+    as_user("sweeper", sim.advance, hours=1)
+    assert seen == ["ann"]
+
+
+def test_a_callback_keeps_its_own_headers_and_has_no_stamps_of_its_task(sim, script):
+    seen = []
+
+    def note(*_):
+        request = workflows.rescuing.request
+        seen.append((request.headers, request.stamps))
+
+    script(note, "rescue")
+    script(lambda _: None)
+    call = scripted().set(headers={"tenant": "acme", "trace": "1"})
+    call.stamp(batch="b7")
+    call.link(workflows.rescuing.s().set(headers={"trace": "2"}))
+    signal(call, subject="camera")
+    sim.run()
+    assert seen == [({"tenant": "acme", "trace": "2"}, None)]
 
 
 def test_headers_and_stamps_of_a_signature_go_along(sim, script):
