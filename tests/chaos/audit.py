@@ -103,17 +103,18 @@ def starts_were_claimed(evidence: Evidence) -> Found:
 def handlers_run_in_their_context(evidence: Evidence) -> Found:
     """Each attempt sees the headers that its node was created with, and no others.
 
-    A rescue has those of the node that it is called for.
+    A rescue has those of the node that it is called for, and in a canvas all have the same.
     """
     nodes = {plain(node.id): node for node in evidence.runs()}
     for (name, attempt), lines in evidence.starts.items():
         node = nodes.get(name)
-        if node is not None and node.rescue:
+        if node is not None and node.rescue and not is_in_canvas(node):
             node = nodes.get(plain(node.parent_id))
         if node is None:
             continue
-        shape = {} if is_in_canvas(node) else node.args[0]
-        expected = shape["label"] if shape.get("context") else None, shape.get("ambient")
+        shape = evidence.shape_of(node)
+        names_one = shape.get("context") and not is_in_canvas(node)
+        expected = shape["label"] if names_one else None, shape.get("ambient")
         for line in lines:
             if (line.context, line.ambient) != expected:
                 seen = f"{line.context!r} and {line.ambient!r} instead of {expected}"

@@ -150,7 +150,7 @@ def _followed(evidence: Evidence) -> Iterator[Followed]:
         shape = evidence.canvases.get(row.metadata.get("label"))
         if shape is not None and is_at_rest(evidence.rows, row):
             plan = SteeredPlan(evidence.rows, row, signature_of, lambda label: BY_HAND)
-            plan.value_of(signature_of(shape))
+            plan.value_of(signature_of(shape["canvas"]))
             yield row, plan
 
 

@@ -15,6 +15,8 @@ from tests.integration.canvas import plays
 from tests.integration.canvas.plays import Shape, grow, labelled, tasks_of
 
 PREFIX = "chaos.canvas."
+WITHIN = ".c"
+"""What stands between the label of a canvas and the number of a task in it."""
 SMALLEST, LARGEST = 3, 16
 """Tasks of a canvas, its containers not counted."""
 
@@ -71,7 +73,7 @@ def signature_of(shape: Shape) -> Any:
 
 def grow_canvas(rng: random.Random, label: str) -> Shape:
     """Grow a canvas; its tasks are labelled below the label of the whole."""
-    share = rng.choice([0, 0, 0.15])
+    share = rng.choice([0, 0, 0.25])
     """Of its tasks, those that fail for good; a whole canvas is rarely free of them else."""
 
     def finish(below: Shape | None) -> Shape:
@@ -80,11 +82,11 @@ def grow_canvas(rng: random.Random, label: str) -> Shape:
         failures = 1 if is_brittle else rng.choices([0, 1, 2], [90, 7, 3])[0]
         fate = "brittle" if is_brittle else "patient"
         task = ["play", failures, fate, rng.random() < 0.15, None]
-        return _called_back(rng, task, 0.1)
+        return _called_back(rng, task, 0.5 if is_brittle else 0.1)
 
     while True:
         shape = _called_back(rng, grow(rng, rng.randint(SMALLEST, LARGEST), finish), 0.5)
-        shape = labelled(shape, count(1), f"{label}.c")
+        shape = labelled(shape, count(1), f"{label}{WITHIN}")
         if len(list(tasks_of(shape))) >= SMALLEST:
             return shape
 
@@ -108,3 +110,8 @@ def label_of(node: Any) -> str | None:
     """The label of a row; a container has none, but for the outermost."""
     label: str | None = node.metadata.get("label", node.kwargs.get("label"))
     return label
+
+
+def whole_of(node: Any) -> str:
+    """The label of the canvas that a task or a callback is part of."""
+    return str(node.kwargs["label"]).rpartition(WITHIN)[0]

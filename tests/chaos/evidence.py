@@ -14,10 +14,10 @@ from celery.states import SUCCESS
 from backbeat_celery import NodeResult
 from backbeat_celery.exceptions import NotFinished, NoValue
 from backbeat_celery.models import Node
-from tests.chaos.canvases import is_in_canvas, is_linked
+from tests.chaos.canvases import is_in_canvas, is_linked, whole_of
 from tests.chaos.outsiders import TASK, Report
+from tests.chaos.shapes import Shape
 from tests.chaos.watch import Line, plain
-from tests.integration.canvas.plays import Shape
 from tests.stateful.invariants import Rows
 
 Pause = tuple[str, float, float]
@@ -56,7 +56,7 @@ class Evidence:
         self.pauses = list(pauses)
         self.labels = labels
         self.canvases = canvases
-        """The shapes of canvases, by the labels of their outermost nodes."""
+        """The shapes with canvases, by the labels of their outermost nodes."""
         self.values = values
         """What the nodes of canvases give."""
         self.effects = effects
@@ -80,6 +80,13 @@ class Evidence:
     def handlers(self) -> Iterator[Any]:
         """Nodes that call a handler of ours and have a shape."""
         return (node for node in self.runs() if not node.rescue and not is_in_canvas(node))
+
+    def shape_of(self, node: Any) -> Shape:
+        """The shape that a node was made of; for what is in a canvas, that of the whole."""
+        if is_in_canvas(node):
+            return self.canvases[whole_of(node)]
+        shape: Shape = node.args[0]
+        return shape
 
     def may_fail(self) -> Iterator[Any]:
         """Nodes whose failures are planned."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.chaos.arena import Blow
 from tests.chaos.audit import Violation
+from tests.chaos.canvases import is_in_canvas, is_linked
 from tests.chaos.evidence import Evidence
 from tests.chaos.profiles import Profile
 from tests.chaos.run import Outcome
@@ -97,12 +98,17 @@ class Report:
         starts = sum(len(lines) for lines in self.evidence.starts.values())
         needed = attempts["succeeded"]
         seconds = self.outcome.seconds
+        in_canvases = [node for node in self.evidence.runs() if is_in_canvas(node)]
+        callbacks = [node for node in in_canvases if is_linked(node)]
+        steps = [node for node in in_canvases if not is_linked(node)]
         return [
             f"{needed} handlers accepted in {seconds:.0f} s, {starts} started; "
             f"attempts by outcome: {dict(attempts)}",
             f"killed nodes went on after: median {self.percentile(50):.1f} s, "
             f"p95 {self.percentile(95):.1f} s, slowest {max(self.kills, default=0):.1f} s",
             f"all done {self.outcome.settled:.1f} s after the last fault",
+            f"canvases: {len(self.evidence.canvases)}, with {len(steps)} tasks in them and "
+            f"{len(callbacks)} callbacks of those",
             *(f"{name}: {value}" for name, value in self.outcome.remarks.items()),
         ]
 

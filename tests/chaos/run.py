@@ -16,7 +16,7 @@ from tests.chaos.metronome import Metronome
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.outsiders import Outsiders, Report
 from tests.chaos.profiles import LEASE, Profile
-from tests.chaos.shapes import Tree, Workload, canvases_of, labels
+from tests.chaos.shapes import Shape, Tree, Workload, canvases_of, labels
 from tests.chaos.soak import Soak
 from tests.chaos.surroundings import surroundings
 from tests.chaos.watch import counts, insist, newest
@@ -45,7 +45,7 @@ class Outcome:
     """What a run has shown, for the auditor."""
 
     labels: set[str] = field(default_factory=set)
-    canvases: dict[str, Any] = field(default_factory=dict)
+    canvases: dict[str, Shape] = field(default_factory=dict)
     """The canvases that were sent or are spawned, by their labels."""
     pauses: list[tuple[str, float, float]] = field(default_factory=list)
     blows: list[Blow] = field(default_factory=list)

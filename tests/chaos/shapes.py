@@ -82,7 +82,7 @@ class Workload:
 
     def _grow(self, label: str, depth: int) -> Shape:
         rng = self.rng
-        if self.canvases and rng.random() < (0.12 if depth == 1 else 0.02):
+        if self.canvases and rng.random() < (0.18 if depth == 1 else 0.04):
             return self._canvas(label)
         shape = self._leaf(label, rng.choices([BLOCKING, PARALLEL, FORGET], [5, 4, 1])[0])
         if depth < DEEPEST and rng.random() < 0.75 / depth:
@@ -149,6 +149,6 @@ def labels(shapes: list[Shape]) -> Iterator[str]:
             yield from tasks_of(canvas)
 
 
-def canvases_of(shapes: list[Shape]) -> dict[str, Any]:
+def canvases_of(shapes: list[Shape]) -> dict[str, Shape]:
     """The canvases among shapes and everything below them, by the labels of the whole."""
-    return {s["label"]: s["canvas"] for s in everything(shapes) if "canvas" in s}
+    return {shape["label"]: shape for shape in everything(shapes) if "canvas" in shape}
