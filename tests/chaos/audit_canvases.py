@@ -120,10 +120,14 @@ def links_are_called_once(evidence: Evidence) -> Found:
 def errbacks_are_called_as_often_as_it_fails(evidence: Evidence) -> Found:
     """Once for each final failure of the step itself, and a body's once for its header's."""
     for top, plan in _followed(evidence):
-        of_headers = _failures_of_headers(evidence.rows, top)
-        for row, callbacks, _ in _steps(plan):
-            times = len(_failures(evidence.rows, row)) + (row.id in of_headers)
-            expected = sorted([spec.kwargs["label"] for spec in callbacks.errbacks] * times)
+        steps = list(_steps(plan))
+        labels_of = {row.id: [e.kwargs["label"] for e in cb.errbacks] for row, cb, _ in steps}
+        of_headers = _called_for_headers(evidence.rows, top, labels_of)
+        for row, _, _ in steps:
+            own = labels_of[row.id] * len(_failures(evidence.rows, row))
+            expected = sorted(
+                [*own, *(label for carrier, label in of_headers if carrier == row.id)]
+            )
             called = _called(evidence.rows, row, "link_error")
             labels = sorted(one.kwargs["label"] for one in called)
             # A reset gives the keys back by which a second call for a header is known.
@@ -192,31 +196,41 @@ def _failures(rows: Rows, row: Any) -> list[int]:
     return [step.id for step in rows.history[row.id] if step.to_status == "failed"]
 
 
-def _failures_of_headers(rows: Rows, top: Any) -> set[Any]:
-    """The ids of steps that begin the body of a chord, a member of whose header has failed.
+def _called_for_headers(
+    rows: Rows, top: Any, labels_of: dict[Any, list[str]]
+) -> set[tuple[Any, str]]:
+    """The error callbacks of bodies that failures in the headers of their chords call.
 
-    A body that was finished by then, as one that was canceled, calls nobody.
+    What a chord further down has called for a failure is not called again further up. A body
+    that was finished by then, as one that was canceled, calls nobody.
     """
-    found = set()
-    for chord in everything_below(rows, top):
-        if chord.container != "chord":
-            continue
-        header, body = counting(rows, chord)[:2]
-        failures = [step for row in _members(rows, header) for step in _failures(rows, row)]
-        for row in _first_calls(rows, body):
-            end = rows.history[row.id][-1]
-            if any(end.id > failure for failure in failures):
-                found.add(row.id)
-    return found
+    called = set()
+    for failed in everything_below(rows, top):
+        for failure in _failures(rows, failed):
+            known: set[str] = set()
+            for body in _bodies_above(rows, top, failed):
+                carriers = list(_first_calls(rows, body))
+                fresh = [(c, label) for c in carriers for label in labels_of.get(c.id, [])]
+                fresh = [(carrier, label) for carrier, label in fresh if label not in known]
+                called |= {
+                    (carrier.id, label)
+                    for carrier, label in fresh
+                    if rows.history[carrier.id][-1].id > failure
+                }
+                known |= {label for _, label in fresh}
+    return called
 
 
-def _members(rows: Rows, row: Any) -> Iterator[Any]:
-    """What a container waits for, down to its tasks."""
-    if not row.container:
-        yield row
-        return
-    for child in counting(rows, row):
-        yield from _members(rows, child)
+def _bodies_above(rows: Rows, top: Any, row: Any) -> Iterator[Any]:
+    """The bodies of the chords whose headers a row is part of, from the lowest up."""
+    while row.id != top.id and row.mode != "fire_and_forget":
+        parent = rows.nodes[row.parent_id]
+        if not parent.container:
+            return
+        line = counting(rows, parent)
+        if parent.container == "chord" and row.id == line[0].id:
+            yield line[1]
+        row = parent
 
 
 def _first_calls(rows: Rows, body: Any) -> Iterator[Any]:
