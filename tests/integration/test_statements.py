@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from celery import chain
 from django.db import connection
 from django.db.models.sql.compiler import SQLCompiler
 from django.test.utils import CaptureQueriesContext
@@ -209,6 +210,22 @@ def test_a_join_after_a_fan_out_opens_in_few_statements(sim, fan_out, width):
     statements = cost_of_a_step(sim)
     assert sim.in_flight == 1
     assert len(statements.texts) <= 16, str(statements)
+
+
+@NEEDED
+@pytest.mark.parametrize("form", ["children", "chain", "chain with values"])
+def test_a_hop_takes_a_claim_and_a_record(sim, fan_out, form):
+    if form == "children":
+        fan_out(5, mode="blocking")
+    else:
+        steps = [workflows.done.s(7)] + [
+            workflows.done.si() if form == "chain" else workflows.done.s() for _ in range(4)
+        ]
+        signal(chain(*steps), subject="camera")
+        sim.step()
+    costs = [cost_of_a_step(sim) for _ in range(3)]
+    # The claim; a lock of the parent, the record, and what becomes of it in one transaction.
+    assert [len(cost.texts) for cost in costs] == [3] * 3, costs[0]
 
 
 @NEEDED

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from celery import VERSION, Celery, Task, current_app, shared_task, signals
+from celery.app.task import Context
 from celery.worker.request import Request
 from kombu import Producer
 from kombu.asynchronous import Hub
@@ -97,6 +98,24 @@ def test_what_a_task_sends_names_it(app):
     celery.build_tracer("parent", parent, app=app)("p", [], {}, {**request, "is_eager": False})
     assert headers["stamps"] == {"s": 1}, "no task call would know of its node"
     assert seen == [(("r", "p"), True)], "copies of a message would not name who sent them"
+
+
+def test_messages_do_not_read_the_ids_that_a_canvas_shows(app):
+    """They would take four statements each."""
+    seen = []
+
+    class Asks(Context):
+        root_id = property(lambda self: 1 / 0)
+
+    @app.task(name="step", shared=False)
+    def step():
+        app.current_task.request.__class__ = Asks
+        seen.append(celery.parent_ids(app))
+        app.current_task.request.__class__ = Context
+
+    request = {"id": "p", "root_id": "r", "is_eager": False}
+    celery.build_tracer("step", step, app=app)("p", [], {}, request)
+    assert seen == [("r", "p")]
 
 
 def test_the_handler_of_a_task_with_autoretry_is_found(app):

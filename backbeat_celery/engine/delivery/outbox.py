@@ -34,7 +34,7 @@ from backbeat_celery.engine.delivery.producers import Broker, current_broker
 from backbeat_celery.engine.delivery.project_app import warn_without_app
 from backbeat_celery.inputs.message_headers import HEADER, Keeping
 from backbeat_celery.runtime import failpoints, sessions
-from backbeat_celery.runtime.compat.celery import app_in_use
+from backbeat_celery.runtime.compat.celery import app_in_use, parent_ids
 from backbeat_celery.runtime.content_type import SERIALIZER
 from backbeat_celery.runtime.ids import uuid7
 
@@ -240,6 +240,7 @@ def _send(publication: Publication, using: str, producer: Producer | Template) -
         ignore_result=True,
         argsrepr=publication.argsrepr,
         kwargsrepr=publication.kwargsrepr,
+        root_id=parent_ids(current_app)[0],
         **options,
     )
 

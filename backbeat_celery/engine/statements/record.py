@@ -79,7 +79,10 @@ _lock = Statement(
 
 # All that the message of an opened node and its look need: a column that is missing here would
 # be read by a statement of its own.
-OPENED = ["id", "task", "remote", "options", "args", "kwargs", "attempt", "mode", "fires_at"]
+OPENED = (
+    *("id", "task", "remote", "options", "args", "kwargs", "attempt", "mode", "fires_at"),
+    "input",
+)
 
 
 def turn(parent: str, seq: str) -> str:

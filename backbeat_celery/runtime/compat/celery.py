@@ -74,7 +74,9 @@ def parent_ids(app: Celery) -> tuple[Any, Any]:
     parent = app.current_worker_task
     if parent is None:
         return None, None
-    return parent.request.root_id or parent.request.id, parent.request.id
+    request = parent.request
+    # The request of a step in a canvas would read its own ids from the rows.
+    return vars(request).get("root_id") or request.id, request.id
 
 
 def sends_stamps(app: Celery) -> bool:
