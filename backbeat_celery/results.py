@@ -263,11 +263,13 @@ class NodeGroupResult(NodeResult, GroupResult):  # type: ignore[misc]
 
     def ready(self) -> bool:
         """Whether all members are ready."""
-        return all(result.ready() for result in self.results)
+        results = self.results
+        return all(result.ready() for result in results) if results else super().ready()
 
     def successful(self) -> bool:
         """Whether all members have succeeded."""
-        return all(result.successful() for result in self.results)
+        results = self.results  # without any it may have been canceled
+        return all(each.successful() for each in results) if results else super().successful()
 
     def failed(self) -> bool:
         """Whether any member has failed."""

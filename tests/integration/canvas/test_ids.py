@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from celery import chain, chord, group
+from celery.exceptions import TaskRevokedError
 from django.test.utils import CaptureQueriesContext
 
 from backbeat_celery import NodeResult, signal
@@ -119,3 +120,21 @@ def test_the_id_of_a_chain_is_that_of_a_chord_at_its_end(sim: Simulation) -> Non
     canvas = chain(add.s(1, 1), group(add.s(1), add.s(2)), total.s(), task_id="chosen")
     run(canvas, sim)
     assert NodeResult("chosen").get(timeout=1) == 7
+
+
+def test_an_empty_group_is_what_became_of_it(sim: Simulation) -> None:
+    node = signal(chain(identity.s(1), chord([], identity.s())), subject="order", delay=60)
+    empty = Node.objects.get(container="group")
+    result = NodeResult(empty.pk)
+    assert not result.ready() and not result.successful()
+    node.cancel()
+    assert NodeResult(empty.pk).ready() and not NodeResult(empty.pk).successful()
+    with pytest.raises(TaskRevokedError):
+        NodeResult(empty.pk).get()
+
+
+def test_a_group_of_nothing_is_successful(sim: Simulation) -> None:
+    node = signal(group(), subject="order")
+    sim.run()
+    result = NodeResult(node.pk)
+    assert result.ready() and result.successful() and result.get() == []
