@@ -64,6 +64,7 @@ def computed_by_celery(shape: Shape) -> Any:
     * A chord drops the arguments that its `clone()` was given: see `_apply_chord`.
     * A chain of nothing but a group of one is not unrolled: see `_apply_chain`.
     * A group of nothing but a chain that ends in a group is not unwrapped.
+    * Freezing a group, as `replace` does, turns the groups in it around: see `_freeze_unroll`.
     * `replace` with a chord asks for a result backend.
     * A chain within a canvas that has no task at all dies in several ways.
     """
@@ -71,6 +72,7 @@ def computed_by_celery(shape: Shape) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chord, "apply", _apply_chord)
         patch.setattr(_chain, "apply", _apply_chain)
+        patch.setattr(group, "_freeze_unroll", _freeze_unroll)
         patch.setattr(DisabledBackend, "ensure_chords_allowed", lambda self: None)
         try:
             result = canvas.apply()
@@ -82,7 +84,7 @@ def computed_by_celery(shape: Shape) -> Any:
     return value[0] if _is_unwrapped(canvas) else value
 
 
-APPLY_CHORD, APPLY_CHAIN = chord.apply, _chain.apply
+APPLY_CHORD, APPLY_CHAIN, FREEZE_UNROLL = chord.apply, _chain.apply, group._freeze_unroll
 
 
 def _apply_chord(self: Any, args: Any = (), kwargs: Any = None, **options: Any) -> Any:
@@ -100,6 +102,16 @@ def _apply_chain(self: Any, args: Any = (), kwargs: Any = None, **options: Any) 
     return APPLY_CHAIN(same, args, kwargs, **options)
 
 
+def _freeze_unroll(self: Any, *args: Any) -> Any:
+    self.tasks = list(_flat(self.tasks))
+    return FREEZE_UNROLL(self, *args)
+
+
+def _flat(tasks: Any) -> Iterator[Any]:
+    for task in map(maybe_signature, tasks):
+        yield from _flat(task.tasks) if isinstance(task, group) else [task]
+
+
 def _is_unwrapped(canvas: Any) -> bool:
     tasks = canvas.tasks if isinstance(canvas, group) else []
     steps = tasks[0].tasks if len(tasks) == 1 and isinstance(tasks[0], _chain) else []
@@ -115,6 +127,7 @@ A, B = ["task", "mark", ["a"], False], ["task", "mark", ["b"], False]
 @example(["pipe", [A, ["group", [["pipe", [A, ["group", [A, B]]]]]], B]], 0)
 @example(["chord", [A, ["group", [A, B, ["group", [B]]]], A], B, True], 0)
 @example(["chain", [["group", [["chain", [A]]]]]], 0)
+@example(["replace", ["chain", [A, ["group", [A, ["group", [B, A]], B]]]]], 0)
 @example(["given", ["pipe", [["chord", [A, B], A, False], B]], [1], {"given": 2}], 0)
 @given(SHAPES, st.integers(0, 99))
 def test_a_random_canvas_gives_what_celery_computes(shape: Shape, seed: int) -> None:
