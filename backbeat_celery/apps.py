@@ -10,7 +10,9 @@ class BackbeatConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from backbeat_celery import checks  # noqa: F401  (checks registers itself)
+        # Both register what is in them. A project may list its task modules itself: without
+        # our tasks a worker would lose remote results, and nobody could send a map or chunks.
+        from backbeat_celery import checks, tasks  # noqa: F401
         from backbeat_celery.notifications import mail
         from backbeat_celery.runtime import content_type
         from backbeat_celery.worker import signal_handlers

@@ -25,7 +25,7 @@ JOIN_TIMEOUT = 5
 
 
 def prepare(worker: Any, *, alone: bool) -> None:
-    """Prepare a worker that is about to start: its tasks, its connections, its threads.
+    """Prepare a worker that is about to start: its connections, its threads.
 
     `alone` is false in a test, whose transaction the worker may have to share.
     """
@@ -34,8 +34,6 @@ def prepare(worker: Any, *, alone: bool) -> None:
     content_type.accept(worker.app)
     if alone:
         sessions.keep_apart()
-    # A project may list its task modules itself. Without ours a worker would lose remote results.
-    import_module("backbeat_celery.tasks")
     # What each child of a pool needs for its first node is imported before it is forked.
     import_module("backbeat_celery.worker.begin")
     make_node_capable(worker.app)

@@ -36,6 +36,20 @@ except NotMigrated as exc:
     print(json.dumps(str(exc)))
 """
 
+MAPPED = """
+import json
+from celery import Celery
+app = Celery("house", broker="memory://")
+app.set_default()
+app.finalize()
+@app.task(name="till.count")
+def count(item):
+    pass
+from backbeat_celery import signal
+canvases = count.map([1]), count.chunks([[1]], 1)
+print(json.dumps([signal(canvas, subject="order").status for canvas in canvases]))
+"""
+
 IMPORT = """
 import json
 import backbeat_celery
@@ -91,3 +105,8 @@ def test_a_missing_entry_in_installed_apps_is_named(tmp_path):
     said = House(tmp_path, "package").python(IMPORT)
     assert len(said) == 2
     assert all("Add 'backbeat_celery' to INSTALLED_APPS" in sentence for sentence in said)
+
+
+def test_a_process_that_discovers_no_tasks_may_send_a_map(house: House) -> None:
+    """Its app has not been told where tasks are; ours it knows all the same."""
+    assert house.python(MAPPED) == ["queued", "waiting"]

@@ -7,7 +7,7 @@ from traceback import walk_tb
 from types import SimpleNamespace
 
 import pytest
-from celery import Task, current_app, signals
+from celery import Task, current_app, shared_task, signals
 from celery.worker.request import Request
 
 from backbeat_celery import current_node, signal
@@ -62,31 +62,29 @@ class Refuses(Task):
         self.told = repr((args, kwargs))
 
 
+@shared_task(name="tests.refuses", base=Refuses, autoretry_for=[ValueError], default_retry_delay=0)
+def refuses(card, *, secret):
+    raise ValueError("no")
+
+
 @pytest.mark.parametrize("max_retries", [0, 1])
 def test_of_a_failure_too(sim, settings, max_retries):
-    settings.BACKBEAT = {"REDACT": ["card"], "RETRY_DELAY": 0}
-
-    options = {"autoretry_for": [ValueError], "default_retry_delay": 0}
-
-    @current_app.task(name="tests.refuses", base=Refuses, max_retries=max_retries, **options)
-    def refuses(card, *, secret):
-        raise ValueError("no")
-
+    settings.BACKBEAT = {"REDACT": ["card"]}
     heard = []
 
     def hear(request=None, args=None, kwargs=None, **_):
         args, kwargs = (args, kwargs) if request is None else (request.args, request.kwargs)
         heard.append([list(args), dict(kwargs)])
 
+    call = refuses.s("4711", secret={"card": "4711"})
     try:
         for told in signals.task_failure, signals.task_retry:
             told.connect(hear, weak=False)
-        signal(refuses.s("4711", secret={"card": "4711"}), subject="camera")
+        signal(call, subject="camera", max_retries=max_retries)
         sim.run()
     finally:
         for told in signals.task_failure, signals.task_retry:
             told.disconnect(hear)
-        del current_app.tasks["tests.refuses"]
     assert heard == [[["***"], {"secret": {"card": "***"}}]] * (max_retries + 1)
     assert refuses.told == "(['4711'], {'secret': {'card': '4711'}})"  # the task's own method
 
