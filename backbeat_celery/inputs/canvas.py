@@ -267,7 +267,9 @@ class _Compiler:
         return Call(name, task, args, kwargs, options, count, self._checks)
 
     def _chain(self, chain: Any, given: Given, mode: Mode, place: Place) -> NodeSpec:
-        steps = unrolled(list(steps_of(chain, given, place)))
+        # A group at the end of what replaces a task gives its list, also that of one or none.
+        gives_list = self._is_replacement and not place.names and ends_in_group(chain)
+        steps = unrolled(list(steps_of(chain, given, place)), keeps_last=gives_list)
         if len(steps) == 1:
             (only,) = steps
             return self.step(

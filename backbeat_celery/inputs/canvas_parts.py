@@ -247,14 +247,16 @@ def steps_of(chain: Any, given: Given, place: Place) -> Iterator[Step]:
     yield from found
 
 
-def unrolled(steps: Sequence[Step]) -> list[Step]:
+def unrolled(steps: Sequence[Step], *, keeps_last: bool = False) -> list[Step]:
     """The steps of a chain as Celery runs them: a group of one is its member, an empty one none.
 
-    What the chain gives to a step that falls away, its neighbour gets.
+    What the chain gives to a step that falls away, its neighbour gets. `keeps_last`: the last
+    step stays as it is.
     """
     full: list[Step] = []
+    last = steps[-1] if steps and keeps_last else None
     for step in steps:
-        if form_of(step.signature) == Container.GROUP:
+        if form_of(step.signature) == Container.GROUP and step is not last:
             members = listed(part_of(step.signature, "tasks", step.place), step.place)
             if len(members) == 1:
                 step = replace(step, signature=as_signature(members[0], step.place))
@@ -264,7 +266,7 @@ def unrolled(steps: Sequence[Step]) -> list[Step]:
             elif not members:
                 step = replace(step, signature=group_of([], {}))
         full.append(step)
-    kept = [step for step in full if not is_empty_group(step.signature)]
+    kept = [step for step in full if step is last or not is_empty_group(step.signature)]
     if not kept:
         return full[:1]
     if kept[0] is not full[0]:

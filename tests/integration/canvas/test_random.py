@@ -128,6 +128,10 @@ A, B = ["task", "mark", ["a"], False], ["task", "mark", ["b"], False]
 @example(["chord", [A, ["group", [A, B, ["group", [B]]]], A], B, True], 0)
 @example(["chain", [["group", [["chain", [A]]]]]], 0)
 @example(["replace", ["chain", [A, ["group", [A, ["group", [B, A]], B]]]]], 0)
+@example(["replace", ["chain", [A, ["group", [B]]]]], 0)
+@example(["replace", ["chain", [A, ["group", []]]]], 0)
+@example(["replace", ["chain", [["group", [B]]]]], 0)
+@example(["chain", [A, ["replace", ["chain", [A, ["group", [["chunks", 2, 1]]]]]], B]], 0)
 @example(["given", ["pipe", [["chord", [A, B], A, False], B]], [1], {"given": 2}], 0)
 @given(SHAPES, st.integers(0, 99))
 def test_a_random_canvas_gives_what_celery_computes(shape: Shape, seed: int) -> None:
