@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from backbeat_celery.engine.after_commit import AfterCommit, Announcements
 from backbeat_celery.engine.failure_log import Failure
 from backbeat_celery.engine.order.dependents import PLACE
-from backbeat_celery.engine.order.finish import add_at_once, in_context_of, lock_node
+from backbeat_celery.engine.order.finish import add_at_once, lock_node
 from backbeat_celery.engine.values import FAILED_NODE
-from backbeat_celery.inputs.callbacks import callbacks_of
+from backbeat_celery.inputs.callbacks import callbacks_of, in_context_of, with_headers
 from backbeat_celery.inputs.message_headers import OPTION
 from backbeat_celery.inputs.node_spec import NodeSpec
 from backbeat_celery.inputs.policy import Policy, rescue_options
@@ -33,7 +32,9 @@ def call_back(node: Node, policy: Policy, reason: str, error: str | None = None)
         announcements=Announcements(failed=[Failure.of(node, reason, error)])
     )
     callbacks = callbacks_of(node.options)
-    specs = [*_rescue(node, policy, callbacks.rescue), *in_context_of(node, callbacks.errbacks)]
+    rescue = _rescue(node, policy, callbacks.rescue)
+    specs = [] if rescue is None else [with_headers(rescue, node.options.get(OPTION, {}))]
+    specs += in_context_of(node.options, callbacks.errbacks)
     if specs:
         parent, now = lock_node(node.pk, node.alias)
         after_commit += add_at_once(parent, [replace(spec, rescue=True) for spec in specs], now)
@@ -42,22 +43,15 @@ def call_back(node: Node, policy: Policy, reason: str, error: str | None = None)
     return after_commit
 
 
-def _rescue(node: Node, policy: Policy, own: NodeSpec | None) -> Iterator[NodeSpec]:
+def _rescue(node: Node, policy: Policy, own: NodeSpec | None) -> NodeSpec | None:
     """The rescue, if the node or its task has one; it gets the failed node's id."""
     if own is not None:
         args = [node.pk, *own.args] if own.input == Input.FAILED_ID else own.args
-        options = {**own.options, **_headers(node, own.options)}
-        yield replace(own, args=args, options=options, input=Input.NONE)
-    elif name := policy.rescue:
+        return replace(own, args=args, input=Input.NONE)
+    if name := policy.rescue:
         options = rescue_options(node, name)
-        options = {**options, **_headers(node, options)}
-        yield NodeSpec(name, name, Mode.FIRE_AND_FORGET, args=[node.pk], options=options)
-
-
-def _headers(node: Node, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers of the failed node, since this process may be a sweeper; then a call's own."""
-    headers = {**node.options.get(OPTION, {}), **own.get(OPTION, {})}
-    return {OPTION: headers} if headers else {}
+        return NodeSpec(name, name, Mode.FIRE_AND_FORGET, args=[node.pk], options=options)
+    return None
 
 
 def _call_back_above(node: Node) -> AfterCommit:
@@ -126,7 +120,7 @@ class _Called:
                 key=key,
                 options={**spec.options, FAILED_NODE: str(self._failed.pk)},
             )
-            for spec, key in zip(in_context_of(source, errbacks), keys, strict=True)
+            for spec, key in zip(in_context_of(source.options, errbacks), keys, strict=True)
             if key is None or key not in known
         ]
         return add_at_once(parent, specs, now)

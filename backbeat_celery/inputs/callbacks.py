@@ -6,11 +6,12 @@ of them need not know their tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from backbeat_celery.inputs import payload
+from backbeat_celery.inputs.message_headers import OPTION, STAMPED, STAMPS
 from backbeat_celery.inputs.node_spec import CALLBACKS, NodeSpec
 from backbeat_celery.runtime.ids import uuid7
 from backbeat_celery.states import Input, Mode, Yields
@@ -67,6 +68,27 @@ def following(spec: NodeSpec) -> list[NodeSpec]:
     """Give the nodes that the end of one may start."""
     found = callbacks_of(spec.options)
     return [*found.links, *found.errbacks, *([found.rescue] if found.rescue is not None else [])]
+
+
+def in_context_of(options: Mapping[str, Any], callbacks: Iterable[NodeSpec]) -> list[NodeSpec]:
+    """Give callbacks the headers of the node that has these options, without its stamps."""
+    kept = options.get(OPTION, {})
+    headers = {k: v for k, v in kept.items() if k not in {STAMPED, STAMPS}}
+    return [with_headers(spec, headers) for spec in callbacks]
+
+
+def with_headers(spec: NodeSpec, headers: Mapping[str, Any]) -> NodeSpec:
+    """Add the headers of the node that a call follows to those that it has itself.
+
+    The process that starts it may be a sweeper, whose own context has nothing to do with it.
+    """
+    if not headers:
+        return spec
+    children = [with_headers(child, headers) for child in spec.children]
+    if not spec.task:
+        return replace(spec, children=children)
+    options = {**spec.options, OPTION: {**headers, **spec.options.get(OPTION, {})}}
+    return replace(spec, options=options)
 
 
 _PLAIN = tuple(f for f in fields(NodeSpec) if f.name not in {"id", "children"})

@@ -66,11 +66,7 @@ def steps_are_called_with_what_was_computed(evidence: Evidence) -> Found:
             row = plan.row_at(place)
             if row is None or spec.container:
                 continue
-            expected = plan.given.get(spec.kwargs["label"])
-            for given in _calls(evidence, row):
-                if given != expected:
-                    text = f"{_name(row)} was called with {given} instead of {expected}"
-                    yield Violation("broken", plain(row.id), text)
+            yield from _called_otherwise(evidence, row, plan.given.get(spec.kwargs["label"]))
 
 
 def steps_are_opened_once(evidence: Evidence) -> Found:
@@ -111,10 +107,7 @@ def links_are_called_once(evidence: Evidence) -> Found:
                 yield _miscounted(row, "links", labels, expected)
             for link in called:
                 given = [value] if link.input == Input.PARENT else []
-                for got in _calls(evidence, link):
-                    if got != given:
-                        text = f"{_name(link)} was called with {got} instead of {given}"
-                        yield Violation("broken", plain(link.id), text)
+                yield from _called_otherwise(evidence, link, given)
 
 
 def errbacks_are_called_as_often_as_it_fails(evidence: Evidence) -> Found:
@@ -134,7 +127,9 @@ def errbacks_are_called_as_often_as_it_fails(evidence: Evidence) -> Found:
             is_reset = any(one.status == "canceled" for one in called)
             if labels != expected and not (is_reset and {*labels} == {*expected}):
                 yield _miscounted(row, "errbacks", labels, expected)
-            yield from _told_wrongly(evidence, row, called)
+            for errback in called:
+                told = plain(row.id) if errback.input == Input.FAILED_ID else None
+                yield from _called_otherwise(evidence, errback, [told])
 
 
 CHECKS = (
@@ -166,23 +161,17 @@ def _steps(plan: SteeredPlan) -> Iterator[tuple[Any, Any, Any]]:
             yield row, callbacks_of(spec.options), plan.values[place]
 
 
-def _calls(evidence: Evidence, row: Any) -> Iterator[Any]:
-    """What the handler of a row was called with, by its own words."""
+def _called_otherwise(evidence: Evidence, row: Any, expected: list[Any] | None) -> Found:
+    """The calls of a row's handler that, by its own words, did not get what is expected."""
     for number in range(1, row.attempt + 1):
-        yield from (line.given for line in evidence.starts.get((plain(row.id), number), []))
+        for line in evidence.starts.get((plain(row.id), number), []):
+            if line.given != expected:
+                text = f"{_name(row)} was called with {line.given} instead of {expected}"
+                yield Violation("broken", plain(row.id), text)
 
 
 def _called(rows: Rows, row: Any, form: str) -> list[Any]:
     return [child for child in rows.children[row.id] if child.task == TASKS[form].name]
-
-
-def _told_wrongly(evidence: Evidence, row: Any, called: list[Any]) -> Found:
-    for errback in called:
-        given = [plain(row.id) if errback.input == Input.FAILED_ID else None]
-        for got in _calls(evidence, errback):
-            if got != given:
-                text = f"{_name(errback)} was called with {got} instead of {given}"
-                yield Violation("broken", plain(errback.id), text)
 
 
 def _miscounted(row: Any, what: str, found: list[str], expected: list[str]) -> Violation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -59,32 +59,17 @@ def test_whatever_happens_every_tree_ends_as_the_model_says():
 
 @pytest.mark.timeout(7200)
 def test_whatever_storm_a_seed_gives_every_tree_ends_as_the_model_says():
-    for seed in range(SEEDS):
-        try:
-            weather(seed)
-        except Exception as exc:
-            exc.add_note(f"The seed was {seed}: call weather({seed}).")
-            raise
+    _run_each(range(SEEDS), weather)
 
 
 @pytest.mark.timeout(7200)
 def test_whatever_an_operator_does_in_a_storm_nothing_gets_stuck():
-    for seed in range(SEEDS // 2):
-        try:
-            steered_weather(seed)
-        except Exception as exc:
-            exc.add_note(f"The seed was {seed}: call steered_weather({seed}).")
-            raise
+    _run_each(range(SEEDS // 2), steered_weather)
 
 
 @pytest.mark.timeout(7200)
 def test_whatever_an_operator_does_to_canvases_each_value_is_right():
-    for seed in range(SEEDS):
-        try:
-            steered_canvases(seed)
-        except Exception as exc:
-            exc.add_note(f"The seed was {seed}: call steered_canvases({seed}).")
-            raise
+    _run_each(range(SEEDS), steered_canvases)
 
 
 @pytest.mark.slow
@@ -103,9 +88,7 @@ def test_an_engine_with_a_fault_is_found_out(mutant, monkeypatch):
 def test_a_fault_in_the_verbs_is_found_out(mutant, monkeypatch):
     monkeypatch.setattr(session, "is_enabled", False)
     mutant(monkeypatch)
-    # The seed that found it when it was planted saves the hunt, as long as it still does.
-    seeds = [FOUND_BY.get(mutant.__name__, 0), *range(HUNT)]
-    assert any(_is_found(seed, steered_weather) for seed in seeds)
+    assert any(_is_found(seed, steered_weather) for seed in _seeds_for(mutant))
 
 
 @pytest.mark.slow
@@ -114,8 +97,21 @@ def test_a_fault_in_the_verbs_is_found_out(mutant, monkeypatch):
 def test_a_fault_in_what_a_verb_does_to_a_canvas_is_found_out(mutant, monkeypatch):
     monkeypatch.setattr(session, "is_enabled", False)
     mutant(monkeypatch)
-    seeds = [FOUND_BY.get(mutant.__name__, 0), *range(HUNT)]
-    assert any(_is_found(seed, steered_canvases) for seed in seeds)
+    assert any(_is_found(seed, steered_canvases) for seed in _seeds_for(mutant))
+
+
+def _run_each(seeds: Iterable[int], run: Callable[[int], None]) -> None:
+    for seed in seeds:
+        try:
+            run(seed)
+        except Exception as exc:
+            exc.add_note(f"The seed was {seed}: call {run.__name__}({seed}).")
+            raise
+
+
+def _seeds_for(mutant: Callable[..., None]) -> list[int]:
+    # The seed that found it when it was planted saves the hunt, as long as it still does.
+    return [FOUND_BY.get(mutant.__name__, 0), *range(HUNT)]
 
 
 def _is_found(seed: int, run: Callable[[int], None] = weather) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,8 +12,7 @@ from django.db.models import Q
 from backbeat_celery.engine.after_commit import AfterCommit
 from backbeat_celery.engine.order.placement import Placement
 from backbeat_celery.engine.order.turns import open_ready
-from backbeat_celery.inputs.callbacks import callbacks_of
-from backbeat_celery.inputs.message_headers import OPTION, STAMPED, STAMPS
+from backbeat_celery.inputs.callbacks import callbacks_of, in_context_of
 from backbeat_celery.inputs.node_spec import CALLBACKS, NodeSpec
 from backbeat_celery.models import Node, Workflow
 from backbeat_celery.models.transitions import RowDeleted, transition
@@ -86,28 +84,9 @@ def finish(
     if outcome != Outcome.SHUTDOWN and not node.is_root and CALLBACKS in node.options:
         links = callbacks_of(node.options).links
         if links:
-            links = in_context_of(node, links)
+            links = in_context_of(node.options, links)
             after_commit += add_at_once(node, links, clock_time(node) if parent is None else now)
     return after_commit
-
-
-def in_context_of(node: Node, callbacks: Sequence[NodeSpec]) -> list[NodeSpec]:
-    """Give callbacks the headers of the node that they are called for, without its stamps.
-
-    What a callback brings itself comes before. The process that calls it may be a sweeper, whose
-    own context has nothing to do with the node's.
-    """
-    kept = node.options.get(OPTION, {})
-    headers = {k: v for k, v in kept.items() if k not in {STAMPED, STAMPS}}
-    return [_with_headers(spec, headers) for spec in callbacks] if headers else [*callbacks]
-
-
-def _with_headers(spec: NodeSpec, headers: Mapping[str, Any]) -> NodeSpec:
-    children = [_with_headers(child, headers) for child in spec.children]
-    if not spec.task:
-        return replace(spec, children=children)
-    options = {**spec.options, OPTION: {**headers, **spec.options.get(OPTION, {})}}
-    return replace(spec, options=options)
 
 
 def add_at_once(parent: Node, specs: Sequence[NodeSpec], now: datetime) -> AfterCommit:
